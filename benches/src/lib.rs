@@ -1,0 +1,1 @@
+//! Limits of the machine, measured beside every benchmark.

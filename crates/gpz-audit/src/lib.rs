@@ -1,0 +1,1 @@
+//! The audit: sweep over splits, zone location, choice, run directory and report

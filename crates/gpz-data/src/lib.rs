@@ -1,0 +1,1 @@
+//! Image classification data: readers, resizing, augmentation and disjoint parts

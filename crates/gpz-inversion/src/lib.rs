@@ -1,0 +1,1 @@
+//! Inversion attacks: decoders, the trainer for all splits at once, image metrics

@@ -1,0 +1,1 @@
+//! Target networks with named taps and splits, and what each split costs

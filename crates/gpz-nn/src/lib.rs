@@ -1,0 +1,1 @@
+//! Tape autograd, layers, losses, optimisers, schedules, initialisers and checkpoints

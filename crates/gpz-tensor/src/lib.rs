@@ -1,0 +1,1 @@
+//! Tensors on the CPU: shapes, dtypes, and each operation once
