@@ -1,0 +1,76 @@
+//! What can go wrong in this crate.
+
+/// Result with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of gpz-inversion. Each message ends with what mends it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice of pixels does not have the length its declared shape asks for.
+    #[error(
+        "{which}: {got} values where {images} images of {height}×{width}×{channels} need {want}; \
+         pass both sets whole and in one shape"
+    )]
+    PixelCount {
+        /// `"reference"` or `"candidate"`.
+        which: &'static str,
+        /// Length of the slice.
+        got: usize,
+        /// Length the shape asks for.
+        want: usize,
+        /// Number of images declared.
+        images: usize,
+        /// Height declared.
+        height: usize,
+        /// Width declared.
+        width: usize,
+        /// Channels declared.
+        channels: usize,
+    },
+    /// An image shape with a zero extent, or one whose size overflows.
+    #[error(
+        "images of {height}×{width}×{channels}, {images} of them: every extent must be at least 1 and the number of values \
+         must fit in memory"
+    )]
+    ImageShape {
+        /// Number of images declared.
+        images: usize,
+        /// Height declared.
+        height: usize,
+        /// Width declared.
+        width: usize,
+        /// Channels declared.
+        channels: usize,
+    },
+    /// An image smaller than the SSIM window.
+    #[error(
+        "SSIM: images of {height}×{width} are smaller than its {window}×{window} window; enlarge both sets or leave SSIM out"
+    )]
+    SmallerThanWindow {
+        /// Height of the images.
+        height: usize,
+        /// Width of the images.
+        width: usize,
+        /// Side of the window.
+        window: usize,
+    },
+    /// A pixel is NaN or infinite.
+    #[error("{which}: image {image} holds the value {value}; pixels must be finite numbers")]
+    NonFinitePixel {
+        /// `"reference"` or `"candidate"`.
+        which: &'static str,
+        /// 0-based index of the image.
+        image: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// The data range is not a positive number.
+    #[error(
+        "data range {range} is not a positive number; use 1 for pixels in [0, 1] and 255 for 8-bit pixels"
+    )]
+    Range {
+        /// The value given.
+        range: f64,
+    },
+}
