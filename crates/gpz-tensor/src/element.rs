@@ -85,13 +85,40 @@ pub trait Element:
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    use std::sync::Arc;
+
+    use crate::buffer::Buffer;
+    use crate::tensor::Storage;
+
+    /// Keeps the set of element types closed, and leads from a type to the storage that holds it.
+    pub trait Sealed: Sized {
+        fn wrap(buffer: Arc<Buffer<Self>>) -> Storage;
+        fn buffer(storage: &Storage) -> Option<&Buffer<Self>>;
+        fn buffer_mut(storage: &mut Storage) -> Option<&mut Arc<Buffer<Self>>>;
+    }
+
+    macro_rules! sealed {
+        ($t:ty, $variant:ident) => {
+            impl Sealed for $t {
+                fn wrap(buffer: Arc<Buffer<Self>>) -> Storage {
+                    Storage::$variant(buffer)
+                }
+                fn buffer(storage: &Storage) -> Option<&Buffer<Self>> {
+                    if let Storage::$variant(buffer) = storage { Some(buffer) } else { None }
+                }
+                fn buffer_mut(storage: &mut Storage) -> Option<&mut Arc<Buffer<Self>>> {
+                    if let Storage::$variant(buffer) = storage { Some(buffer) } else { None }
+                }
+            }
+        };
+    }
+
+    sealed!(f32, F32);
+    sealed!(f64, F64);
 }
 
 macro_rules! element {
-    ($t:ty, $dtype:ident, $erf:path) => {
+    ($t:ty, $dtype:ident, $exp:path, $tanh:path, $erf:path) => {
         impl Element for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = 0.0;
@@ -116,7 +143,7 @@ macro_rules! element {
             }
             #[inline(always)]
             fn exp(self) -> Self {
-                self.exp()
+                $exp(self)
             }
             #[inline(always)]
             fn ln(self) -> Self {
@@ -124,7 +151,7 @@ macro_rules! element {
             }
             #[inline(always)]
             fn tanh(self) -> Self {
-                self.tanh()
+                $tanh(self)
             }
             #[inline(always)]
             fn erf(self) -> Self {
@@ -138,5 +165,5 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, libm::erff);
-element!(f64, F64, libm::erf);
+element!(f32, F32, crate::cpu::math::exp, crate::cpu::math::tanh, libm::erff);
+element!(f64, F64, libm::exp, libm::tanh, libm::erf);

@@ -1,0 +1,289 @@
+//! Operations with one parameter per channel: batch normalisation, PReLU.
+//!
+//! Channels are axis 1. A `[n, c, h, w]` picture lies channels-last, an `[n, c]` matrix row-major; to the loops both are matrices of
+//! `c` columns.
+
+use crate::buffer::Buffer;
+use crate::cpu::columns::{self, Params};
+use crate::error::{Error, Result};
+use crate::tensor::dispatch;
+use crate::{DType, Element, Tensor};
+
+/// What [`Tensor::batch_norm`] computes: the result and the statistics of the batch.
+pub struct BatchNorm {
+    /// Normalised, scaled and shifted.
+    pub output: Tensor,
+    /// Mean of each channel, `[c]`.
+    pub mean: Tensor,
+    /// Variance of each channel over the batch, divided by the count, `[c]`.
+    pub variance: Tensor,
+    /// Values per channel.
+    pub count: usize,
+}
+
+/// Gradients of [`Tensor::batch_norm`].
+pub struct BatchNormGradients {
+    /// With respect to the input; shape of the input.
+    pub input: Tensor,
+    /// With respect to the scale, `[c]`.
+    pub scale: Tensor,
+    /// With respect to the shift, `[c]`.
+    pub shift: Tensor,
+}
+
+impl Tensor {
+    /// This tensor laid out so that its channels are the columns of a matrix.
+    fn channel_matrix(&self, op: &'static str) -> Result<Tensor> {
+        match self.rank() {
+            2 => Ok(self.row_major()),
+            4 => self.channels_last(),
+            _ => Err(Error::shape(op, self.shape(), "[n, c] or [n, c, h, w] is needed")),
+        }
+    }
+
+    fn check_channels(&self, op: &'static str, parameter: &Tensor) -> Result<()> {
+        self.check_dtype(op, parameter)?;
+        if parameter.shape() != [self.shape()[1]] {
+            return Err(Error::mismatch(
+                op,
+                self.shape(),
+                parameter.shape(),
+                "the second must hold one value per channel, axis 1 of the first",
+            ));
+        }
+        Ok(())
+    }
+
+    /// `x · scale + shift` with one scale and shift per channel, the product rounded before the sum.
+    ///
+    /// - `self`: `[n, c]` or `[n, c, h, w]`
+    /// - `scale`, `shift`: `[c]`
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn channel_affine(&self, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let x = self.channel_matrix("channel_affine")?;
+        x.check_channels("channel_affine", scale)?;
+        x.check_channels("channel_affine", shift)?;
+        let (scale, shift) = (scale.row_major(), shift.row_major());
+        dispatch!(x.dtype(), T => {
+            let c = x.shape()[1];
+            let mut out = Buffer::<T>::unfilled(x.numel());
+            columns::map(
+                out.as_mut_slice(),
+                &x.data::<T>()[..x.numel()],
+                &Params::new(&scale.data::<T>()[..c]),
+                &Params::new(&shift.data::<T>()[..c]),
+                #[inline(always)] |x, s, t| x * s + t,
+            );
+            Ok(Tensor::from_buffer(out, x.dims(), x.strides()))
+        })
+    }
+
+    /// Batch normalisation with the statistics of the batch: `(x − mean) / √(var + eps) · scale + shift` per channel.
+    ///
+    /// - `self`: `[n, c]` or `[n, c, h, w]`
+    /// - `scale`, `shift`: `[c]`
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ; [`Error::Shape`] if a channel has fewer than two values.
+    ///
+    /// # Source
+    /// Ioffe and Szegedy, 2015. Means and variances are added up in f64.
+    pub fn batch_norm(&self, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<BatchNorm> {
+        let x = self.channel_matrix("batch_norm")?;
+        x.check_channels("batch_norm", scale)?;
+        x.check_channels("batch_norm", shift)?;
+        let c = x.shape()[1];
+        let count = x.numel().checked_div(c).unwrap_or(0);
+        if count < 2 {
+            return Err(Error::shape(
+                "batch_norm",
+                self.shape(),
+                "at least two values per channel are needed for a variance",
+            ));
+        }
+        let (mean, variance) = dispatch!(x.dtype(), T => channel_statistics::<T>(&x, c, count));
+        let (weight, bias) = (scale.to_vec::<f64>(), shift.to_vec::<f64>());
+        let a: Vec<f64> = (0..c).map(|i| weight[i] / (variance[i] + eps).sqrt()).collect();
+        let b: Vec<f64> = (0..c).map(|i| bias[i] - mean[i] * a[i]).collect();
+        let output = x.channel_affine(&vector(&a, x.dtype()), &vector(&b, x.dtype()))?;
+        Ok(BatchNorm {
+            output,
+            mean: vector(&mean, x.dtype()),
+            variance: vector(&variance, x.dtype()),
+            count,
+        })
+    }
+
+    /// Gradients of [`Tensor::batch_norm`], the statistics being functions of the input.
+    ///
+    /// - `input`, `dy`: `[n, c]` or `[n, c, h, w]`; `mean`, `variance`: as the forward pass returned them
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn batch_norm_backward(
+        input: &Tensor,
+        dy: &Tensor,
+        scale: &Tensor,
+        statistics: (&Tensor, &Tensor),
+        eps: f64,
+    ) -> Result<BatchNormGradients> {
+        const OP: &str = "batch_norm_backward";
+        input.check_same(OP, dy)?;
+        let x = input.channel_matrix(OP)?;
+        let dy = dy.channel_matrix(OP)?;
+        for parameter in [scale, statistics.0, statistics.1] {
+            x.check_channels(OP, parameter)?;
+        }
+        let c = x.shape()[1];
+        let count = x.numel().checked_div(c).unwrap_or(0);
+        let mean = statistics.0.to_vec::<f64>();
+        let deviation: Vec<f64> =
+            statistics.1.to_vec::<f64>().iter().map(|v| (v + eps).sqrt()).collect();
+        let weight = scale.to_vec::<f64>();
+        dispatch!(x.dtype(), T => {
+            let n = x.numel();
+            let (xs, dys) = (&x.data::<T>()[..n], &dy.data::<T>()[..n]);
+            let means = Params::new(&narrow::<T>(&mean));
+            let (shift, product) = columns::sums(
+                (xs, dys),
+                &means,
+                #[inline(always)] |x, dy, mean| (dy, dy * (x - mean)),
+            );
+            let per_column = |f: &dyn Fn(usize) -> f64| Params::new(&narrow::<T>(&(0..c).map(f).collect::<Vec<_>>()));
+            let factor = per_column(&|i| weight[i] / deviation[i]);
+            let mean_dy = per_column(&|i| shift[i] / count as f64);
+            let slope = per_column(&|i| product[i] / (deviation[i] * deviation[i] * count as f64));
+            let mut dx = Buffer::<T>::unfilled(n);
+            columns::map_pair(
+                dx.as_mut_slice(),
+                (xs, dys),
+                [&factor, &mean_dy, &means, &slope],
+                #[inline(always)] |x, dy, [factor, mean_dy, mean, slope]| factor * ((dy - mean_dy) - (x - mean) * slope),
+            );
+            let scale: Vec<f64> = (0..c).map(|i| product[i] / deviation[i]).collect();
+            Ok(BatchNormGradients {
+                input: Tensor::from_buffer(dx, x.dims(), x.strides()),
+                scale: vector(&scale, x.dtype()),
+                shift: vector(&shift, x.dtype()),
+            })
+        })
+    }
+
+    /// Sum over all axes but the channels': `[c]`, the gradient of a bias.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless this is `[n, c]` or `[n, c, h, w]`.
+    pub fn channel_sums(&self) -> Result<Tensor> {
+        let x = self.channel_matrix("channel_sums")?;
+        let c = x.shape()[1];
+        dispatch!(x.dtype(), T => {
+            let xs = &x.data::<T>()[..x.numel()];
+            let zeros = Params::new(&vec![T::ZERO; c]);
+            let (sums, _) = columns::sums((xs, xs), &zeros, #[inline(always)] |x, _, p| (x, p));
+            Ok(vector(&sums, x.dtype()))
+        })
+    }
+
+    /// `x` where it is positive, `slope · x` elsewhere.
+    ///
+    /// - `self`: `[n, c]` or `[n, c, h, w]`
+    /// - `slope`: `[c]`, or `[1]` for all channels
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn prelu(&self, slope: &Tensor) -> Result<Tensor> {
+        let (x, slopes) = self.prelu_operands(slope)?;
+        dispatch!(x.dtype(), T => {
+            let slopes = Params::new(&slopes.to_vec::<T>());
+            let mut out = Buffer::<T>::unfilled(x.numel());
+            columns::map(
+                out.as_mut_slice(),
+                &x.data::<T>()[..x.numel()],
+                &slopes,
+                &slopes,
+                #[inline(always)] |x, a, _| if x > T::ZERO { x } else { a * x },
+            );
+            Ok(Tensor::from_buffer(out, x.dims(), x.strides()))
+        })
+    }
+
+    /// Gradients of [`Tensor::prelu`] with respect to its input and its slope.
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn prelu_backward(input: &Tensor, slope: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        input.check_same("prelu_backward", dy)?;
+        let (x, slopes) = input.prelu_operands(slope)?;
+        let dy = dy.laid_out_like(&x);
+        dispatch!(x.dtype(), T => {
+            let n = x.numel();
+            let (xs, dys) = (&x.data::<T>()[..n], &dy.data::<T>()[..n]);
+            let slopes = Params::new(&slopes.to_vec::<T>());
+            let mut dx = Buffer::<T>::unfilled(n);
+            columns::map_pair(
+                dx.as_mut_slice(),
+                (xs, dys),
+                [&slopes; 4],
+                #[inline(always)] |x, dy, [a, ..]| if x > T::ZERO { dy } else { a * dy },
+            );
+            let (mut gradient, _) = columns::sums(
+                (xs, dys),
+                &slopes,
+                #[inline(always)] |x, dy, _| (if x > T::ZERO { T::ZERO } else { x * dy }, T::ZERO),
+            );
+            if slope.numel() == 1 {
+                gradient = vec![gradient.iter().sum()];
+            }
+            Ok((
+                Tensor::from_buffer(dx, x.dims(), x.strides()),
+                vector(&gradient, x.dtype()),
+            ))
+        })
+    }
+
+    fn prelu_operands(&self, slope: &Tensor) -> Result<(Tensor, Tensor)> {
+        let x = self.channel_matrix("prelu")?;
+        let slope = if slope.shape() == [1] {
+            slope.broadcast_to(&[x.shape()[1]])?
+        } else {
+            slope.clone()
+        };
+        x.check_channels("prelu", &slope)?;
+        Ok((x, slope))
+    }
+}
+
+/// Mean and biased variance of each column, in two passes.
+fn channel_statistics<T: Element>(x: &Tensor, c: usize, count: usize) -> (Vec<f64>, Vec<f64>) {
+    let xs = &x.data::<T>()[..x.numel()];
+    let zeros = Params::new(&vec![T::ZERO; c]);
+    let (sums, _) = columns::sums((xs, xs), &zeros, #[inline(always)] |x, _, p| (x, p));
+    // The mean as rounded to T is what the second pass subtracts; the sum of those deviations corrects for the rounding.
+    let pivot: Vec<T> = sums.iter().map(|s| T::from_f64(s / count as f64)).collect();
+    let (first, second) = columns::sums(
+        (xs, xs),
+        &Params::new(&pivot),
+        #[inline(always)]
+        |x, _, p| (x - p, (x - p) * (x - p)),
+    );
+    let mut mean = Vec::with_capacity(c);
+    let mut variance = Vec::with_capacity(c);
+    for i in 0..c {
+        let shift = first[i] / count as f64;
+        mean.push(pivot[i].to_f64() + shift);
+        variance.push((second[i] / count as f64 - shift * shift).max(0.0));
+    }
+    (mean, variance)
+}
+
+fn narrow<T: Element>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|&v| T::from_f64(v)).collect()
+}
+
+/// A tensor of rank 1.
+fn vector(values: &[f64], dtype: DType) -> Tensor {
+    let dims = crate::shape::Dims::from_short(&[values.len()]);
+    dispatch!(dtype, T => Tensor::from_buffer(Buffer::from_slice(&narrow::<T>(values)), dims, dims.row_major()))
+}

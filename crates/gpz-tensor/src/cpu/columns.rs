@@ -1,0 +1,150 @@
+//! Loops over a `[rows, columns]` matrix with one parameter per column: what channels-last makes of per-channel work.
+//!
+//! A matrix of few columns is walked in runs of several rows, with the parameters repeated as often, so that the inner loop is as
+//! long as a vector wants it; where a run ends inside a row the parameters still line up, since runs hold whole rows.
+
+use rayon::prelude::*;
+
+use crate::Element;
+use crate::simd::vectorised;
+
+/// Inner loops are at least this long, if the matrix is.
+const RUN: usize = 64;
+/// Elements a task works on.
+const PIECE: usize = 1 << 14;
+
+/// Per-column parameters, repeated to the length of a run.
+pub(crate) struct Params<T> {
+    values: Vec<T>,
+    columns: usize,
+}
+
+impl<T: Element> Params<T> {
+    pub(crate) fn new(per_column: &[T]) -> Self {
+        let columns = per_column.len().max(1);
+        let values = per_column.repeat((RUN / columns).max(1));
+        Params { values, columns }
+    }
+
+    fn run(&self) -> usize {
+        self.values.len().max(1)
+    }
+
+    /// Elements of a task: whole runs.
+    fn piece(&self) -> usize {
+        (PIECE / self.run()).max(1) * self.run()
+    }
+
+    /// Adds up the columns of a run.
+    fn fold(&self, run: &[T], sums: &mut [f64]) {
+        for row in run.chunks_exact(self.columns) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += value.to_f64();
+            }
+        }
+    }
+}
+
+/// `out = f(x, p, q)` with the column's `p` and `q`.
+pub(crate) fn map<T: Element>(
+    out: &mut [T],
+    x: &[T],
+    p: &Params<T>,
+    q: &Params<T>,
+    f: impl Fn(T, T, T) -> T + Sync,
+) {
+    let task = |(out, x): (&mut [T], &[T])| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_mut(p.run()).zip(x.chunks(p.run())) {
+                    for (((o, &x), &p), &q) in out.iter_mut().zip(x).zip(&p.values).zip(&q.values) {
+                        *o = f(x, p, q);
+                    }
+                }
+            },
+        );
+    };
+    if out.len() < 2 * PIECE {
+        task((out, x));
+    } else {
+        out.par_chunks_mut(p.piece()).zip(x.par_chunks(p.piece())).for_each(task);
+    }
+}
+
+/// `out = f(x, y, [p…])` with the column's four parameters.
+pub(crate) fn map_pair<T: Element>(
+    out: &mut [T],
+    (x, y): (&[T], &[T]),
+    params: [&Params<T>; 4],
+    f: impl Fn(T, T, [T; 4]) -> T + Sync,
+) {
+    let run = params[0].run();
+    let task = |((out, x), y): ((&mut [T], &[T]), &[T])| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let [a, b, c, d] = params.map(|p| &p.values[..run]);
+                for ((out, x), y) in out.chunks_mut(run).zip(x.chunks(run)).zip(y.chunks(run)) {
+                    let n = out.len();
+                    let (x, y) = (&x[..n], &y[..n]);
+                    let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+                    for i in 0..n {
+                        out[i] = f(x[i], y[i], [a[i], b[i], c[i], d[i]]);
+                    }
+                }
+            },
+        );
+    };
+    if out.len() < 2 * PIECE {
+        task(((out, x), y));
+    } else {
+        let piece = params[0].piece();
+        out.par_chunks_mut(piece)
+            .zip(x.par_chunks(piece))
+            .zip(y.par_chunks(piece))
+            .for_each(task);
+    }
+}
+
+/// Per column, the sums over all rows of the two values of `f(x, y, p)`.
+///
+/// Runs are added in `T` over at most `PIECE` elements, pieces in f64 in their order: the bits do not depend on the threads.
+pub(crate) fn sums<T: Element>(
+    (x, y): (&[T], &[T]),
+    p: &Params<T>,
+    f: impl Fn(T, T, T) -> (T, T) + Sync,
+) -> (Vec<f64>, Vec<f64>) {
+    let run = p.run();
+    let task = |(x, y): (&[T], &[T])| {
+        let mut first = vec![T::ZERO; run];
+        let mut second = vec![T::ZERO; run];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, y) in x.chunks(run).zip(y.chunks(run)) {
+                    let n = x.len();
+                    let (y, p) = (&y[..n], &p.values[..n]);
+                    let (first, second) = (&mut first[..n], &mut second[..n]);
+                    for i in 0..n {
+                        let (a, b) = f(x[i], y[i], p[i]);
+                        first[i] += a;
+                        second[i] += b;
+                    }
+                }
+            },
+        );
+        (first, second)
+    };
+    let partial: Vec<(Vec<T>, Vec<T>)> = if x.len() < 2 * PIECE {
+        x.chunks(p.piece()).zip(y.chunks(p.piece())).map(task).collect()
+    } else {
+        x.par_chunks(p.piece()).zip(y.par_chunks(p.piece())).map(task).collect()
+    };
+    let mut totals = (vec![0.0; p.columns], vec![0.0; p.columns]);
+    for (first, second) in &partial {
+        p.fold(first, &mut totals.0);
+        p.fold(second, &mut totals.1);
+    }
+    totals
+}

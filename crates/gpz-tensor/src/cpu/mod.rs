@@ -1,0 +1,7 @@
+//! Loops on the CPU, on plain slices.
+
+pub(crate) mod columns;
+pub(crate) mod map;
+pub(crate) mod math;
+pub(crate) mod pool;
+pub(crate) mod rows;

@@ -1,0 +1,258 @@
+//! Elementwise operations: one row of a table each.
+//!
+//! A row holds the name, the function, and its derivative written in terms of the input or of the output, whichever is cheaper to keep.
+//! The CPU loop, the gradient rule and its finite-difference test derive from the row.
+
+use crate::buffer::Buffer;
+use crate::cpu::map;
+use crate::error::Result;
+use crate::shape::broadcast_shape;
+use crate::tensor::dispatch;
+use crate::{Element, Tensor};
+
+/// What a unary operation's derivative is computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saves {
+    /// The input.
+    Input,
+    /// The output.
+    Output,
+}
+
+macro_rules! unary_table {
+    ($($(#[$doc:meta])* $variant:ident $name:literal |$x:ident| $f:expr, $saves:ident |$s:ident| $df:expr;)*) => {
+        /// An elementwise function of one operand.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum UnaryOp {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl UnaryOp {
+            /// Every operation of the table.
+            pub const ALL: &[UnaryOp] = &[$(UnaryOp::$variant,)*];
+
+            /// Name in messages, and entry name of the operation's kernels.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(UnaryOp::$variant => $name,)*
+                }
+            }
+
+            /// What the derivative is computed from.
+            pub const fn saves(self) -> Saves {
+                match self {
+                    $(UnaryOp::$variant => Saves::$saves,)*
+                }
+            }
+
+            fn forward<T: Element>(self, out: &mut [T], x: &[T]) {
+                match self {
+                    $(UnaryOp::$variant => map::map1(out, x, #[inline(always)] |$x: T| $f),)*
+                }
+            }
+
+            fn backward<T: Element>(self, out: &mut [T], saved: &[T], dy: &[T]) {
+                match self {
+                    $(UnaryOp::$variant => map::map3(
+                        out,
+                        [saved, dy, dy],
+                        #[inline(always)] |$s: T, dy: T, _| dy * ($df),
+                    ),)*
+                }
+            }
+        }
+    };
+}
+
+#[inline(always)]
+fn constant<T: Element>(value: f64) -> T {
+    T::from_f64(value)
+}
+
+/// `max(x, 0)` as the fused epilogues compute it: NaN stays NaN, -0 stays -0.
+#[inline(always)]
+pub(crate) fn relu<T: Element>(x: T) -> T {
+    if x < T::ZERO { T::ZERO } else { x }
+}
+
+#[inline(always)]
+fn sigmoid<T: Element>(x: T) -> T {
+    T::ONE / (T::ONE + (-x).exp())
+}
+
+#[inline(always)]
+fn normal_cdf<T: Element>(x: T) -> T {
+    constant::<T>(0.5) * (T::ONE + (x * constant(std::f64::consts::FRAC_1_SQRT_2)).erf())
+}
+
+#[inline(always)]
+fn normal_density<T: Element>(x: T) -> T {
+    (constant::<T>(-0.5) * x * x).exp() * constant(0.398_942_280_401_432_7)
+}
+
+#[inline(always)]
+fn sign<T: Element>(x: T) -> T {
+    if x > T::ZERO {
+        T::ONE
+    } else if x < T::ZERO {
+        -T::ONE
+    } else {
+        x - x
+    }
+}
+
+unary_table! {
+    /// `-x`
+    Neg "neg" |x| -x, Output |_y| -T::ONE;
+    /// `|x|`; derivative 0 at 0
+    Abs "abs" |x| x.abs(), Input |x| sign(x);
+    /// `x²`
+    Square "square" |x| x * x, Input |x| x + x;
+    /// `√x`
+    Sqrt "sqrt" |x| x.sqrt(), Output |y| constant::<T>(0.5) / y;
+    /// `1/x`
+    Recip "recip" |x| T::ONE / x, Output |y| -(y * y);
+    /// `eˣ`
+    Exp "exp" |x| x.exp(), Output |y| y;
+    /// natural logarithm
+    Ln "ln" |x| x.ln(), Input |x| T::ONE / x;
+    /// `max(x, 0)`; derivative 0 at 0
+    Relu "relu" |x| relu(x), Output |y| if y > T::ZERO { T::ONE } else { T::ZERO };
+    /// hyperbolic tangent
+    Tanh "tanh" |x| x.tanh(), Output |y| T::ONE - y * y;
+    /// `1 / (1 + e⁻ˣ)`
+    Sigmoid "sigmoid" |x| sigmoid(x), Output |y| y * (T::ONE - y);
+    /// `x · Φ(x)` with the exact normal distribution function
+    Gelu "gelu" |x| x * normal_cdf(x), Input |x| normal_cdf(x) + x * normal_density(x);
+}
+
+/// An elementwise function of two operands that broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BinaryOp {
+    /// `x + y`
+    Add,
+    /// `x - y`
+    Sub,
+    /// `x · y`
+    Mul,
+    /// `x / y`
+    Div,
+}
+
+impl BinaryOp {
+    /// Every operation.
+    pub const ALL: &[BinaryOp] = &[BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
+
+    /// Name in messages, and entry name of the operation's kernels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "add",
+            BinaryOp::Sub => "sub",
+            BinaryOp::Mul => "mul",
+            BinaryOp::Div => "div",
+        }
+    }
+}
+
+impl Tensor {
+    /// Applies an elementwise function.
+    pub fn unary(&self, op: UnaryOp) -> Tensor {
+        let x = self.densely();
+        dispatch!(self.dtype(), T => {
+            let mut out = Buffer::<T>::unfilled(x.numel());
+            op.forward(out.as_mut_slice(), &x.data::<T>()[..x.numel()]);
+            Tensor::from_buffer(out, x.dims(), x.strides())
+        })
+    }
+
+    /// Gradient of an elementwise function: `dy` times the derivative at `saved`, which is the input or the output as
+    /// [`UnaryOp::saves`] says.
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn unary_backward(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        saved.check_same(op.name(), dy)?;
+        let saved = saved.densely();
+        let dy = dy.laid_out_like(&saved);
+        dispatch!(saved.dtype(), T => {
+            let n = saved.numel();
+            let mut out = Buffer::<T>::unfilled(n);
+            op.backward(out.as_mut_slice(), &saved.data::<T>()[..n], &dy.data::<T>()[..n]);
+            Ok(Tensor::from_buffer(out, saved.dims(), saved.strides()))
+        })
+    }
+
+    /// Applies an elementwise function of two operands; they broadcast, aligned at the right.
+    ///
+    /// # Errors
+    /// [`crate::Error::ShapeMismatch`] names both shapes; dtypes must be equal.
+    pub fn binary(&self, op: BinaryOp, other: &Tensor) -> Result<Tensor> {
+        self.check_dtype(op.name(), other)?;
+        let shape = broadcast_shape(op.name(), self.shape(), other.shape())?;
+        // The result lies as the operand of full size does.
+        let strides = [self, other]
+            .into_iter()
+            .find(|t| t.dims() == shape && t.is_dense())
+            .map_or_else(|| shape.row_major(), Tensor::strides);
+        let (xs, ys) = (self.stretched_strides(&shape), other.stretched_strides(&shape));
+        dispatch!(self.dtype(), T => {
+            let mut out = Buffer::<T>::unfilled(shape.numel());
+            let (o, x, y) = ((out.as_mut_slice(), &strides), (self.data::<T>(), &xs), (other.data::<T>(), &ys));
+            match op {
+                BinaryOp::Add => map::map2(&shape, o, x, y, #[inline(always)] |a, b| a + b),
+                BinaryOp::Sub => map::map2(&shape, o, x, y, #[inline(always)] |a, b| a - b),
+                BinaryOp::Mul => map::map2(&shape, o, x, y, #[inline(always)] |a, b| a * b),
+                BinaryOp::Div => map::map2(&shape, o, x, y, #[inline(always)] |a, b| a / b),
+            }
+            Ok(Tensor::from_buffer(out, shape, strides))
+        })
+    }
+
+    /// `self + other`, broadcasting.
+    ///
+    /// # Errors
+    /// As [`Tensor::binary`].
+    pub fn add(&self, other: &Tensor) -> Result<Tensor> {
+        self.binary(BinaryOp::Add, other)
+    }
+
+    /// `self - other`, broadcasting.
+    ///
+    /// # Errors
+    /// As [`Tensor::binary`].
+    pub fn sub(&self, other: &Tensor) -> Result<Tensor> {
+        self.binary(BinaryOp::Sub, other)
+    }
+
+    /// `self · other`, elementwise, broadcasting.
+    ///
+    /// # Errors
+    /// As [`Tensor::binary`].
+    pub fn mul(&self, other: &Tensor) -> Result<Tensor> {
+        self.binary(BinaryOp::Mul, other)
+    }
+
+    /// `self / other`, elementwise, broadcasting.
+    ///
+    /// # Errors
+    /// As [`Tensor::binary`].
+    pub fn div(&self, other: &Tensor) -> Result<Tensor> {
+        self.binary(BinaryOp::Div, other)
+    }
+
+    /// `self · scale + shift`, the product rounded before the sum.
+    pub fn affine(&self, scale: f64, shift: f64) -> Tensor {
+        let x = self.densely();
+        dispatch!(self.dtype(), T => {
+            let (scale, shift) = (T::from_f64(scale), T::from_f64(shift));
+            let mut out = Buffer::<T>::unfilled(x.numel());
+            map::map1(out.as_mut_slice(), &x.data::<T>()[..x.numel()], #[inline(always)] |v| v * scale + shift);
+            Tensor::from_buffer(out, x.dims(), x.strides())
+        })
+    }
+
+    /// This tensor in the memory layout of another of the same shape.
+    pub(crate) fn laid_out_like(&self, other: &Tensor) -> Tensor {
+        self.in_strides(other.strides())
+    }
+}

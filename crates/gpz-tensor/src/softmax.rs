@@ -1,0 +1,172 @@
+//! Operations along the last axis: softmax, log-softmax, layer normalisation.
+
+use crate::buffer::Buffer;
+use crate::cpu::rows;
+use crate::error::{Error, Result};
+use crate::tensor::dispatch;
+use crate::{Element, Tensor};
+
+/// Gradients of [`Tensor::layer_norm`].
+pub struct LayerNormGradients {
+    /// With respect to the input; shape of the input.
+    pub input: Tensor,
+    /// With respect to the scale, `[d]`.
+    pub scale: Tensor,
+    /// With respect to the shift, `[d]`.
+    pub shift: Tensor,
+}
+
+impl Tensor {
+    /// This tensor row-major, and the length of its last axis.
+    fn last_axis(&self, op: &'static str) -> Result<(Tensor, usize)> {
+        self.check_axis(op, self.rank().wrapping_sub(1))?;
+        Ok((self.row_major(), self.shape()[self.rank() - 1]))
+    }
+
+    fn map_rows<T: Element>(&self, columns: usize, f: impl Fn(&mut [T], &[T]) + Sync) -> Tensor {
+        let data = &self.data::<T>()[..self.numel()];
+        let mut out = Buffer::<T>::unfilled(self.numel());
+        rows::for_each(out.as_mut_slice(), columns, |r, out| f(out, &data[r * columns..][..columns]));
+        Tensor::from_buffer(out, self.dims(), self.strides())
+    }
+
+    fn map_row_pairs<T: Element>(
+        &self,
+        other: &Tensor,
+        columns: usize,
+        f: impl Fn(&mut [T], &[T], &[T]) + Sync,
+    ) -> Tensor {
+        let data = &other.data::<T>()[..other.numel()];
+        let next = |out: &mut [T], x: &[T], at: usize| f(out, x, &data[at..at + columns]);
+        let xs = &self.data::<T>()[..self.numel()];
+        let mut out = Buffer::<T>::unfilled(self.numel());
+        rows::for_each(out.as_mut_slice(), columns, |r, out| {
+            next(out, &xs[r * columns..][..columns], r * columns);
+        });
+        Tensor::from_buffer(out, self.dims(), self.strides())
+    }
+
+    /// `eˣ / Σ eˣ` along the last axis.
+    ///
+    /// # Errors
+    /// [`Error::Axis`] for a tensor of rank 0.
+    pub fn softmax(&self) -> Result<Tensor> {
+        let (x, d) = self.last_axis("softmax")?;
+        Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, rows::softmax)))
+    }
+
+    /// Gradient of [`Tensor::softmax`]: `y · (dy − Σ y dy)`.
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn softmax_backward(output: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        output.check_same("softmax_backward", dy)?;
+        let (y, d) = output.last_axis("softmax_backward")?;
+        let dy = dy.row_major();
+        Ok(dispatch!(y.dtype(), T => y.map_row_pairs::<T>(&dy, d, |dx, y, dy| {
+            let product = T::from_f64(rows::fold(y, dy, #[inline(always)] |a, b| a * b));
+            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+                *dx = y * (dy - product);
+            }
+        })))
+    }
+
+    /// `x − ln Σ eˣ` along the last axis.
+    ///
+    /// # Errors
+    /// [`Error::Axis`] for a tensor of rank 0.
+    pub fn log_softmax(&self) -> Result<Tensor> {
+        let (x, d) = self.last_axis("log_softmax")?;
+        Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, rows::log_softmax)))
+    }
+
+    /// Gradient of [`Tensor::log_softmax`]: `dy − e^y Σ dy`.
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn log_softmax_backward(output: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        output.check_same("log_softmax_backward", dy)?;
+        let (y, d) = output.last_axis("log_softmax_backward")?;
+        let dy = dy.row_major();
+        Ok(dispatch!(y.dtype(), T => y.map_row_pairs::<T>(&dy, d, |dx, y, dy| {
+            let sum = T::from_f64(rows::fold(dy, dy, #[inline(always)] |a, _| a));
+            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+                *dx = dy - y.exp() * sum;
+            }
+        })))
+    }
+
+    /// Normalises each row of the last axis to mean 0 and variance 1, then scales and shifts:
+    /// `(x − mean) / √(var + eps) · scale + shift`, the variance divided by the count.
+    ///
+    /// - `self`: `[..., d]`; `scale`, `shift`: `[d]`
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    ///
+    /// # Source
+    /// Ba, Kiros and Hinton, 2016.
+    pub fn layer_norm(&self, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<Tensor> {
+        let (x, d) = self.last_axis("layer_norm")?;
+        let normal = self.normal_rows(&x, d, &[scale, shift], eps)?;
+        normal.mul(scale)?.add(shift)
+    }
+
+    /// Rows of mean 0 and variance 1.
+    fn normal_rows(&self, x: &Tensor, d: usize, parameters: &[&Tensor], eps: f64) -> Result<Tensor> {
+        for parameter in parameters {
+            x.check_dtype("layer_norm", parameter)?;
+            if parameter.shape() != [d] {
+                let rule = "the second must hold one value per entry of the first's last axis";
+                return Err(Error::mismatch("layer_norm", x.shape(), parameter.shape(), rule));
+            }
+        }
+        Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, |out, row| {
+            let (mean, inverse) = row_moments(row, eps);
+            for (o, &x) in out.iter_mut().zip(row) {
+                *o = (x - mean) * inverse;
+            }
+        })))
+    }
+
+    /// Gradients of [`Tensor::layer_norm`].
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ.
+    pub fn layer_norm_backward(
+        input: &Tensor,
+        dy: &Tensor,
+        scale: &Tensor,
+        eps: f64,
+    ) -> Result<LayerNormGradients> {
+        input.check_same("layer_norm_backward", dy)?;
+        let (x, d) = input.last_axis("layer_norm_backward")?;
+        let normal = input.normal_rows(&x, d, &[scale], eps)?;
+        let count: usize = x.shape()[..x.rank() - 1].iter().product();
+        let as_matrix = |t: &Tensor| t.reshape(&[count, d]);
+        let scaled = dy.mul(scale)?.row_major();
+        let dx = dispatch!(x.dtype(), T => scaled.map_row_pairs::<T>(&x, d, |dx, g, x| {
+            let (mean, inverse) = row_moments(x, eps);
+            let count = d as f64;
+            let mean_g = T::from_f64(rows::fold(g, g, #[inline(always)] |a, _| a) / count);
+            let slope = rows::fold(g, x, #[inline(always)] |g, x| g * ((x - mean) * inverse)) / count;
+            let slope = T::from_f64(slope);
+            for ((dx, &g), &x) in dx.iter_mut().zip(g).zip(x) {
+                *dx = ((g - mean_g) - (x - mean) * inverse * slope) * inverse;
+            }
+        }));
+        Ok(LayerNormGradients {
+            input: dx,
+            scale: as_matrix(&dy.mul(&normal)?)?.channel_sums()?,
+            shift: as_matrix(dy)?.channel_sums()?,
+        })
+    }
+}
+
+/// Mean and reciprocal standard deviation of a row.
+fn row_moments<T: Element>(row: &[T], eps: f64) -> (T, T) {
+    let count = row.len() as f64;
+    let mean = T::from_f64(rows::fold(row, row, #[inline(always)] |a, _| a) / count);
+    let square = rows::fold(row, row, #[inline(always)] |a, _| (a - mean) * (a - mean));
+    (mean, T::from_f64(1.0 / (square / count + eps).sqrt()))
+}

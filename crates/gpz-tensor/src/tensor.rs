@@ -1,0 +1,343 @@
+//! The tensor: shared memory, a shape and strides.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::shape::Dims;
+use crate::{DType, Element};
+
+/// Elements of one dtype, shared between the tensors that view them.
+#[derive(Clone)]
+pub enum Storage {
+    F32(Arc<Buffer<f32>>),
+    F64(Arc<Buffer<f64>>),
+}
+
+/// Runs `$body` with `$T` bound to the element type of a dtype.
+macro_rules! dispatch {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use dispatch;
+
+/// An n-dimensional array, immutable and cheap to clone.
+///
+/// Shapes, axes and flattening are row-major in the logical order (NCHW for pictures), whatever the memory layout. Convolutions and
+/// what works on their results lay pictures out channels-last; a view may have any strides. Operations return new tensors.
+#[derive(Clone)]
+pub struct Tensor {
+    storage: Storage,
+    shape: Dims,
+    strides: Dims,
+    offset: usize,
+}
+
+impl Tensor {
+    /// Takes `shape.product()` values in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the count differs.
+    pub fn from_slice<T: Element>(values: &[T], shape: &[usize]) -> Result<Self> {
+        let dims = Dims::new(shape)?;
+        check_length("from_slice", values.len(), &dims)?;
+        Ok(Self::from_buffer(Buffer::from_slice(values), dims, dims.row_major()))
+    }
+
+    /// Takes pictures `[n, h, w, c]` as they lie in most files; the tensor's shape is `[n, c, h, w]`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the count differs.
+    pub fn from_channels_last<T: Element>(values: &[T], shape: [usize; 4]) -> Result<Self> {
+        let dims = Dims::new(&shape)?;
+        check_length("from_channels_last", values.len(), &dims)?;
+        Ok(Self::from_buffer(Buffer::from_slice(values), dims, dims.channels_last()))
+    }
+
+    /// Every element is `value`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shape does not fit in memory.
+    pub fn full(shape: &[usize], value: f64, dtype: DType) -> Result<Self> {
+        let dims = Dims::new(shape)?;
+        Ok(dispatch!(dtype, T => {
+            Self::from_buffer(Buffer::filled(dims.numel(), T::from_f64(value)), dims, dims.row_major())
+        }))
+    }
+
+    /// Every element is zero.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shape does not fit in memory.
+    pub fn zeros(shape: &[usize], dtype: DType) -> Result<Self> {
+        Self::full(shape, 0.0, dtype)
+    }
+
+    /// A tensor of rank 0.
+    pub fn scalar(value: f64, dtype: DType) -> Self {
+        dispatch!(dtype, T => {
+            Self::from_buffer(Buffer::filled(1, T::from_f64(value)), Dims::from_short(&[]), Dims::from_short(&[]))
+        })
+    }
+
+    pub(crate) fn from_buffer<T: Element>(buffer: Buffer<T>, shape: Dims, strides: Dims) -> Self {
+        debug_assert_eq!(buffer.as_slice().len(), shape.numel());
+        Tensor { storage: T::wrap(Arc::new(buffer)), shape, strides, offset: 0 }
+    }
+
+    /// Extents of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub(crate) fn dims(&self) -> Dims {
+        self.shape
+    }
+
+    pub(crate) fn strides(&self) -> Dims {
+        self.strides
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self.storage {
+            Storage::F32(_) => DType::F32,
+            Storage::F64(_) => DType::F64,
+        }
+    }
+
+    /// The elements from this view's first one on, to be addressed by strides.
+    pub(crate) fn data<T: Element>(&self) -> &[T] {
+        let buffer = T::buffer(&self.storage).expect("callers dispatch on the dtype");
+        &buffer.as_slice()[self.offset.min(buffer.as_slice().len())..]
+    }
+
+    /// Whether the elements lie without gaps or overlap under some order of the axes.
+    pub(crate) fn is_dense(&self) -> bool {
+        let mut axes: [(usize, usize); crate::shape::MAX_RANK] = Default::default();
+        let mut count = 0;
+        for (&extent, &stride) in self.shape.iter().zip(self.strides.iter()) {
+            if extent == 0 {
+                return true;
+            }
+            if extent > 1 {
+                axes[count] = (stride, extent);
+                count += 1;
+            }
+        }
+        axes[..count].sort_unstable();
+        let mut step = 1;
+        for &(stride, extent) in &axes[..count] {
+            if stride != step {
+                return false;
+            }
+            step *= extent;
+        }
+        true
+    }
+
+    fn has_strides(&self, want: &Dims) -> bool {
+        let pairs = self.strides.iter().zip(want.iter());
+        self.numel() == 0
+            || pairs.zip(self.shape.iter()).all(|((a, b), &extent)| extent == 1 || a == b)
+    }
+
+    /// Whether the elements lie in row-major order without gaps.
+    pub fn is_row_major(&self) -> bool {
+        self.has_strides(&self.shape.row_major())
+    }
+
+    /// Whether this is `[n, c, h, w]` and lies in memory as `[n, h, w, c]` without gaps.
+    pub fn is_channels_last(&self) -> bool {
+        self.rank() == 4 && self.has_strides(&self.shape.channels_last())
+    }
+
+    /// This tensor in row-major memory order; itself if it is so already.
+    pub fn row_major(&self) -> Tensor {
+        if self.is_row_major() {
+            return self.with_strides(self.shape.row_major());
+        }
+        self.copied(self.shape.row_major())
+    }
+
+    /// This `[n, c, h, w]` tensor in channels-last memory order; itself if it is so already.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the rank is 4.
+    pub fn channels_last(&self) -> Result<Tensor> {
+        if self.rank() != 4 {
+            return Err(Error::shape("channels_last", &self.shape, "rank 4, [n, c, h, w], is needed"));
+        }
+        if self.is_channels_last() {
+            return Ok(self.with_strides(self.shape.channels_last()));
+        }
+        Ok(self.copied(self.shape.channels_last()))
+    }
+
+    /// The same elements, dense under some order of the axes.
+    pub(crate) fn densely(&self) -> Tensor {
+        if self.is_dense() { self.clone() } else { self.copied(self.shape.row_major()) }
+    }
+
+    pub(crate) fn with_strides(&self, strides: Dims) -> Tensor {
+        Tensor { strides, ..self.clone() }
+    }
+
+    /// This tensor under given dense strides; a copy if it lies otherwise.
+    pub(crate) fn in_strides(&self, strides: Dims) -> Tensor {
+        if self.has_strides(&strides) { self.with_strides(strides) } else { self.copied(strides) }
+    }
+
+    fn copied(&self, strides: Dims) -> Tensor {
+        dispatch!(self.dtype(), T => {
+            let mut out = Buffer::<T>::unfilled(self.numel());
+            crate::cpu::map::copy(&self.shape, out.as_mut_slice(), &strides, self.data(), &self.strides);
+            Self::from_buffer(out, self.shape, strides)
+        })
+    }
+
+    /// The elements in row-major order, converted to `T`.
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        let rows = self.row_major();
+        dispatch!(self.dtype(), S => {
+            rows.data::<S>()[..self.numel()].iter().map(|v| T::from_f64(v.to_f64())).collect()
+        })
+    }
+
+    /// The pictures of an `[n, c, h, w]` tensor in `[n, h, w, c]` order, converted to `T`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the rank is 4.
+    pub fn to_channels_last_vec<T: Element>(&self) -> Result<Vec<T>> {
+        let pictures = self.channels_last()?;
+        Ok(dispatch!(self.dtype(), S => {
+            pictures.data::<S>()[..self.numel()].iter().map(|v| T::from_f64(v.to_f64())).collect()
+        }))
+    }
+
+    /// The row-major elements as they lie, without a copy; `None` for another dtype or memory order.
+    pub fn as_row_major_slice<T: Element>(&self) -> Option<&[T]> {
+        (T::DTYPE == self.dtype() && self.is_row_major()).then(|| &self.data::<T>()[..self.numel()])
+    }
+
+    /// The only element.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is not exactly one.
+    pub fn item(&self) -> Result<f64> {
+        if self.numel() != 1 {
+            return Err(Error::shape("item", &self.shape, "exactly one element is needed"));
+        }
+        Ok(dispatch!(self.dtype(), T => self.data::<T>()[0].to_f64()))
+    }
+
+    /// Whether no element is infinite or NaN.
+    pub fn all_finite(&self) -> bool {
+        let tensor = self.densely();
+        dispatch!(self.dtype(), T => {
+            tensor.data::<T>()[..self.numel()].iter().all(|v| v.is_finite())
+        })
+    }
+
+    /// This tensor in another dtype, rounded to nearest.
+    pub fn to_dtype(&self, dtype: DType) -> Tensor {
+        if dtype == self.dtype() {
+            return self.clone();
+        }
+        let source = self.densely();
+        dispatch!(self.dtype(), S => dispatch!(dtype, D => {
+            let mut out = Buffer::<D>::unfilled(self.numel());
+            for (to, from) in out.as_mut_slice().iter_mut().zip(source.data::<S>()) {
+                *to = D::from_f64(from.to_f64());
+            }
+            Self::from_buffer(out, source.shape, source.strides)
+        }))
+    }
+
+    /// Rewrites the elements in memory order with those of the operands, which are brought to this tensor's layout. In place if
+    /// nothing else shares the memory, otherwise on a copy. For optimisers.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] or [`Error::DTypeMismatch`] if an operand differs.
+    pub fn update<T: Element, const K: usize>(
+        &mut self,
+        operands: [&Tensor; K],
+        f: impl FnOnce(&mut [T], [&[T]; K]),
+    ) -> Result<()> {
+        if T::DTYPE != self.dtype() {
+            return Err(Error::DTypeMismatch { op: "update", lhs: self.dtype(), rhs: T::DTYPE });
+        }
+        if !self.is_dense() {
+            *self = self.row_major();
+        }
+        let mut aligned = operands.map(Tensor::clone);
+        for operand in &mut aligned {
+            self.check_same("update", operand)?;
+            if !operand.has_strides(&self.strides) {
+                *operand = operand.copied(self.strides);
+            }
+        }
+        let count = self.numel();
+        let buffer = Arc::make_mut(T::buffer_mut(&mut self.storage).expect("checked above"));
+        let slices = std::array::from_fn(|k| &aligned[k].data::<T>()[..count]);
+        f(&mut buffer.as_mut_slice()[self.offset..][..count], slices);
+        Ok(())
+    }
+
+    pub(crate) fn check_same(&self, op: &'static str, other: &Tensor) -> Result<()> {
+        self.check_dtype(op, other)?;
+        if self.shape != other.shape {
+            return Err(Error::mismatch(op, &self.shape, &other.shape, "they must be equal"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_dtype(&self, op: &'static str, other: &Tensor) -> Result<()> {
+        if self.dtype() != other.dtype() {
+            return Err(Error::DTypeMismatch { op, lhs: self.dtype(), rhs: other.dtype() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn view(&self, shape: Dims, strides: Dims, offset: usize) -> Tensor {
+        Tensor { storage: self.storage.clone(), shape, strides, offset: self.offset + offset }
+    }
+}
+
+fn check_length(op: &'static str, len: usize, dims: &Dims) -> Result<()> {
+    if len != dims.numel() {
+        return Err(Error::Length { op, len, want: dims.numel(), shape: dims[..].into() });
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({:?}, {}", self.shape, self.dtype())?;
+        if self.numel() <= 8 {
+            write!(f, ", {:?}", self.to_vec::<f64>())?;
+        }
+        write!(f, ")")
+    }
+}
