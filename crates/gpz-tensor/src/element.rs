@@ -52,6 +52,7 @@ pub trait Element:
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
+    + crate::simd::SimdElement
     + sealed::Sealed
     + 'static
 {

@@ -39,3 +39,14 @@ pub use pool::Pool2d;
 pub use shape::{Dims, MAX_RANK, broadcast_shape};
 pub use softmax::LayerNormGradients;
 pub use tensor::Tensor;
+pub use simd::isa_name;
+
+/// The kernels under the tensors, for benchmarks: no part of the interface.
+#[doc(hidden)]
+pub mod bench_api {
+    pub use crate::cpu::conv::{
+        Epilogue, Geometry, PackedWeights, Window, forward, forward_packed, input_gradient, weight_gradient,
+    };
+    pub use crate::cpu::matmul::{Operand, matmul};
+    pub use crate::simd::{Isa, with_isa};
+}

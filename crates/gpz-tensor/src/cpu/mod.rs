@@ -1,7 +1,9 @@
 //! Loops on the CPU, on plain slices.
 
 pub(crate) mod columns;
+pub(crate) mod conv;
 pub(crate) mod map;
 pub(crate) mod math;
+pub(crate) mod matmul;
 pub(crate) mod pool;
 pub(crate) mod rows;

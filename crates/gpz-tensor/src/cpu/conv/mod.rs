@@ -1,0 +1,92 @@
+//! Convolution and transposed convolution, forward and backward, on plain slices.
+//!
+//! Feature maps are `[n, h, w, c]` in memory. How it works, and why so, is told in `docs/convolution.md`.
+
+mod geometry;
+mod reference;
+
+pub use geometry::{Geometry, Window};
+
+use crate::Element;
+
+/// What is applied to each value of the output before it is stored, in this order; each step rounds as the separate operation does.
+pub struct Epilogue<'a, T> {
+    /// `y + bias`, `[co]`.
+    pub bias: Option<&'a [T]>,
+    /// `y · scale + shift`, each `[co]`; the product is rounded before the sum.
+    pub affine: Option<(&'a [T], &'a [T])>,
+    /// `y + residual`, of the output's shape and layout.
+    pub residual: Option<&'a [T]>,
+    /// `if y < 0 { 0 } else { y }`.
+    pub relu: bool,
+}
+
+impl<T> Default for Epilogue<'_, T> {
+    fn default() -> Self {
+        Epilogue { bias: None, affine: None, residual: None, relu: false }
+    }
+}
+
+/// Weights of one convolution, laid out for the forward pass once and for all.
+pub struct PackedWeights<T> {
+    weights: Vec<T>,
+}
+
+impl<T: Element> PackedWeights<T> {
+    /// Lays out `weights` (`[co, ci, kh, kw]`, transposed `[ci, co, kh, kw]`) for any batch and picture size of `geometry`'s window
+    /// and channels.
+    pub fn new(geometry: &Geometry, weights: &[T]) -> Self {
+        assert_eq!(weights.len(), geometry.weight_len());
+        PackedWeights { weights: weights.to_vec() }
+    }
+}
+
+/// `y = epilogue(conv(x, w))`; every element of `y` is written.
+///
+/// - `x`: `[n, h, w, ci]`; `weights`: `[co, ci, kh, kw]`, transposed `[ci, co, kh, kw]`; `y`: `[n, oh, ow, co]`
+///
+/// # Panics
+/// If a slice's length is not the one `geometry` tells.
+pub fn forward<T: Element>(
+    geometry: &Geometry,
+    x: &[T],
+    weights: &[T],
+    epilogue: &Epilogue<'_, T>,
+    y: &mut [T],
+) {
+    reference::forward(geometry, x, weights, epilogue, y);
+}
+
+/// [`forward`] with weights laid out before: the same bits.
+///
+/// # Panics
+/// If a slice's length is not the one `geometry` tells, or `weights` are another window's.
+pub fn forward_packed<T: Element>(
+    geometry: &Geometry,
+    x: &[T],
+    weights: &PackedWeights<T>,
+    epilogue: &Epilogue<'_, T>,
+    y: &mut [T],
+) {
+    reference::forward(geometry, x, &weights.weights, epilogue, y);
+}
+
+/// Gradient with respect to the input; every element of `dx` is written.
+///
+/// - `dy`: `[n, oh, ow, co]`; `weights`: as in [`forward`]; `dx`: `[n, h, w, ci]`
+///
+/// # Panics
+/// If a slice's length is not the one `geometry` tells.
+pub fn input_gradient<T: Element>(geometry: &Geometry, dy: &[T], weights: &[T], dx: &mut [T]) {
+    reference::input_gradient(geometry, dy, weights, dx);
+}
+
+/// Gradient with respect to the weights; every element of `dw` is written.
+///
+/// - `x`: `[n, h, w, ci]`; `dy`: `[n, oh, ow, co]`; `dw`: as the weights in [`forward`]
+///
+/// # Panics
+/// If a slice's length is not the one `geometry` tells.
+pub fn weight_gradient<T: Element>(geometry: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
+    reference::weight_gradient(geometry, x, dy, dw);
+}

@@ -1,0 +1,105 @@
+//! The definition, in plain loops over f64: what the tests compare with.
+
+use super::{Epilogue, Geometry};
+use crate::Element;
+
+/// Calls `f(coarse pixel, fine pixel, kernel position)` for all that are connected; pixels are counted over the batch.
+fn connections(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
+    let w = &g.window;
+    let fine_at = |axis: usize, r: usize, k: usize| {
+        (r * w.stride[axis] + k * w.dilation[axis])
+            .checked_sub(w.padding[axis])
+            .filter(|&i| i < g.fine[axis])
+    };
+    for n in 0..g.batch {
+        for r in 0..g.coarse[0] {
+            for c in 0..g.coarse[1] {
+                for kh in 0..w.kernel[0] {
+                    for kw in 0..w.kernel[1] {
+                        let (Some(h), Some(v)) = (fine_at(0, r, kh), fine_at(1, c, kw)) else { continue };
+                        f(
+                            (n * g.coarse[0] + r) * g.coarse[1] + c,
+                            (n * g.fine[0] + h) * g.fine[1] + v,
+                            kh * w.kernel[1] + kw,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn weight_at(g: &Geometry, a: usize, b: usize, k: usize) -> usize {
+    (a * g.fine_channels + b) * g.positions() + k
+}
+
+fn gather<T: Element>(g: &Geometry, fine: &[T], weights: &[T]) -> Vec<f64> {
+    let (ca, cb) = (g.coarse_channels, g.fine_channels);
+    let mut out = vec![0.0; g.coarse_len()];
+    connections(g, |p, q, k| {
+        for a in 0..ca {
+            for b in 0..cb {
+                out[p * ca + a] += fine[q * cb + b].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
+            }
+        }
+    });
+    out
+}
+
+fn spread<T: Element>(g: &Geometry, coarse: &[T], weights: &[T]) -> Vec<f64> {
+    let (ca, cb) = (g.coarse_channels, g.fine_channels);
+    let mut out = vec![0.0; g.fine_len()];
+    connections(g, |p, q, k| {
+        for a in 0..ca {
+            for b in 0..cb {
+                out[q * cb + b] += coarse[p * ca + a].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
+            }
+        }
+    });
+    out
+}
+
+pub(super) fn forward<T: Element>(g: &Geometry, x: &[T], w: &[T], epilogue: &Epilogue<'_, T>, y: &mut [T]) {
+    let sums = if g.transposed { spread(g, x, w) } else { gather(g, x, w) };
+    let co = if g.transposed { g.fine_channels } else { g.coarse_channels };
+    for (i, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+        let c = i % co;
+        let mut v = T::from_f64(sum);
+        if let Some(bias) = epilogue.bias {
+            v += bias[c];
+        }
+        if let Some((scale, shift)) = epilogue.affine {
+            v = v * scale[c] + shift[c];
+        }
+        if let Some(residual) = epilogue.residual {
+            v += residual[i];
+        }
+        if epilogue.relu && v < T::ZERO {
+            v = T::ZERO;
+        }
+        *y = v;
+    }
+}
+
+pub(super) fn input_gradient<T: Element>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]) {
+    let sums = if g.transposed { gather(g, dy, w) } else { spread(g, dy, w) };
+    for (dx, sum) in dx.iter_mut().zip(sums) {
+        *dx = T::from_f64(sum);
+    }
+}
+
+pub(super) fn weight_gradient<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
+    let (coarse, fine) = if g.transposed { (x, dy) } else { (dy, x) };
+    let (ca, cb) = (g.coarse_channels, g.fine_channels);
+    let mut sums = vec![0.0; g.weight_len()];
+    connections(g, |p, q, k| {
+        for a in 0..ca {
+            for b in 0..cb {
+                sums[weight_at(g, a, b, k)] += coarse[p * ca + a].to_f64() * fine[q * cb + b].to_f64();
+            }
+        }
+    });
+    for (dw, sum) in dw.iter_mut().zip(sums) {
+        *dw = T::from_f64(sum);
+    }
+}
