@@ -1,0 +1,162 @@
+//! What can go wrong in this crate.
+
+use std::path::PathBuf;
+
+/// Result with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of gpz-audit. Each message is one line that names the value or file and what mends it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An audit of no splits.
+    #[error("there is no split to audit; name at least one tap of the model")]
+    NoSplits,
+    /// Per-image figures of different length where images are resampled together.
+    #[error(
+        "split {split}: {got} values of {figure} where the first split has {want}; every split must hold the same images in the \
+         same order"
+    )]
+    ImageCount {
+        /// The split.
+        split: String,
+        /// Which per-image figure.
+        figure: &'static str,
+        /// Its number of values.
+        got: usize,
+        /// The number of values at the first split.
+        want: usize,
+    },
+    /// No image to resample.
+    #[error("split {split}: no values of {figure}; at least one image must be measured")]
+    NoImages {
+        /// The split.
+        split: String,
+        /// Which per-image figure.
+        figure: &'static str,
+    },
+    /// A per-image figure that cannot be one.
+    #[error("split {split}, image {image}: {figure} is {value}; it must be a finite number{}", if *.signed { "" } else { " of at least 0" })]
+    ImageFigure {
+        /// The split.
+        split: String,
+        /// 0-based index of the image.
+        image: usize,
+        /// Which per-image figure.
+        figure: &'static str,
+        /// Its value.
+        value: f64,
+        /// Whether negative values are allowed.
+        signed: bool,
+    },
+    /// A resampling that gives no interval.
+    #[error("{resamples} resamples at level {level}: take at least {least} resamples and a level between 0.5 and 0.999")]
+    Resampling {
+        /// Number of resamples asked for.
+        resamples: usize,
+        /// Confidence level asked for.
+        level: f64,
+        /// Fewest resamples that give the interval its two ends.
+        least: usize,
+    },
+    /// A limit outside its meaning.
+    #[error("limit {limit} = {value}: {mend}")]
+    Limit {
+        /// Name of the limit, as in a configuration.
+        limit: &'static str,
+        /// The value given.
+        value: f64,
+        /// What it must be.
+        mend: &'static str,
+    },
+    /// A file or directory that cannot be written.
+    #[error("cannot write {}: {source}; choose another directory with --out or mend its permissions", path.display())]
+    CannotWrite {
+        /// What could not be written.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}; is this the directory of a run?", path.display())]
+    CannotRead {
+        /// What could not be read.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A directory that already holds a run.
+    #[error("{} already holds a run; continue it with --resume or choose another directory with --out", path.display())]
+    HoldsRun {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory with files that are no run's.
+    #[error("{} holds {found}, which is no part of a run; choose an empty or new directory with --out", path.display())]
+    ForeignFiles {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files in it.
+        found: String,
+    },
+    /// Another process works in the directory.
+    #[error("{} is in use by another process; wait until it ends or choose another directory with --out", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file name that would leave the run directory.
+    #[error("{name:?} is no name of a file inside a run directory; use a relative path without \"..\"")]
+    FileName {
+        /// The name.
+        name: String,
+    },
+    /// A JSON file of a run that does not parse.
+    #[error("{}: {source}; rebuild it by running the audit again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A value that cannot be written as JSON.
+    #[error("cannot write {what} as JSON: {source}")]
+    Json {
+        /// What was to be written.
+        what: &'static str,
+        /// The serializer's reason.
+        source: serde_json::Error,
+    },
+    /// A table that cannot be written as CSV.
+    #[error("cannot write {what} as CSV: {reason}")]
+    Csv {
+        /// What was to be written.
+        what: &'static str,
+        /// The writer's reason.
+        reason: String,
+    },
+    /// Pixels that do not make a picture.
+    #[error("a picture of {height}×{width}×{channels} cannot be made of {got} values; it has 1 or 3 channels and height·width·channels values")]
+    Picture {
+        /// Height declared.
+        height: usize,
+        /// Width declared.
+        width: usize,
+        /// Channels declared.
+        channels: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// A picture that cannot be encoded.
+    #[error("cannot encode a picture as PNG: {source}")]
+    Png {
+        /// The encoder's reason.
+        source: image::ImageError,
+    },
+    /// The report's template and its data do not fit.
+    #[error("cannot render the report: {source:#}")]
+    Render {
+        /// The template engine's reason.
+        source: minijinja::Error,
+    },
+}
