@@ -50,7 +50,9 @@ pub enum Error {
         signed: bool,
     },
     /// A resampling that gives no interval.
-    #[error("{resamples} resamples at level {level}: take at least {least} resamples and a level between 0.5 and 0.999")]
+    #[error(
+        "{resamples} resamples at level {level}: take at least {least} resamples and a level between 0.5 and 0.999"
+    )]
     Resampling {
         /// Number of resamples asked for.
         resamples: usize,
@@ -106,7 +108,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file name that would leave the run directory.
-    #[error("{name:?} is no name of a file inside a run directory; use a relative path without \"..\"")]
+    #[error(
+        "{name:?} is no name of a file inside a run directory; use a relative path without \"..\""
+    )]
     FileName {
         /// The name.
         name: String,
@@ -136,7 +140,9 @@ pub enum Error {
         reason: String,
     },
     /// Pixels that do not make a picture.
-    #[error("a picture of {height}×{width}×{channels} cannot be made of {got} values; it has 1 or 3 channels and height·width·channels values")]
+    #[error(
+        "a picture of {height}×{width}×{channels} cannot be made of {got} values; it has 1 or 3 channels and height·width·channels values"
+    )]
     Picture {
         /// Height declared.
         height: usize,

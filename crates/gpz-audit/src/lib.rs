@@ -1,10 +1,17 @@
 //! The audit: sweep over splits, zone location, choice, run directory and report
 #![forbid(unsafe_code)]
 
+pub mod assemble;
+pub mod choice;
 pub mod effective;
 pub mod error;
 pub mod intervals;
+mod json;
 pub mod number;
+pub mod splits;
 pub mod zone;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};

@@ -88,7 +88,9 @@ pub mod option {
     ///
     /// # Errors
     /// Anything but a number, one of the three strings or `null`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
         Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|Wrapped(value)| value))
     }
 }
@@ -107,19 +109,44 @@ mod tests {
 
     #[test]
     fn every_number_survives_json() {
-        let values = [0.0, -0.0, 1.0 / 3.0, f64::MIN_POSITIVE / 8.0, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+        let values = [
+            0.0,
+            -0.0,
+            1.0 / 3.0,
+            f64::MIN_POSITIVE / 8.0,
+            1e300,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+        ];
         for a in values {
             let text = serde_json::to_string(&Pair { a, b: Some(a) }).unwrap();
             let back: Pair = serde_json::from_str(&text).unwrap();
-            assert!(back.a.to_bits() == a.to_bits() || (a.is_nan() && back.a.is_nan()), "{text}");
-            assert!(back.b.is_some_and(|b| b.to_bits() == a.to_bits() || (a.is_nan() && b.is_nan())), "{text}");
+            assert!(
+                back.a.to_bits() == a.to_bits() || (a.is_nan() && back.a.is_nan()),
+                "{text}"
+            );
+            assert!(
+                back.b
+                    .is_some_and(|b| b.to_bits() == a.to_bits() || (a.is_nan() && b.is_nan())),
+                "{text}"
+            );
         }
-        assert_eq!(serde_json::to_string(&Pair { a: f64::NAN, b: None }).unwrap(), r#"{"a":"nan","b":null}"#);
+        assert_eq!(
+            serde_json::to_string(&Pair {
+                a: f64::NAN,
+                b: None
+            })
+            .unwrap(),
+            r#"{"a":"nan","b":null}"#
+        );
     }
 
     #[test]
     fn other_strings_are_no_numbers() {
-        let err = serde_json::from_str::<Pair>(r#"{"a":"Infinity","b":null}"#).unwrap_err().to_string();
+        let err = serde_json::from_str::<Pair>(r#"{"a":"Infinity","b":null}"#)
+            .unwrap_err()
+            .to_string();
         assert!(err.contains("\"inf\""), "{err}");
         assert_eq!(serde_json::from_str::<Pair>(r#"{"a":3}"#).unwrap().a, 3.0);
     }

@@ -182,8 +182,14 @@ pub fn locate(taps: &[TapEvidence<'_>], resampling: &Resampling) -> Result<ZoneR
         taps.iter().map(|t| (t.name, f(t))).collect()
     };
     let errors = split_errors(&columns(|t| t.mse_i), resampling)?;
-    let ratios = Ratios::new(&columns(|t| t.within_i), &columns(|t| t.total_i), resampling)?;
-    let steps: Vec<StepEvidence> = (1..taps.len()).map(|k| step(taps, k, &ratios, &errors, resampling)).collect();
+    let ratios = Ratios::new(
+        &columns(|t| t.within_i),
+        &columns(|t| t.total_i),
+        resampling,
+    )?;
+    let steps: Vec<StepEvidence> = (1..taps.len())
+        .map(|k| step(taps, k, &ratios, &errors, resampling))
+        .collect();
 
     let first = steps.iter().find(|s| s.holds()).map(|s| s.to.clone());
     let names: Vec<&str> = taps.iter().map(|t| t.name).collect();
@@ -196,8 +202,15 @@ pub fn locate(taps: &[TapEvidence<'_>], resampling: &Resampling) -> Result<ZoneR
         mse_effective_ci: errors[k].effective_ci,
     };
     Ok(ZoneRecord {
-        verdict: if first.is_some() { Verdict::Zone } else { Verdict::NoZone },
-        last_split: first.as_ref().and(names.last()).map(|name| name.to_string()),
+        verdict: if first.is_some() {
+            Verdict::Zone
+        } else {
+            Verdict::NoZone
+        },
+        last_split: first
+            .as_ref()
+            .and(names.last())
+            .map(|name| name.to_string()),
         evidence: ZoneEvidence {
             reason: reason(&steps, first.as_deref()),
             taps: taps.len(),
@@ -223,7 +236,11 @@ struct Ratios {
 }
 
 impl Ratios {
-    fn new(within: &[(&str, &[f64])], total: &[(&str, &[f64])], resampling: &Resampling) -> Result<Self> {
+    fn new(
+        within: &[(&str, &[f64])],
+        total: &[(&str, &[f64])],
+        resampling: &Resampling,
+    ) -> Result<Self> {
         let both: Vec<(&str, &[f64])> = within.iter().chain(total).copied().collect();
         check_images(&both, "variance contribution", false)?;
         let columns: Vec<&[f64]> = both.iter().map(|(_, c)| *c).collect();
@@ -234,16 +251,26 @@ impl Ratios {
         };
         Ok(Self {
             plain: ratios(&images.means()),
-            resampled: resampling.replicate(images.images(), Purpose::Statistics, |w| ratios(&images.weighted_sums(w))),
+            resampled: resampling.replicate(images.images(), Purpose::Statistics, |w| {
+                ratios(&images.weighted_sums(w))
+            }),
         })
     }
 }
 
 /// Evidence for the step that leads to tap `k`.
-fn step(taps: &[TapEvidence<'_>], k: usize, ratios: &Ratios, errors: &[SplitError], resampling: &Resampling) -> StepEvidence {
+fn step(
+    taps: &[TapEvidence<'_>],
+    k: usize,
+    ratios: &Ratios,
+    errors: &[SplitError],
+    resampling: &Resampling,
+) -> StepEvidence {
     let drop = |r: &[f64], k: usize| r[k - 1] - r[k];
-    let leads = |r: &&Vec<f64>| drop(r, k) > ROUNDING && (1..k).all(|e| drop(r, k) > drop(r, e) + ROUNDING);
-    let largest_drop_share = ratios.resampled.iter().filter(leads).count() as f64 / ratios.resampled.len() as f64;
+    let leads =
+        |r: &&Vec<f64>| drop(r, k) > ROUNDING && (1..k).all(|e| drop(r, k) > drop(r, e) + ROUNDING);
+    let largest_drop_share =
+        ratios.resampled.iter().filter(leads).count() as f64 / ratios.resampled.len() as f64;
 
     // The tap just before has the largest effective error of all earlier ones, and the highest interval.
     let (earlier, here) = (&errors[k - 1], &errors[k]);
@@ -277,8 +304,16 @@ fn reason(steps: &[StepEvidence], first: Option<&str>) -> String {
         return "fewer than three taps: no step has an earlier one to be compared with".to_string();
     }
     let list = |f: fn(&StepEvidence) -> bool| -> String {
-        let names: Vec<&str> = steps.iter().filter(|s| f(s)).map(|s| s.to.as_str()).collect();
-        if names.is_empty() { "at no split".to_string() } else { format!("at {}", names.join(", ")) }
+        let names: Vec<&str> = steps
+            .iter()
+            .filter(|s| f(s))
+            .map(|s| s.to.as_str())
+            .collect();
+        if names.is_empty() {
+            "at no split".to_string()
+        } else {
+            format!("at {}", names.join(", "))
+        }
     };
     format!(
         "the two conditions do not hold together: within/total variance falls decisively more than before {}, the effective error \

@@ -1,0 +1,174 @@
+//! From measurements to the record of a run: effective errors, intervals, the zone, the choice.
+
+use gpz_inversion::metrics::psnr_db;
+
+use crate::choice::{ChoiceRecord, Limits, choose};
+use crate::effective::{SplitError, smallest_from_here_on, split_errors};
+use crate::error::{Error, Result};
+use crate::intervals::{Interval, Resampling, check_images};
+use crate::splits::{
+    AttackIntervals, AttackRecord, EntropyBounds, HeldOutRecord, RadiusRecord, SplitRecord,
+    SplitsFile, VarianceRecord,
+};
+use crate::zone::{TapEvidence, locate};
+
+/// What a sweep measures at one split. Per-image figures hold the same images in the same order at every split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitInput {
+    /// 1-based index of the tap.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Shape of the feature of one image, channels first.
+    pub shape: Vec<usize>,
+    /// Bytes that cross the wire per image.
+    pub wire_bytes: u64,
+    /// Parameters on the edge.
+    pub edge_params: u64,
+    /// The same as a fraction of the model.
+    pub edge_params_fraction: f64,
+    /// Multiply-accumulates on the edge as a fraction of the model's.
+    pub edge_macs_fraction: f64,
+    /// R_c² on the statistics part.
+    pub radius_sq: RadiusRecord,
+    /// Variances on the statistics part.
+    pub variance: VarianceRecord,
+    /// Bounds on h(Z) from the statistics part.
+    pub entropy_bounds_nats: EntropyBounds,
+    /// The statistics again on held-out images.
+    pub held_out: Option<HeldOutRecord>,
+    /// Contribution of each image of the statistics part to the unbiased within-class variance.
+    pub within_i: Vec<f64>,
+    /// Contribution of each image of the statistics part to the unbiased total variance.
+    pub total_i: Vec<f64>,
+    /// Squared error per element of the reconstruction of each test image, pixels in [0, 1].
+    pub mse_i: Vec<f64>,
+    /// SSIM of the reconstruction of each test image, range 1.
+    pub ssim_i: Vec<f64>,
+}
+
+/// Builds the contents of `splits.json` and of `choice.json`.
+///
+/// - `channels`: of the images, for the channel-summed error
+/// - `splits`: shallowest first
+///
+/// # Errors
+/// [`Error::NoSplits`]; [`Error::Resampling`]; [`Error::Limit`]; [`Error::NoImages`], [`Error::ImageCount`] and
+/// [`Error::ImageFigure`] name the split.
+pub fn assemble(
+    model: &str,
+    channels: usize,
+    splits: &[SplitInput],
+    limits: &Limits,
+    resampling: &Resampling,
+) -> Result<(SplitsFile, ChoiceRecord)> {
+    if splits.is_empty() {
+        return Err(Error::NoSplits);
+    }
+    limits.validate()?;
+    let columns = |f: fn(&SplitInput) -> &[f64]| -> Vec<(&str, &[f64])> {
+        splits.iter().map(|s| (s.name.as_str(), f(s))).collect()
+    };
+    let errors = split_errors(&columns(|s| &s.mse_i), resampling)?;
+    // SSIM is measured on the same images as the error.
+    let both: Vec<(&str, &[f64])> = columns(|s| &s.mse_i)
+        .into_iter()
+        .chain(columns(|s| &s.ssim_i))
+        .collect();
+    check_images(&both, "SSIM", true)?;
+    let ssim = splits
+        .iter()
+        .map(|s| resampling.mean(&s.name, "SSIM", &s.ssim_i))
+        .collect::<Result<Vec<_>>>()?;
+    let ssim_effective = largest_from_here_on(&ssim);
+
+    let taps: Vec<TapEvidence<'_>> = splits.iter().map(tap_evidence).collect();
+    let zone = locate(&taps, resampling)?;
+
+    let records: Vec<SplitRecord> = splits
+        .iter()
+        .enumerate()
+        .map(|(k, s)| {
+            record(
+                s,
+                attack_record(channels, &errors[k], ssim[k], ssim_effective[k]),
+            )
+        })
+        .collect();
+    let choice = choose(&records, &zone, limits)?;
+    let file = SplitsFile {
+        model: model.to_string(),
+        splits: records,
+        zone,
+        choice: choice.split.is_some().then(|| choice.clone()),
+        choice_reason: choice.reason.clone(),
+    };
+    Ok((file, choice))
+}
+
+fn tap_evidence(s: &SplitInput) -> TapEvidence<'_> {
+    TapEvidence {
+        name: &s.name,
+        within_i: &s.within_i,
+        total_i: &s.total_i,
+        mse_i: &s.mse_i,
+        radius_sq: s.radius_sq.value,
+    }
+}
+
+fn record(s: &SplitInput, attack: AttackRecord) -> SplitRecord {
+    SplitRecord {
+        index: s.index,
+        name: s.name.clone(),
+        shape: s.shape.clone(),
+        width: s.shape.iter().product(),
+        wire_bytes: s.wire_bytes,
+        edge_params: s.edge_params,
+        edge_params_fraction: s.edge_params_fraction,
+        edge_macs_fraction: s.edge_macs_fraction,
+        radius_sq: s.radius_sq.clone(),
+        variance: s.variance.clone(),
+        entropy_bounds_nats: s.entropy_bounds_nats.clone(),
+        held_out: s.held_out.clone(),
+        leakage_bound: None,
+        attack,
+    }
+}
+
+fn attack_record(
+    channels: usize,
+    error: &SplitError,
+    (ssim, ssim_ci): (f64, Interval),
+    ssim_effective: f64,
+) -> AttackRecord {
+    let decibels = |mse: f64| psnr_db(mse, 1.0);
+    AttackRecord {
+        part: "test".to_string(),
+        mse_per_element: error.measured,
+        mse_channel_sum: channels as f64 * error.measured,
+        mse_effective: error.effective,
+        attack_limited: error.attack_limited,
+        psnr_db: decibels(error.measured),
+        ssim,
+        ssim_effective,
+        ci: AttackIntervals {
+            mse_per_element: error.measured_ci,
+            mse_channel_sum: error.measured_ci.scaled(channels as f64),
+            mse_effective: error.effective_ci,
+            psnr_db: error.measured_ci.map_decreasing(decibels),
+            ssim: ssim_ci,
+        },
+    }
+}
+
+/// For each split the largest mean SSIM on it or on any deeper one.
+fn largest_from_here_on(ssim: &[(f64, Interval)]) -> Vec<f64> {
+    let negated: Vec<f64> = ssim.iter().map(|(mean, _)| -mean).collect();
+    smallest_from_here_on(&negated)
+        .into_iter()
+        .map(|v| -v)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+use super::*;
+use crate::testing::four_splits;
+use crate::zone::Verdict;
+
+fn run(splits: &[SplitInput], limits: &Limits) -> Result<(SplitsFile, ChoiceRecord)> {
+    assemble(
+        "cnn4",
+        3,
+        splits,
+        limits,
+        &Resampling {
+            resamples: 400,
+            ..Resampling::default()
+        },
+    )
+}
+
+#[test]
+fn records_follow_from_the_measurements() {
+    let (file, choice) = run(&four_splits(), &Limits::default()).unwrap();
+    let [first, second, .., last] = &file.splits[..] else {
+        panic!("four splits")
+    };
+    assert_eq!(
+        (first.width, first.shape.as_slice()),
+        (16384, &[16, 32, 32][..])
+    );
+    assert!(first.attack.attack_limited && !second.attack.attack_limited);
+    assert_eq!(first.attack.mse_effective, second.attack.mse_per_element);
+    assert_eq!(first.attack.ssim_effective, second.attack.ssim);
+    assert!(
+        (first.attack.ssim - 0.93).abs() < 1e-12
+            && (last.attack.mse_per_element - 0.012).abs() < 1e-15
+    );
+    for s in &file.splits {
+        let a = &s.attack;
+        assert_eq!(a.mse_channel_sum, 3.0 * a.mse_per_element);
+        assert!((a.psnr_db + 10.0 * a.mse_per_element.log10()).abs() < 1e-9);
+        for (value, ci) in [
+            (a.mse_per_element, a.ci.mse_per_element),
+            (a.mse_channel_sum, a.ci.mse_channel_sum),
+            (a.mse_effective, a.ci.mse_effective),
+            (a.psnr_db, a.ci.psnr_db),
+            (a.ssim, a.ci.ssim),
+        ] {
+            assert!(
+                ci.lo < value && value < ci.hi,
+                "{}: {value} in {ci:?}",
+                s.name
+            );
+        }
+        // The zone looks at the very same effective errors.
+        let tap = &file.zone.evidence.per_tap[s.index - 1];
+        assert_eq!(
+            (tap.mse_effective, tap.mse_effective_ci),
+            (a.mse_effective, a.ci.mse_effective)
+        );
+    }
+    assert_eq!(file.zone.verdict, Verdict::Zone);
+    assert_eq!(file.zone.first_split.as_deref(), Some("block4"));
+    assert_eq!(file.choice.as_ref(), Some(&choice));
+}
+
+#[test]
+fn an_undecided_choice_is_null_with_its_reason() {
+    let limits = Limits {
+        max_ssim: Some(0.1),
+        ..Limits::default()
+    };
+    let (file, choice) = run(&four_splits(), &limits).unwrap();
+    assert_eq!((&file.choice, &choice.split), (&None, &None));
+    assert!(
+        file.choice_reason.contains("max_ssim rules out 4"),
+        "{}",
+        file.choice_reason
+    );
+    let text = file.to_json().unwrap();
+    assert!(
+        text.contains("\"choice\": null") && text.contains("\"choice_reason\": \"no split"),
+        "{text}"
+    );
+}
+
+/// The file reads back to itself, has the keys it is documented to have, in that order, and no NaN in disguise.
+#[test]
+fn splits_json_reads_back_to_the_same_bytes() {
+    let (mut file, _) = run(&four_splits(), &Limits::default()).unwrap();
+    file.splits[1].attack.psnr_db = f64::INFINITY;
+    file.splits[2].radius_sq.value = f64::NAN;
+    let text = file.to_json().unwrap();
+    assert_eq!(
+        SplitsFile::from_json(&text).unwrap().to_json().unwrap(),
+        text
+    );
+    assert!(text.contains("\"psnr_db\": \"inf\"") && text.contains("\"value\": \"nan\""));
+    assert!(text.contains("\"mixture\": \"-inf\"") && text.contains("\"shape\": [16, 32, 32]"));
+    let keys = [
+        "\"model\"",
+        "\"splits\"",
+        "\"index\"",
+        "\"name\"",
+        "\"shape\"",
+        "\"width\"",
+        "\"wire_bytes\"",
+        "\"edge_params\"",
+        "\"edge_params_fraction\"",
+        "\"edge_macs_fraction\"",
+        "\"radius_sq\"",
+        "\"part\"",
+        "\"value\"",
+        "\"ci\"",
+        "\"per_dim\"",
+        "\"unbiased\"",
+        "\"variance\"",
+        "\"total\"",
+        "\"within\"",
+        "\"between\"",
+        "\"entropy_bounds_nats\"",
+        "\"isotropic\"",
+        "\"mixture\"",
+        "\"leakage_bound\"",
+        "\"attack\"",
+        "\"mse_per_element\"",
+        "\"mse_channel_sum\"",
+        "\"mse_effective\"",
+        "\"attack_limited\"",
+        "\"psnr_db\"",
+        "\"ssim\"",
+        "\"zone\"",
+        "\"verdict\"",
+        "\"first_split\"",
+        "\"last_split\"",
+        "\"evidence\"",
+        "\"few_taps\"",
+        "\"released_rule\"",
+        "\"choice\"",
+    ];
+    let mut at = 0;
+    for key in keys {
+        at += text[at..]
+            .find(key)
+            .unwrap_or_else(|| panic!("{key} is missing or out of order"));
+    }
+}
+
+#[test]
+fn the_same_audit_gives_the_same_bytes_on_any_number_of_threads() {
+    let text = || {
+        run(&four_splits(), &Limits::default())
+            .unwrap()
+            .0
+            .to_json()
+            .unwrap()
+    };
+    let want = text();
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        assert_eq!(pool.install(text), want, "{threads} threads");
+    }
+}
+
+#[test]
+fn the_table_has_a_row_per_split() {
+    let (file, _) = run(&four_splits(), &Limits::default()).unwrap();
+    let text = file.to_csv().unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|h| h == name).unwrap();
+    let rows: Vec<csv::StringRecord> = reader.records().map(|r| r.unwrap()).collect();
+    assert_eq!(rows.len(), 4);
+    assert_eq!(&rows[0][column("shape")], "16x32x32");
+    assert_eq!(&rows[3][column("entropy_bound_mixture_nats")], "-inf");
+    for (row, split) in rows.iter().zip(&file.splits) {
+        assert_eq!(
+            row[column("mse_effective")].parse(),
+            Ok(split.attack.mse_effective)
+        );
+        assert_eq!(
+            row[column("within_over_total")].parse(),
+            Ok(split.variance.within_over_total())
+        );
+    }
+}
+
+#[test]
+fn bad_measurements_are_named() {
+    assert!(matches!(run(&[], &Limits::default()), Err(Error::NoSplits)));
+    let mut splits = four_splits();
+    splits[2].ssim_i.pop();
+    let err = run(&splits, &Limits::default()).unwrap_err().to_string();
+    assert!(
+        err.starts_with("split block3: 199 values of SSIM where the first split has 200"),
+        "{err}"
+    );
+    let mut splits = four_splits();
+    splits[1].mse_i[7] = f64::NAN;
+    let err = run(&splits, &Limits::default()).unwrap_err().to_string();
+    assert!(
+        err.starts_with("split block2, image 7: squared error is NaN"),
+        "{err}"
+    );
+}
