@@ -38,7 +38,9 @@ pub fn set_pool_limit(bytes: usize) {
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     pool.limit_lines = bytes / size_of::<Line>();
     while pool.held_lines > pool.limit_lines {
-        let Some((size, blocks)) = pool.free.pop_last() else { break };
+        let Some((size, blocks)) = pool.free.pop_last() else {
+            break;
+        };
         pool.held_lines -= size * blocks.len();
     }
 }
@@ -138,7 +140,10 @@ mod tests {
     fn size_classes_cover_and_stay_close() {
         for lines in 1..100_000 {
             let size = size_class(lines);
-            assert!(size >= lines && size * 8 <= lines * 9 + 8, "{lines} lines got a block of {size}");
+            assert!(
+                size >= lines && size * 8 <= lines * 9 + 8,
+                "{lines} lines got a block of {size}"
+            );
             assert_eq!(size_class(size), size, "a block returns to the class it came from");
         }
     }

@@ -245,11 +245,8 @@ impl Tensor {
 
     fn prelu_operands(&self, slope: &Tensor) -> Result<(Tensor, Tensor)> {
         let x = self.channel_matrix("prelu")?;
-        let slope = if slope.shape() == [1] {
-            slope.broadcast_to(&[x.shape()[1]])?
-        } else {
-            slope.clone()
-        };
+        let slope =
+            if slope.shape() == [1] { slope.broadcast_to(&[x.shape()[1]])? } else { slope.clone() };
         x.check_channels("prelu", &slope)?;
         Ok((x, slope))
     }
@@ -259,7 +256,12 @@ impl Tensor {
 fn channel_statistics<T: Element>(x: &Tensor, c: usize, count: usize) -> (Vec<f64>, Vec<f64>) {
     let xs = &x.data::<T>()[..x.numel()];
     let zeros = Params::new(&vec![T::ZERO; c]);
-    let (sums, _) = columns::sums((xs, xs), &zeros, #[inline(always)] |x, _, p| (x, p));
+    let (sums, _) = columns::sums(
+        (xs, xs),
+        &zeros,
+        #[inline(always)]
+        |x, _, p| (x, p),
+    );
     // The mean as rounded to T is what the second pass subtracts; the sum of those deviations corrects for the rounding.
     let pivot: Vec<T> = sums.iter().map(|s| T::from_f64(s / count as f64)).collect();
     let (first, second) = columns::sums(

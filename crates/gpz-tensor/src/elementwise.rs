@@ -97,7 +97,7 @@ fn sign<T: Element>(x: T) -> T {
     } else if x < T::ZERO {
         -T::ONE
     } else {
-        x - x
+        x
     }
 }
 

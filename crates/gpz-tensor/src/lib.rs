@@ -16,11 +16,13 @@
 
 mod buffer;
 mod channels;
+mod conv;
 mod cpu;
 mod dropout;
 mod element;
 mod elementwise;
 mod error;
+mod matmul;
 mod pool;
 mod reduce;
 mod shape;
@@ -32,20 +34,22 @@ mod view;
 
 pub use buffer::set_pool_limit;
 pub use channels::{BatchNorm, BatchNormGradients};
+pub use conv::{Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions};
 pub use element::{DType, Element};
 pub use elementwise::{BinaryOp, Saves, UnaryOp};
 pub use error::{Error, Result};
 pub use pool::Pool2d;
 pub use shape::{Dims, MAX_RANK, broadcast_shape};
+pub use simd::isa_name;
 pub use softmax::LayerNormGradients;
 pub use tensor::Tensor;
-pub use simd::isa_name;
 
 /// The kernels under the tensors, for benchmarks: no part of the interface.
 #[doc(hidden)]
 pub mod bench_api {
     pub use crate::cpu::conv::{
-        Epilogue, Geometry, PackedWeights, Window, forward, forward_packed, input_gradient, weight_gradient,
+        Epilogue, Geometry, PackedWeights, Window, forward, forward_packed, input_gradient,
+        weight_gradient,
     };
     pub use crate::cpu::matmul::{Operand, matmul};
     pub use crate::simd::{Isa, with_isa};

@@ -1,11 +1,11 @@
 //! Pooling over the height and width of pictures.
 
+use crate::Tensor;
 use crate::buffer::Buffer;
 use crate::cpu::pool::{self, Geometry};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::tensor::dispatch;
-use crate::Tensor;
 
 /// Window of a pooling operation, height before width. Positions beyond the picture take no part in a maximum and count as zeros in
 /// a mean, as in PyTorch.
@@ -37,14 +37,20 @@ impl Pool2d {
             let (k, s, p) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
             if k == 0 || s == 0 {
                 let value = k.min(s) as f64;
-                return Err(Error::Value { op, name: "kernel or stride", value, rule: "at least 1" });
+                return Err(Error::Value {
+                    op,
+                    name: "kernel or stride",
+                    value,
+                    rule: "at least 1",
+                });
             }
             if 2 * p > k {
                 let rule = "at most half the window";
                 return Err(Error::Value { op, name: "padding", value: p as f64, rule });
             }
             let room = (size + 2 * p).checked_sub(k);
-            let room = room.ok_or_else(|| Error::shape(op, input, "the window is larger than the picture"))?;
+            let room = room
+                .ok_or_else(|| Error::shape(op, input, "the window is larger than the picture"))?;
             Ok(room / s + 1)
         };
         Ok([n, c, extent(h, 0)?, extent(w, 1)?])
@@ -122,7 +128,11 @@ impl Tensor {
     ///
     /// # Errors
     /// Shapes that do not belong together.
-    pub fn avg_pool2d_backward(dy: &Tensor, input_shape: &[usize], window: Pool2d) -> Result<Tensor> {
+    pub fn avg_pool2d_backward(
+        dy: &Tensor,
+        input_shape: &[usize],
+        window: Pool2d,
+    ) -> Result<Tensor> {
         let (geometry, shape) = window.geometry("avg_pool2d_backward", input_shape)?;
         check_pooled(dy, &shape)?;
         let dy = dy.channels_last()?;

@@ -44,7 +44,8 @@ impl Tensor {
     /// [`crate::Error::Axis`] if one does not exist.
     pub fn mean(&self, axes: &[usize]) -> Result<Tensor> {
         let sum = self.sum(axes)?;
-        let count: usize = (0..self.rank()).filter(|a| axes.contains(a)).map(|a| self.shape()[a]).product();
+        let count: usize =
+            (0..self.rank()).filter(|a| axes.contains(a)).map(|a| self.shape()[a]).product();
         Ok(sum.affine(1.0 / count as f64, 0.0))
     }
 
@@ -113,7 +114,9 @@ impl Tensor {
         }
         let missing = self.rank() - shape.len();
         let axes: Vec<usize> = (0..self.rank())
-            .filter(|&axis| axis < missing || (shape[axis - missing] == 1 && self.shape()[axis] != 1))
+            .filter(|&axis| {
+                axis < missing || (shape[axis - missing] == 1 && self.shape()[axis] != 1)
+            })
             .collect();
         self.sum(&axes)?.reshape(shape)
     }

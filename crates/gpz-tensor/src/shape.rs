@@ -110,9 +110,8 @@ impl fmt::Debug for Dims {
 /// [`Error::ShapeMismatch`] names both shapes.
 pub fn broadcast_shape(op: &'static str, lhs: &[usize], rhs: &[usize]) -> Result<Dims> {
     let rank = lhs.len().max(rhs.len());
-    let at = |dims: &[usize], axis: usize| {
-        (axis + dims.len()).checked_sub(rank).map_or(1, |i| dims[i])
-    };
+    let at =
+        |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
     let mut out = Dims::from_short(&[1; MAX_RANK][..rank]);
     for axis in 0..rank {
         out[axis] = match (at(lhs, axis), at(rhs, axis)) {

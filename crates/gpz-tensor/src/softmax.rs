@@ -26,7 +26,9 @@ impl Tensor {
     fn map_rows<T: Element>(&self, columns: usize, f: impl Fn(&mut [T], &[T]) + Sync) -> Tensor {
         let data = &self.data::<T>()[..self.numel()];
         let mut out = Buffer::<T>::unfilled(self.numel());
-        rows::for_each(out.as_mut_slice(), columns, |r, out| f(out, &data[r * columns..][..columns]));
+        rows::for_each(out.as_mut_slice(), columns, |r, out| {
+            f(out, &data[r * columns..][..columns])
+        });
         Tensor::from_buffer(out, self.dims(), self.strides())
     }
 
@@ -113,7 +115,13 @@ impl Tensor {
     }
 
     /// Rows of mean 0 and variance 1.
-    fn normal_rows(&self, x: &Tensor, d: usize, parameters: &[&Tensor], eps: f64) -> Result<Tensor> {
+    fn normal_rows(
+        &self,
+        x: &Tensor,
+        d: usize,
+        parameters: &[&Tensor],
+        eps: f64,
+    ) -> Result<Tensor> {
         for parameter in parameters {
             x.check_dtype("layer_norm", parameter)?;
             if parameter.shape() != [d] {
@@ -166,7 +174,19 @@ impl Tensor {
 /// Mean and reciprocal standard deviation of a row.
 fn row_moments<T: Element>(row: &[T], eps: f64) -> (T, T) {
     let count = row.len() as f64;
-    let mean = T::from_f64(rows::fold(row, row, #[inline(always)] |a, _| a) / count);
-    let square = rows::fold(row, row, #[inline(always)] |a, _| (a - mean) * (a - mean));
+    let mean = T::from_f64(
+        rows::fold(
+            row,
+            row,
+            #[inline(always)]
+            |a, _| a,
+        ) / count,
+    );
+    let square = rows::fold(
+        row,
+        row,
+        #[inline(always)]
+        |a, _| (a - mean) * (a - mean),
+    );
     (mean, T::from_f64(1.0 / (square / count + eps).sqrt()))
 }

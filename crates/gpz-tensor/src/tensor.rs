@@ -187,7 +187,11 @@ impl Tensor {
     /// [`Error::Shape`] unless the rank is 4.
     pub fn channels_last(&self) -> Result<Tensor> {
         if self.rank() != 4 {
-            return Err(Error::shape("channels_last", &self.shape, "rank 4, [n, c, h, w], is needed"));
+            return Err(Error::shape(
+                "channels_last",
+                &self.shape,
+                "rank 4, [n, c, h, w], is needed",
+            ));
         }
         if self.is_channels_last() {
             return Ok(self.with_strides(self.shape.channels_last()));

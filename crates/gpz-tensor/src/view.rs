@@ -1,10 +1,10 @@
 //! Views: other shapes and orders over the same memory, and joining tensors.
 
+use crate::Tensor;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::tensor::dispatch;
-use crate::Tensor;
 
 impl Tensor {
     /// The same elements in row-major order under another shape; a copy only if the memory order demands it.
@@ -44,7 +44,11 @@ impl Tensor {
         let valid = axes.len() == self.rank()
             && axes.iter().all(|&a| a < self.rank() && !std::mem::replace(&mut seen[a], true));
         if !valid {
-            return Err(Error::shape("permute", axes, "a permutation of the tensor's axes is needed"));
+            return Err(Error::shape(
+                "permute",
+                axes,
+                "a permutation of the tensor's axes is needed",
+            ));
         }
         let mut shape = Dims::from_short(&[]);
         let mut strides = Dims::from_short(&[]);
@@ -151,7 +155,9 @@ impl Tensor {
         shape[axis] = 0;
         for tensor in tensors {
             first.check_dtype("concat", tensor)?;
-            if tensor.rank() != first.rank() || tensor.dims().without(axis) != first.dims().without(axis) {
+            if tensor.rank() != first.rank()
+                || tensor.dims().without(axis) != first.dims().without(axis)
+            {
                 return Err(Error::mismatch(
                     "concat",
                     first.shape(),

@@ -100,10 +100,7 @@ pub(crate) fn map_pair<T: Element>(
         task(((out, x), y));
     } else {
         let piece = params[0].piece();
-        out.par_chunks_mut(piece)
-            .zip(x.par_chunks(piece))
-            .zip(y.par_chunks(piece))
-            .for_each(task);
+        out.par_chunks_mut(piece).zip(x.par_chunks(piece)).zip(y.par_chunks(piece)).for_each(task);
     }
 }
 

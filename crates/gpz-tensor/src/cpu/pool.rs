@@ -44,7 +44,12 @@ impl Geometry {
     }
 
     /// Calls `f` with the pictures of `out` and their numbers, in parallel.
-    fn for_pictures<T: Element>(&self, out: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    fn for_pictures<T: Element>(
+        &self,
+        out: &mut [T],
+        len: usize,
+        f: impl Fn(usize, &mut [T]) + Sync,
+    ) {
         if len > 0 {
             out.par_chunks_mut(len).enumerate().for_each(|(n, picture)| f(n, picture));
         }

@@ -69,7 +69,14 @@ pub(crate) fn softmax<T: Element>(out: &mut [T], x: &[T]) {
             }
         },
     );
-    let scale = T::from_f64(1.0 / fold(out, out, #[inline(always)] |a, _| a));
+    let scale = T::from_f64(
+        1.0 / fold(
+            out,
+            out,
+            #[inline(always)]
+            |a, _| a,
+        ),
+    );
     for o in out {
         *o = *o * scale;
     }
@@ -81,7 +88,15 @@ pub(crate) fn log_softmax<T: Element>(out: &mut [T], x: &[T]) {
     for (o, &x) in out.iter_mut().zip(x) {
         *o = (x - shift).exp();
     }
-    let log_sum = T::from_f64(fold(out, out, #[inline(always)] |a, _| a).ln());
+    let log_sum = T::from_f64(
+        fold(
+            out,
+            out,
+            #[inline(always)]
+            |a, _| a,
+        )
+        .ln(),
+    );
     for (o, &x) in out.iter_mut().zip(x) {
         *o = (x - shift) - log_sum;
     }

@@ -1,0 +1,109 @@
+//! Losses and the label distributions they compare with.
+
+use gpz_tensor::{DType, Tensor};
+
+use crate::error::{Error, Result};
+use crate::tape::Var;
+
+/// Distribution over classes that a label stands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Labels {
+    /// All on the true class.
+    OneHot,
+    /// `1 − α` on the true class and `α/(K−1)` on each other: label smoothing as in the released code of the method. A negative α
+    /// sharpens.
+    Smoothed(f64),
+    /// `1 − α + α/K` on the true class and `α/K` on each other: label smoothing as in Szegedy et al., 2016.
+    SmoothedUniform(f64),
+}
+
+impl Labels {
+    /// Distributions `[n, classes]` of labels.
+    ///
+    /// # Errors
+    /// [`Error::Label`] for a label that names no class; [`Error::Value`] for smoothing with fewer than two classes or an α of 1 or more.
+    pub fn distributions(self, labels: &[usize], classes: usize, dtype: DType) -> Result<Tensor> {
+        let (on, off) = match self {
+            Labels::OneHot => (1.0, 0.0),
+            Labels::Smoothed(alpha) | Labels::SmoothedUniform(alpha)
+                if alpha >= 1.0 || alpha.is_nan() =>
+            {
+                let rule = "less than all of the probability can be taken from the true class";
+                return Err(Error::Value { what: "label smoothing", value: alpha, rule });
+            }
+            _ if classes < 2 => {
+                let rule = "label smoothing needs at least two classes";
+                return Err(Error::Value { what: "classes", value: classes as f64, rule });
+            }
+            Labels::Smoothed(alpha) => (1.0 - alpha, alpha / (classes - 1) as f64),
+            Labels::SmoothedUniform(alpha) => {
+                let each = alpha / classes as f64;
+                (1.0 - alpha + each, each)
+            }
+        };
+        let mut values = vec![off; labels.len() * classes];
+        for (index, &label) in labels.iter().enumerate() {
+            if label >= classes {
+                return Err(Error::Label { index, label, classes });
+            }
+            values[index * classes + label] = on;
+        }
+        Ok(Tensor::from_slice(&values, &[labels.len(), classes])?.to_dtype(dtype))
+    }
+}
+
+/// Mean over the samples of `−Σ t ln p`, in nats.
+///
+/// - `log_probs`: `[n, classes]`, as log-softmax gives them
+/// - `targets`: `[n, classes]`, distributions over classes
+///
+/// # Errors
+/// Shapes or dtypes that differ.
+pub fn cross_entropy(log_probs: &Var, targets: &Tensor) -> Result<Var> {
+    let n = log_probs.shape().first().copied().unwrap_or(1).max(1);
+    let axes: Vec<usize> = (0..log_probs.shape().len()).collect();
+    if log_probs.shape() != targets.shape() {
+        // Broadcasting would make a number of it all the same.
+        return Err(shape_mismatch("cross_entropy", log_probs.value(), targets));
+    }
+    log_probs.mul(&Var::constant(targets.clone()))?.sum(&axes)?.affine(-1.0 / n as f64, 0.0)
+}
+
+/// Mean over all elements of the squared difference.
+///
+/// # Errors
+/// Shapes or dtypes that differ.
+pub fn mse(prediction: &Var, target: &Tensor) -> Result<Var> {
+    if prediction.shape() != target.shape() {
+        return Err(shape_mismatch("mse", prediction.value(), target));
+    }
+    let difference = prediction.value().sub(target)?;
+    let count = difference.numel().max(1) as f64;
+    let loss = Tensor::scalar(difference.dot(&difference)? / count, difference.dtype());
+    Ok(Var::record(loss, [prediction], move |dy, _| {
+        Ok([Some(difference.affine(2.0 * dy.item()? / count, 0.0))])
+    }))
+}
+
+fn shape_mismatch(op: &'static str, lhs: &Tensor, rhs: &Tensor) -> Error {
+    Error::Tensor(gpz_tensor::Error::ShapeMismatch {
+        op,
+        lhs: lhs.shape().into(),
+        rhs: rhs.shape().into(),
+        rule: "they must be equal",
+    })
+}
+
+/// Fraction of the samples whose largest log-probability is at the label.
+///
+/// # Errors
+/// [`Error::Label`] for a label that names no class.
+pub fn accuracy(log_probs: &Tensor, labels: &[usize]) -> Result<f64> {
+    let classes = log_probs.shape().last().copied().unwrap_or(0);
+    if let Some(index) = labels.iter().position(|&label| label >= classes) {
+        return Err(Error::Label { index, label: labels[index], classes });
+    }
+    let predicted = log_probs.argmax_rows()?;
+    let right = predicted.iter().zip(labels).filter(|(a, b)| a == b).count();
+    Ok(right as f64 / labels.len().max(1) as f64)
+}

@@ -1,0 +1,194 @@
+//! Modules: what holds parameters under names, as PyTorch's state dictionaries do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gpz_tensor::Tensor;
+
+use crate::tape::Step;
+
+/// Identity of an entry, unique in the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryId(u64);
+
+/// What an entry is to training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Learnt by gradients.
+    Parameter,
+    /// A running statistic.
+    Buffer,
+    /// A count of batches; saved as a 64-bit integer of rank 0.
+    Counter,
+}
+
+/// One named tensor of a module.
+#[derive(Debug)]
+pub struct Entry {
+    id: EntryId,
+    kind: Kind,
+    value: Tensor,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+impl Entry {
+    /// A tensor learnt by gradients.
+    pub fn parameter(value: Tensor) -> Self {
+        Self::new(Kind::Parameter, value)
+    }
+
+    /// A running statistic.
+    pub fn buffer(value: Tensor) -> Self {
+        Self::new(Kind::Buffer, value)
+    }
+
+    /// A count of batches, starting at 0.
+    pub fn counter() -> Self {
+        Self::new(Kind::Counter, Tensor::scalar(0.0, gpz_tensor::DType::F64))
+    }
+
+    fn new(kind: Kind, value: Tensor) -> Self {
+        Entry { id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)), kind, value }
+    }
+
+    /// Identity, the same for the entry's whole life.
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// What the entry is to training.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The tensor.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The tensor, to be changed in place.
+    pub fn value_mut(&mut self) -> &mut Tensor {
+        &mut self.value
+    }
+}
+
+/// Something that holds entries: a layer, a network, a list of them.
+pub trait Module {
+    /// Calls `f` with the name and value of each entry, in the order of definition.
+    fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a Entry));
+
+    /// Calls `f` with the name and value of each entry, to be changed, in the order of definition.
+    fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut Entry));
+
+    /// All entries with their names.
+    fn entries(&self) -> Vec<(String, &Entry)> {
+        let mut entries = Vec::new();
+        self.visit("", &mut |name, entry| entries.push((name, entry)));
+        entries
+    }
+
+    /// All entries with their names, to be changed.
+    fn entries_mut(&mut self) -> Vec<(String, &mut Entry)> {
+        let mut entries = Vec::new();
+        self.visit_mut("", &mut |name, entry| entries.push((name, entry)));
+        entries
+    }
+
+    /// Number of learnt values.
+    fn parameter_count(&self) -> usize {
+        let mut count = 0;
+        self.visit("", &mut |_, entry| {
+            if entry.kind() == Kind::Parameter {
+                count += entry.value().numel();
+            }
+        });
+        count
+    }
+
+    /// Takes over the running statistics of a training step.
+    fn apply_updates(&mut self, step: &Step) {
+        self.visit_mut("", &mut |_, entry| {
+            if let Some(value) = step.update(entry) {
+                entry.value = value.clone();
+            }
+        });
+    }
+
+    /// Converts every parameter and statistic to a dtype.
+    fn convert(&mut self, dtype: gpz_tensor::DType) {
+        self.visit_mut("", &mut |_, entry| {
+            if entry.kind != Kind::Counter {
+                entry.value = entry.value.to_dtype(dtype);
+            }
+        });
+    }
+}
+
+/// `prefix.name`, or one of them if the other is empty.
+pub fn join(prefix: &str, name: &str) -> String {
+    match (prefix, name) {
+        ("", name) => name.to_owned(),
+        (prefix, "") => prefix.to_owned(),
+        (prefix, name) => format!("{prefix}.{name}"),
+    }
+}
+
+impl Module for Entry {
+    fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a Entry)) {
+        f(prefix.to_owned(), self);
+    }
+
+    fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut Entry)) {
+        f(prefix.to_owned(), self);
+    }
+}
+
+impl<M: Module> Module for Option<M> {
+    fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a Entry)) {
+        if let Some(module) = self {
+            module.visit(prefix, f);
+        }
+    }
+
+    fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut Entry)) {
+        if let Some(module) = self {
+            module.visit_mut(prefix, f);
+        }
+    }
+}
+
+impl<M: Module> Module for Vec<M> {
+    fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a Entry)) {
+        for (i, module) in self.iter().enumerate() {
+            module.visit(&join(prefix, &i.to_string()), f);
+        }
+    }
+
+    fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut Entry)) {
+        for (i, module) in self.iter_mut().enumerate() {
+            module.visit_mut(&join(prefix, &i.to_string()), f);
+        }
+    }
+}
+
+/// Implements [`Module`] for a struct: `module!(Block { "0" => conv, "1" => norm });`
+///
+/// The names are those of PyTorch's state dictionaries; an empty name passes the field's own names on.
+#[macro_export]
+macro_rules! module {
+    ($type:ty { $($name:expr => $field:tt),* $(,)? }) => {
+        impl $crate::Module for $type {
+            fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a $crate::Entry)) {
+                $($crate::Module::visit(&self.$field, &$crate::join(prefix, $name), f);)*
+            }
+
+            fn visit_mut<'a>(
+                &'a mut self,
+                prefix: &str,
+                f: &mut dyn FnMut(String, &'a mut $crate::Entry),
+            ) {
+                $($crate::Module::visit_mut(&mut self.$field, &$crate::join(prefix, $name), f);)*
+            }
+        }
+    };
+}

@@ -1,0 +1,402 @@
+//! Operations on recorded values: each is its value and its gradient rule, side by side.
+
+use gpz_tensor::{BinaryOp, Conv2dOptions, ConvTranspose2dOptions, Pool2d, Saves, Tensor, UnaryOp};
+
+use crate::error::Result;
+use crate::tape::Var;
+
+/// Computes a gradient only if it is wanted.
+fn wanted(
+    want: bool,
+    gradient: impl FnOnce() -> gpz_tensor::Result<Tensor>,
+) -> Result<Option<Tensor>> {
+    Ok(want.then(gradient).transpose()?)
+}
+
+impl Var {
+    /// Applies an elementwise function; see [`UnaryOp`] for the table.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn unary(&self, op: UnaryOp) -> Result<Var> {
+        let y = self.value().unary(op);
+        let saved = match op.saves() {
+            Saves::Input => self.value().clone(),
+            Saves::Output => y.clone(),
+        };
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || Tensor::unary_backward(op, &saved, dy))?])
+        }))
+    }
+
+    /// `max(x, 0)`.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn relu(&self) -> Result<Var> {
+        self.unary(UnaryOp::Relu)
+    }
+
+    /// Hyperbolic tangent.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn tanh(&self) -> Result<Var> {
+        self.unary(UnaryOp::Tanh)
+    }
+
+    /// `1 / (1 + e⁻ˣ)`.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn sigmoid(&self) -> Result<Var> {
+        self.unary(UnaryOp::Sigmoid)
+    }
+
+    /// `x · Φ(x)`.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn gelu(&self) -> Result<Var> {
+        self.unary(UnaryOp::Gelu)
+    }
+
+    /// `self + other`, broadcasting.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast.
+    pub fn add(&self, other: &Var) -> Result<Var> {
+        self.linear_binary(BinaryOp::Add, other)
+    }
+
+    /// `self - other`, broadcasting.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast.
+    pub fn sub(&self, other: &Var) -> Result<Var> {
+        self.linear_binary(BinaryOp::Sub, other)
+    }
+
+    fn linear_binary(&self, op: BinaryOp, other: &Var) -> Result<Var> {
+        let z = self.value().binary(op, other.value())?;
+        let (xs, ys) = (self.value().shape().to_vec(), other.value().shape().to_vec());
+        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
+            Ok([
+                wanted(x, || dz.sum_to(&xs))?,
+                wanted(y, || {
+                    let dy = dz.sum_to(&ys)?;
+                    Ok(if op == BinaryOp::Sub { dy.unary(UnaryOp::Neg) } else { dy })
+                })?,
+            ])
+        }))
+    }
+
+    /// `self · other`, elementwise, broadcasting.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast.
+    pub fn mul(&self, other: &Var) -> Result<Var> {
+        let (a, b) = (self.value().clone(), other.value().clone());
+        let z = a.mul(&b)?;
+        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
+            Ok([
+                wanted(x, || dz.mul(&b)?.sum_to(a.shape()))?,
+                wanted(y, || dz.mul(&a)?.sum_to(b.shape()))?,
+            ])
+        }))
+    }
+
+    /// `self / other`, elementwise, broadcasting.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast.
+    pub fn div(&self, other: &Var) -> Result<Var> {
+        let (a, b) = (self.value().clone(), other.value().clone());
+        let z = a.div(&b)?;
+        let quotient = z.clone();
+        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
+            Ok([
+                wanted(x, || dz.div(&b)?.sum_to(a.shape()))?,
+                wanted(y, || dz.mul(&quotient)?.div(&b)?.unary(UnaryOp::Neg).sum_to(b.shape()))?,
+            ])
+        }))
+    }
+
+    /// `self · scale + shift` with numbers.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub fn affine(&self, scale: f64, shift: f64) -> Result<Var> {
+        let y = self.value().affine(scale, shift);
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || Ok(dy.affine(scale, 0.0)))?])))
+    }
+
+    /// The same elements, row-major, under another shape.
+    ///
+    /// # Errors
+    /// Another number of elements.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Var> {
+        let y = self.value().reshape(shape)?;
+        let from = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.reshape(&from))?])))
+    }
+
+    /// All axes from `first` on become one.
+    ///
+    /// # Errors
+    /// No such axis.
+    pub fn flatten_from(&self, first: usize) -> Result<Var> {
+        let y = self.value().flatten_from(first)?;
+        self.reshape(y.shape())
+    }
+
+    /// Axis `i` of the result is axis `axes[i]`.
+    ///
+    /// # Errors
+    /// Not a permutation.
+    pub fn permute(&self, axes: &[usize]) -> Result<Var> {
+        let y = self.value().permute(axes)?;
+        let mut back = vec![0; axes.len()];
+        for (i, &axis) in axes.iter().enumerate() {
+            back[axis] = i;
+        }
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.permute(&back))?])))
+    }
+
+    /// `len` entries of an axis from `start` on.
+    ///
+    /// # Errors
+    /// A range outside the axis.
+    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Result<Var> {
+        let y = self.value().narrow(axis, start, len)?;
+        let shape = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || {
+                let zeros = |extent: usize| {
+                    let mut part = shape.clone();
+                    part[axis] = extent;
+                    Tensor::zeros(&part, dy.dtype())
+                };
+                let (before, after) = (zeros(start)?, zeros(shape[axis] - start - len)?);
+                Tensor::concat(&[&before, dy, &after], axis)
+            })?])
+        }))
+    }
+
+    /// Two values joined along an axis.
+    ///
+    /// # Errors
+    /// Other axes differ.
+    pub fn concat(&self, other: &Var, axis: usize) -> Result<Var> {
+        let z = Tensor::concat(&[self.value(), other.value()], axis)?;
+        let (first, second) = (self.shape()[axis], other.shape()[axis]);
+        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
+            Ok([
+                wanted(x, || dz.narrow(axis, 0, first))?,
+                wanted(y, || dz.narrow(axis, first, second))?,
+            ])
+        }))
+    }
+
+    /// Sum over the named axes, which the result no longer has.
+    ///
+    /// # Errors
+    /// No such axis.
+    pub fn sum(&self, axes: &[usize]) -> Result<Var> {
+        let y = self.value().sum(axes)?;
+        let shape = self.shape().to_vec();
+        let mut stretched = shape.clone();
+        for &axis in axes {
+            stretched[axis] = 1;
+        }
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || dy.reshape(&stretched)?.broadcast_to(&shape))?])
+        }))
+    }
+
+    /// Mean over the named axes, which the result no longer has.
+    ///
+    /// # Errors
+    /// No such axis.
+    pub fn mean(&self, axes: &[usize]) -> Result<Var> {
+        let sum = self.sum(axes)?;
+        let count = self.value().numel() as f64 / sum.value().numel() as f64;
+        sum.affine(1.0 / count, 0.0)
+    }
+
+    /// Matrix product over the last two axes; the axes before them must be equal, or `other` is one matrix for all.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn matmul(&self, other: &Var) -> Result<Var> {
+        let (a, b) = (self.value().clone(), other.value().clone());
+        let z = a.matmul(&b)?;
+        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
+            let swapped = |t: &Tensor| t.transpose(t.rank() - 2, t.rank() - 1);
+            Ok([
+                wanted(x, || dz.matmul(&swapped(&b)?))?,
+                wanted(y, || {
+                    if b.rank() == 2 && a.rank() > 2 {
+                        let rows = |t: &Tensor| {
+                            let columns = t.shape()[t.rank() - 1];
+                            t.reshape(&[t.numel().checked_div(columns).unwrap_or(0), columns])
+                        };
+                        return swapped(&rows(&a)?)?.matmul(&rows(dz)?);
+                    }
+                    swapped(&a)?.matmul(dz)
+                })?,
+            ])
+        }))
+    }
+
+    /// Convolution; see [`Tensor::conv2d`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn conv2d(&self, weight: &Var, bias: Option<&Var>, options: Conv2dOptions) -> Result<Var> {
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let y = x.conv2d(&w, bias.map(Var::value), options)?;
+        let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
+        Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
+            Ok([
+                wanted(want_x, || Tensor::conv2d_input_grad(dy, &w, x.shape(), options))?,
+                wanted(want_w, || Tensor::conv2d_weight_grad(&x, dy, w.shape(), options))?,
+                wanted(want_b, || dy.channel_sums())?,
+            ])
+        }))
+    }
+
+    /// Transposed convolution; see [`Tensor::conv_transpose2d`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn conv_transpose2d(
+        &self,
+        weight: &Var,
+        bias: Option<&Var>,
+        options: ConvTranspose2dOptions,
+    ) -> Result<Var> {
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let y = x.conv_transpose2d(&w, bias.map(Var::value), options)?;
+        let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
+        Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
+            Ok([
+                wanted(want_x, || Tensor::conv_transpose2d_input_grad(dy, &w, x.shape(), options))?,
+                wanted(want_w, || {
+                    Tensor::conv_transpose2d_weight_grad(&x, dy, w.shape(), options)
+                })?,
+                wanted(want_b, || dy.channel_sums())?,
+            ])
+        }))
+    }
+
+    /// Largest element of each window.
+    ///
+    /// # Errors
+    /// A window that does not fit.
+    pub fn max_pool2d(&self, window: Pool2d) -> Result<Var> {
+        let x = self.value().clone();
+        let y = x.max_pool2d(window)?;
+        let output = y.clone();
+        Ok(Var::record(y, [self], move |dy, [want]| {
+            Ok([wanted(want, || Tensor::max_pool2d_backward(&x, &output, dy, window))?])
+        }))
+    }
+
+    /// Mean of each window.
+    ///
+    /// # Errors
+    /// A window that does not fit.
+    pub fn avg_pool2d(&self, window: Pool2d) -> Result<Var> {
+        let y = self.value().avg_pool2d(window)?;
+        let shape = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || Tensor::avg_pool2d_backward(dy, &shape, window))?])
+        }))
+    }
+
+    /// `x · scale + shift` with one constant per channel: a batch normalisation whose statistics are fixed.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn channel_affine(&self, scale: &Tensor, shift: &Tensor) -> Result<Var> {
+        let y = self.value().channel_affine(scale, shift)?;
+        let scale = scale.clone();
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || {
+                let zeros = Tensor::zeros(scale.shape(), scale.dtype())?;
+                dy.channel_affine(&scale, &zeros)
+            })?])
+        }))
+    }
+
+    /// `x` where it is positive, `slope · x` elsewhere.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn prelu(&self, slope: &Var) -> Result<Var> {
+        let (x, a) = (self.value().clone(), slope.value().clone());
+        let y = x.prelu(&a)?;
+        Ok(Var::record(y, [self, slope], move |dy, [want_x, want_a]| {
+            let (dx, da) = Tensor::prelu_backward(&x, &a, dy)?;
+            Ok([want_x.then_some(dx), want_a.then_some(da)])
+        }))
+    }
+
+    /// `eˣ / Σ eˣ` along the last axis.
+    ///
+    /// # Errors
+    /// A tensor of rank 0.
+    pub fn softmax(&self) -> Result<Var> {
+        let y = self.value().softmax()?;
+        let output = y.clone();
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || Tensor::softmax_backward(&output, dy))?])
+        }))
+    }
+
+    /// `x − ln Σ eˣ` along the last axis.
+    ///
+    /// # Errors
+    /// A tensor of rank 0.
+    pub fn log_softmax(&self) -> Result<Var> {
+        let y = self.value().log_softmax()?;
+        let output = y.clone();
+        Ok(Var::record(y, [self], move |dy, [x]| {
+            Ok([wanted(x, || Tensor::log_softmax_backward(&output, dy))?])
+        }))
+    }
+
+    /// Rows of the last axis normalised, scaled and shifted.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn layer_norm(&self, scale: &Var, shift: &Var, eps: f64) -> Result<Var> {
+        let (x, s) = (self.value().clone(), scale.value().clone());
+        let y = x.layer_norm(&s, shift.value(), eps)?;
+        Ok(Var::record(y, [self, scale, shift], move |dy, [want_x, want_s, want_t]| {
+            let g = Tensor::layer_norm_backward(&x, dy, &s, eps)?;
+            Ok([want_x.then_some(g.input), want_s.then_some(g.scale), want_t.then_some(g.shift)])
+        }))
+    }
+
+    /// Scaled dot-product attention, `softmax(q kᵀ / √d) v`.
+    ///
+    /// - `self`: queries `[b, h, n, d]`; `keys`: `[b, h, m, d]`; `values`: `[b, h, m, e]`; result `[b, h, n, e]`
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    ///
+    /// # Source
+    /// Vaswani et al., 2017.
+    pub fn attention(&self, keys: &Var, values: &Var) -> Result<Var> {
+        let rank = keys.shape().len();
+        let mut axes: Vec<usize> = (0..rank).collect();
+        if rank >= 2 {
+            axes.swap(rank - 2, rank - 1);
+        }
+        let d = self.shape().last().copied().unwrap_or(1).max(1);
+        let scores = self.matmul(&keys.permute(&axes)?)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
+        scores.softmax()?.matmul(values)
+    }
+}
