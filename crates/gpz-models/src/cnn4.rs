@@ -1,0 +1,158 @@
+//! The four-block convolutional network of the method: 4 × [conv3×3 → batch norm → max pool 2 → ReLU], two linear layers.
+
+use gpz_nn::{BatchNorm, Conv2d, Dropout, Linear, Module, Tape, Var, module};
+use gpz_tensor::{Conv2dOptions, Pool2d};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, Result};
+use crate::target::{StageCost, Tap, Target};
+
+/// Number of blocks, each of which halves the picture.
+const BLOCKS: usize = 4;
+
+/// Parameters of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cnn4Config {
+    /// Channels of the first block; each further block has twice as many.
+    pub width: usize,
+    /// Shape of the pictures, `[c, h, w]`; height and width are multiples of 16.
+    pub input: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
+}
+
+#[derive(Debug)]
+struct Block {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+module!(Block { "0" => conv, "1" => norm });
+
+impl Block {
+    fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        let y = self.norm.forward(tape, &self.conv.forward(tape, x)?)?;
+        Ok(y.max_pool2d(Pool2d::square(2))?.relu()?)
+    }
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Cnn4 {
+    config: Cnn4Config,
+    taps: Vec<Tap>,
+    blocks: Vec<Block>,
+    hidden: Linear,
+    dropout: Dropout,
+    output: Linear,
+}
+
+impl Module for Cnn4 {
+    fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a gpz_nn::Entry)) {
+        for (i, block) in self.blocks.iter().enumerate() {
+            block.visit(&gpz_nn::join(prefix, &format!("block{}", i + 1)), f);
+        }
+        self.hidden.visit(&gpz_nn::join(prefix, "fc.0"), f);
+        self.output.visit(&gpz_nn::join(prefix, "fc.2"), f);
+    }
+
+    fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut gpz_nn::Entry)) {
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            block.visit_mut(&gpz_nn::join(prefix, &format!("block{}", i + 1)), f);
+        }
+        self.hidden.visit_mut(&gpz_nn::join(prefix, "fc.0"), f);
+        self.output.visit_mut(&gpz_nn::join(prefix, "fc.2"), f);
+    }
+}
+
+impl Cnn4 {
+    /// A network with PyTorch's default initialisation; the hidden layer has five units per class.
+    ///
+    /// # Errors
+    /// [`Error::Input`] or [`Error::Parameter`] if it cannot be built.
+    pub fn new(config: Cnn4Config, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let [channels, height, width] = config.input;
+        if channels == 0 || height == 0 || height % 16 != 0 || width == 0 || width % 16 != 0 {
+            let rule = "height and width must be multiples of 16, with at least one channel";
+            return Err(Error::Input { model: "cnn4", channels, height, width, rule });
+        }
+        let parameter = |key: &str, value: usize, least: usize, rule| {
+            if value < least || value > 4096 {
+                let value = value.to_string();
+                return Err(Error::Parameter { model: "cnn4", key: key.into(), value, rule });
+            }
+            Ok(())
+        };
+        parameter("width", config.width, 1, "1 to 4096 channels")?;
+        parameter("classes", config.classes, 2, "2 to 4096 classes")?;
+        let (mut blocks, mut taps) = (Vec::new(), Vec::new());
+        let mut inputs = channels;
+        for i in 0..BLOCKS {
+            let outputs = config.width << i;
+            blocks.push(Block {
+                conv: Conv2d::new([inputs, outputs], 3, Conv2dOptions::square(1, 1), true, rng)?,
+                norm: BatchNorm::new(outputs)?,
+            });
+            let shape = vec![outputs, height >> (i + 1), width >> (i + 1)];
+            taps.push(Tap { index: i + 1, name: format!("block{}", i + 1), shape });
+            inputs = outputs;
+        }
+        let hidden = 5 * config.classes;
+        Ok(Cnn4 {
+            hidden: Linear::new([taps[BLOCKS - 1].width(), hidden], true, rng)?,
+            dropout: Dropout { p: 0.5 },
+            output: Linear::new([hidden, config.classes], true, rng)?,
+            config,
+            taps,
+            blocks,
+        })
+    }
+
+    /// Sets the probability of the dropout before the last layer; 0.5 as published.
+    pub fn set_dropout(&mut self, p: f64) {
+        self.dropout.p = p;
+    }
+}
+
+impl Target for Cnn4 {
+    fn name(&self) -> String {
+        format!("cnn4:width={}", self.config.width)
+    }
+
+    fn input_shape(&self) -> [usize; 3] {
+        self.config.input
+    }
+
+    fn classes(&self) -> usize {
+        self.config.classes
+    }
+
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn stage_costs(&self) -> Vec<StageCost> {
+        let mut costs = Vec::with_capacity(BLOCKS + 1);
+        for (block, tap) in self.blocks.iter().zip(&self.taps) {
+            // The convolution works at the resolution before the pooling.
+            let pixels = 4 * tap.shape[1] * tap.shape[2];
+            let macs = pixels * block.conv.weight.value().numel();
+            costs.push(StageCost { params: block.parameter_count() as u64, macs: macs as u64 });
+        }
+        let weights = self.hidden.weight.value().numel() + self.output.weight.value().numel();
+        let params = self.hidden.parameter_count() + self.output.parameter_count();
+        costs.push(StageCost { params: params as u64, macs: weights as u64 });
+        costs
+    }
+
+    fn stage(&self, tape: &Tape, index: usize, x: &Var) -> Result<Var> {
+        match self.blocks.get(index) {
+            Some(block) => block.forward(tape, x),
+            None => {
+                let hidden = self.hidden.forward(tape, &x.flatten_from(1)?)?;
+                let hidden = self.dropout.forward(tape, &hidden)?;
+                Ok(self.output.forward(tape, &hidden)?.log_softmax()?)
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What can go wrong when a target is described, built or cut.
+
+/// Result of building or running a target.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A target cannot be built or cut as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A network operation failed.
+    #[error(transparent)]
+    Nn(#[from] gpz_nn::Error),
+    /// A name that is no model's.
+    #[error("unknown model {name:?}; known: {}", crate::MODELS.iter().map(|m| m.name).collect::<Vec<_>>().join(", "))]
+    UnknownModel {
+        /// The name.
+        name: String,
+    },
+    /// A parameter the model does not have.
+    #[error("model {model} has no parameter {key:?}; it takes {known}")]
+    UnknownParameter {
+        /// The model.
+        model: &'static str,
+        /// The parameter's name.
+        key: String,
+        /// What there is.
+        known: &'static str,
+    },
+    /// A parameter with an impossible value.
+    #[error("model {model}: {key}={value} is not possible: {rule}")]
+    Parameter {
+        /// The model.
+        model: &'static str,
+        /// The parameter's name.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is possible.
+        rule: &'static str,
+    },
+    /// Pictures the model does not take.
+    #[error("model {model} does not take pictures of {channels}×{height}×{width}: {rule}")]
+    Input {
+        /// The model.
+        model: &'static str,
+        /// Channels of the picture.
+        channels: usize,
+        /// Height of the picture.
+        height: usize,
+        /// Width of the picture.
+        width: usize,
+        /// What it takes.
+        rule: &'static str,
+    },
+    /// A name or number that is no split's.
+    #[error("unknown split {name:?} of {model}; there are {known}")]
+    UnknownSplit {
+        /// The model.
+        model: String,
+        /// What was asked for.
+        name: String,
+        /// The splits there are.
+        known: String,
+    },
+}
+
+impl From<gpz_tensor::Error> for Error {
+    fn from(error: gpz_tensor::Error) -> Self {
+        Error::Nn(error.into())
+    }
+}

@@ -1,0 +1,43 @@
+//! How pictures in [0, 1] are normalised before a target sees them.
+
+use gpz_tensor::Tensor;
+
+use crate::error::{Error, Result};
+
+/// Mean and standard deviation per channel; part of the edge's half.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalisation {
+    mean: Vec<f64>,
+    deviation: Vec<f64>,
+}
+
+impl Normalisation {
+    /// The method's choice: CIFAR-10's statistics for three channels, 0.5 and 0.5 for grey.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another number of channels.
+    pub fn for_channels(channels: usize) -> Result<Self> {
+        match channels {
+            1 => Ok(Normalisation { mean: vec![0.5], deviation: vec![0.5] }),
+            3 => Ok(Normalisation {
+                mean: vec![0.4914, 0.4822, 0.4465],
+                deviation: vec![0.2023, 0.1994, 0.2010],
+            }),
+            _ => {
+                let rule = "normalisation is defined for 1 and 3 channels";
+                Err(Error::Input { model: "any", channels, height: 0, width: 0, rule })
+            }
+        }
+    }
+
+    /// `(x − mean) / deviation` per channel of pictures `[n, c, h, w]`.
+    ///
+    /// # Errors
+    /// Another number of channels.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let scale: Vec<f64> = self.deviation.iter().map(|d| 1.0 / d).collect();
+        let shift: Vec<f64> = self.mean.iter().zip(&scale).map(|(m, s)| -m * s).collect();
+        let tensor = |v: &[f64]| Tensor::from_slice(v, &[v.len()]).map(|t| t.to_dtype(x.dtype()));
+        Ok(x.channel_affine(&tensor(&scale)?, &tensor(&shift)?)?)
+    }
+}
