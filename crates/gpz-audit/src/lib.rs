@@ -8,6 +8,9 @@ pub mod error;
 pub mod intervals;
 mod json;
 pub mod number;
+pub mod pictures;
+pub mod run_dir;
+pub mod run_record;
 pub mod splits;
 pub mod zone;
 

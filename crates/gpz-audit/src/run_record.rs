@@ -1,0 +1,291 @@
+//! `run.json`: how a run was done. Unlike `splits.json` it holds times and the machine's device, and differs between
+//! repetitions of the same audit.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::json;
+
+/// The contents of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Whether the run came to its end. Only a finished run is left alone by a resume.
+    pub finished: bool,
+    /// Versions of what computed it: gpz first, then whatever matters to repeat it.
+    pub versions: Vec<Named>,
+    /// The command that repeats the run.
+    pub command: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Device the networks ran on.
+    pub device: String,
+    /// Number of threads; the figures do not depend on it.
+    pub threads: usize,
+    /// When it began, in UTC; see [`utc`].
+    pub started_utc: String,
+    /// How long each phase took.
+    pub phases: Vec<Phase>,
+    /// The audited model.
+    pub model: ModelRecord,
+    /// The images.
+    pub data: DataRecord,
+    /// The target network's training.
+    pub target: TargetRecord,
+    /// The attackers' training.
+    pub attacks: Vec<AttackTraining>,
+    /// How far off an attacker is who sees nothing and answers with the mean image.
+    pub mean_image: Option<Baseline>,
+    /// The pictures beside this file, in the order of their numbers.
+    pub pictures: Vec<PictureRecord>,
+    /// Anything a reader should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl RunRecord {
+    /// The text of `run.json`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Json`]; does not occur for values of this type.
+    pub fn to_json(&self) -> Result<String> {
+        json::to_text(self, "run.json")
+    }
+
+    /// Seconds of all phases together.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.phases.iter().map(|p| p.seconds).sum()
+    }
+}
+
+/// A name with a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A phase of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The audited model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// Its name.
+    pub name: String,
+    /// Its options in words, such as `width 16`.
+    pub detail: String,
+    /// Shape of an input image, channels first.
+    pub input_shape: Vec<usize>,
+    /// Number of parameters.
+    pub params: u64,
+    /// Multiply-accumulates per image.
+    pub macs: u64,
+}
+
+/// The images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// Name of the set.
+    pub name: String,
+    /// Where it comes from, in words.
+    pub source: String,
+    /// Licence or terms, as far as known.
+    pub licence: String,
+    /// Names of the classes.
+    pub class_names: Vec<String>,
+    /// Shape in which the images are stored, channels first.
+    pub native_shape: Vec<usize>,
+    /// Shape in which the networks see them, channels first.
+    pub shown_shape: Vec<usize>,
+    /// How one becomes the other.
+    pub resize: String,
+    /// The disjoint parts.
+    pub parts: Vec<PartRecord>,
+}
+
+/// One part of the images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRecord {
+    /// Its name, as figures cite it.
+    pub name: String,
+    /// Number of images.
+    pub images: usize,
+    /// What it was used for, and nothing else.
+    pub used_for: String,
+}
+
+/// One epoch of a training. Losses are means over images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// 1-based number.
+    pub epoch: usize,
+    /// On the images that were learned from.
+    #[serde(with = "crate::number")]
+    pub train_loss: f64,
+    /// On the images that decide about checkpoints and schedules.
+    #[serde(with = "crate::number")]
+    pub held_out_loss: f64,
+    /// Fraction of those classified right; absent for attackers.
+    #[serde(with = "crate::number::option", default)]
+    pub held_out_accuracy: Option<f64>,
+}
+
+/// The target network's training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetRecord {
+    /// Label distribution, such as `one-hot`.
+    pub labels: String,
+    /// Where the weights came from if they were not trained here; the training fields are empty then.
+    pub loaded_from: Option<String>,
+    /// Optimiser and its settings in words.
+    pub optimiser: String,
+    /// Images per step.
+    pub batch: usize,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Epoch whose weights were kept, chosen on the validation part.
+    pub chosen_epoch: usize,
+    /// Whether training had come to rest; see [`converged`].
+    pub converged: bool,
+    /// Fraction of the validation images classified right.
+    #[serde(with = "crate::number")]
+    pub accuracy_validation: f64,
+    /// Fraction of the test images classified right.
+    #[serde(with = "crate::number")]
+    pub accuracy_test: f64,
+    /// Epoch by epoch.
+    pub curve: Vec<Epoch>,
+}
+
+/// An attacker's training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttackTraining {
+    /// The split attacked.
+    pub split: String,
+    /// Kind of attack.
+    pub attack: String,
+    /// Parameters of the decoder.
+    pub decoder_params: u64,
+    /// Optimiser and its settings in words.
+    pub optimiser: String,
+    /// Images per step.
+    pub batch: usize,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Epoch whose weights were kept, chosen on the held-out tenth of the attacker's own images.
+    pub chosen_epoch: usize,
+    /// Whether training had come to rest; see [`converged`].
+    pub converged: bool,
+    /// Epoch by epoch; losses are errors per element.
+    pub curve: Vec<Epoch>,
+}
+
+/// An attacker that learns nothing from the feature.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Mean squared error per element on the test images.
+    #[serde(with = "crate::number")]
+    pub mse_per_element: f64,
+    /// Mean SSIM on the test images.
+    #[serde(with = "crate::number")]
+    pub ssim: f64,
+}
+
+/// The picture whose files carry its position in [`RunRecord::pictures`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureRecord {
+    /// Index of the image in the test part.
+    pub test_index: usize,
+    /// Name of its class.
+    pub class: String,
+    /// How well each split's attack did on it.
+    pub splits: Vec<PictureScore>,
+}
+
+/// How well one attack did on one picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureScore {
+    /// The split attacked.
+    pub split: String,
+    /// Squared error per element.
+    #[serde(with = "crate::number")]
+    pub mse_per_element: f64,
+    /// SSIM.
+    #[serde(with = "crate::number")]
+    pub ssim: f64,
+}
+
+/// Whether a training has come to rest: the best held-out loss of the last quarter of its epochs improves by less than 2 % on
+/// the best before. Fewer than four epochs, or a loss that is not a number, are never at rest.
+#[must_use]
+pub fn converged(held_out_losses: &[f64]) -> bool {
+    let n = held_out_losses.len();
+    if n < 4 || held_out_losses.iter().any(|l| l.is_nan()) {
+        return false;
+    }
+    let (before, last) = held_out_losses.split_at(n - n.div_ceil(4));
+    let best = |losses: &[f64]| losses.iter().copied().fold(f64::INFINITY, f64::min);
+    best(last) > 0.98 * best(before)
+}
+
+/// A moment as `2026-01-31 23:59:58 UTC`. Moments before 1970 are shown as its beginning.
+#[must_use]
+pub fn utc(moment: SystemTime) -> String {
+    let seconds = moment.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
+    let leap = |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
+    let mut year = 1970;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02} {:02}:{:02}:{:02} UTC", days + 1, second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn rest_is_told_from_progress() {
+        assert!(converged(&[1.0, 0.5, 0.4, 0.4, 0.41, 0.4, 0.399, 0.398]));
+        assert!(!converged(&[1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]));
+        assert!(converged(&[1.0, 0.4, 0.5, 0.6]), "getting worse is not progress");
+        assert!(!converged(&[1.0, 1.0, 1.0]));
+        assert!(!converged(&[1.0, 1.0, f64::NAN, 1.0]));
+    }
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        // `date -u -d @SECONDS`
+        for (seconds, want) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_868_799, "2000-02-29 23:59:59 UTC"),
+            (1_709_164_800, "2024-02-29 00:00:00 UTC"),
+            (4_102_444_799, "2099-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), want);
+        }
+    }
+}
