@@ -4,7 +4,7 @@
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of gpz-inversion. Each message ends with what mends it.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A slice of pixels does not have the length its declared shape asks for.
@@ -73,4 +73,55 @@ pub enum Error {
         /// The value given.
         range: f64,
     },
+    /// A network operation failed.
+    #[error(transparent)]
+    Nn(#[from] gpz_nn::Error),
+    /// A target could not be built, run or cut.
+    #[error(transparent)]
+    Model(#[from] gpz_models::Error),
+    /// Images could not be had.
+    #[error(transparent)]
+    Data(#[from] gpz_data::Error),
+    /// A feature no decoder is defined for.
+    #[error("no decoder for a feature of shape {feature:?} and pictures of {picture:?}: {rule}")]
+    Decoder {
+        /// Shape of one image's feature.
+        feature: Vec<usize>,
+        /// Shape of one picture, `[c, h, w]`.
+        picture: [usize; 3],
+        /// What a decoder needs.
+        rule: &'static str,
+    },
+    /// A loss that is not a number, or infinite.
+    #[error(
+        "the loss of {learner} became {loss} in step {step} of epoch {epoch}; lower its learning rate \
+         and run again"
+    )]
+    NonFiniteLoss {
+        /// Who was learning: the target, or the attack on a split.
+        learner: String,
+        /// 1-based epoch.
+        epoch: usize,
+        /// 1-based step within the epoch.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// The caller asked to stop; the state has been handed over.
+    #[error("stopped on request")]
+    Stopped,
+    /// A saved state that does not belong to this run, or is damaged.
+    #[error("the saved state of {learner} cannot be used: {reason}; start again without --resume")]
+    State {
+        /// Whose state.
+        learner: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<gpz_tensor::Error> for Error {
+    fn from(error: gpz_tensor::Error) -> Self {
+        Error::Nn(error.into())
+    }
 }

@@ -1,7 +1,15 @@
 //! Inversion attacks: decoders, the trainer for all splits at once, image metrics
 #![forbid(unsafe_code)]
 
+mod decoder;
 pub mod error;
+mod learner;
 pub mod metrics;
+mod observer;
+mod trainer;
 
+pub use decoder::Decoder;
 pub use error::{Error, Result};
+pub use learner::{EpochRecord, Learner, TrainingPlan};
+pub use observer::{Observer, Silent};
+pub use trainer::{AttackPlan, InversionTrainer, pictures, reconstruct};

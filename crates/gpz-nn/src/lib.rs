@@ -32,6 +32,7 @@ pub mod loss;
 mod module;
 mod ops;
 mod optim;
+mod seed;
 mod tape;
 
 pub use error::{Error, Result};
@@ -40,4 +41,5 @@ pub use layers::{BatchNorm, Conv2d, ConvTranspose2d, Dropout, LayerNorm, Linear,
 pub use loss::Labels;
 pub use module::{Entry, EntryId, Kind, Module, join};
 pub use optim::{Optimizer, Rule, Schedule, Scheduler};
+pub use seed::{derive_seed, rng_for};
 pub use tape::{Mode, Step, Tape, Var};

@@ -1,0 +1,200 @@
+//! The inversion trainer: decoders of several splits learn from one forward pass of the target per batch.
+
+use gpz_data::{AuxiliaryHeldOut, AuxiliaryTrain, Augment, Batch, BatchOptions, Batches, ImageSet};
+use gpz_models::{Normalisation, Target};
+use gpz_nn::{Tape, Var, derive_seed, loss, rng_for};
+use gpz_tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::learner::{Learner, TrainingPlan};
+use crate::observer::Observer;
+
+/// How the attacks are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttackPlan {
+    /// Epochs, batch, optimiser and schedule of each decoder.
+    pub training: TrainingPlan,
+    /// Whether auxiliary pictures are mirrored at random.
+    pub flip: bool,
+}
+
+/// Pictures as a tensor `[n, c, h, w]` in [0, 1].
+///
+/// # Errors
+/// None for batches a part gave.
+pub fn pictures(batch: &Batch) -> Result<Tensor> {
+    let [n, h, w, c] = batch.shape;
+    Ok(Tensor::from_channels_last(&batch.images, [n, c, h, w])?)
+}
+
+/// One decoder for each attacked split, trained together.
+pub struct InversionTrainer<'a> {
+    target: &'a dyn Target,
+    normalisation: Normalisation,
+    plan: AttackPlan,
+    seed: u64,
+    attacks: Vec<(usize, Learner<Decoder>)>,
+}
+
+impl<'a> InversionTrainer<'a> {
+    /// Untrained decoders for the given splits (1-based), each initialised from the seed and its split alone: a split's attack does
+    /// not depend on which others are trained beside it.
+    ///
+    /// # Errors
+    /// A split that does not exist, or that no decoder is defined for.
+    pub fn new(target: &'a dyn Target, splits: &[usize], plan: AttackPlan, seed: u64) -> Result<Self> {
+        let picture = target.input_shape();
+        let mut attacks = Vec::new();
+        for &split in splits {
+            let split = target.find_split(&split.to_string())?;
+            let tap = &target.taps()[split - 1];
+            let mut rng = rng_for(seed, "decoder", split as u64);
+            let decoder = Decoder::new(&tap.shape, picture, &mut rng)?;
+            let name = format!("the attack on {}", tap.name);
+            attacks.push((split, Learner::new(name, decoder, &plan.training)));
+        }
+        let normalisation = Normalisation::for_channels(picture[0])?;
+        Ok(InversionTrainer { target, normalisation, plan, seed, attacks })
+    }
+
+    /// The attacked splits (1-based) and where each attack stands.
+    pub fn attacks(&self) -> &[(usize, Learner<Decoder>)] {
+        &self.attacks
+    }
+
+    /// Trains all decoders to the end of the plan, from wherever they stand.
+    ///
+    /// `save` is called after each epoch, and after the step in which a stop was asked for.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`] names the split and the step; [`Error::Stopped`] after a stop was asked for; what `save` fails with.
+    pub fn train<E: From<Error>>(
+        &mut self,
+        train: &AuxiliaryTrain,
+        held_out: &AuxiliaryHeldOut,
+        observer: &mut dyn Observer,
+        mut save: impl FnMut(&Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let flip = Augment { flip: if self.plan.flip { 0.5 } else { 0.0 }, ..Augment::none() };
+        let options = BatchOptions::training(self.plan.training.batch).with_augment(flip);
+        let batches = Batches::new(train, options, self.seed, "attack").map_err(Error::from)?;
+        let epochs = self.plan.training.epochs;
+        let Some(done) = self.attacks.first().map(|(_, learner)| learner.epochs_done()) else {
+            return Ok(());
+        };
+        let per_epoch = batches.per_epoch() as u64;
+        observer.begin("attacks", (epochs - done.min(epochs)) as u64 * per_epoch);
+        for epoch in done..epochs {
+            let mut images = batches.epoch(epoch as u64);
+            let skipped = self.attacks[0].1.steps_done();
+            images.skip_batches(skipped);
+            observer.advance(skipped as u64, "");
+            let mut batch = Batch::empty();
+            while images.next_into(&mut batch) {
+                self.step(epoch, &batch)?;
+                let together = self.attacks.len();
+                observer.advance(
+                    1,
+                    &format!("{}/{epochs} epochs   {together} decoders together", epoch + 1),
+                );
+                if observer.stop_requested() {
+                    save(self)?;
+                    return Err(Error::Stopped.into());
+                }
+            }
+            for (i, loss) in self.mean_errors(held_out)?.into_iter().enumerate() {
+                self.attacks[i].1.end_epoch(loss, None)?;
+            }
+            save(self)?;
+        }
+        observer.end(&format!("{} decoders", self.attacks.len()));
+        Ok(())
+    }
+
+    /// One forward pass of the target; at each attacked tap, one step of its decoder.
+    fn step(&mut self, epoch: usize, batch: &Batch) -> Result<()> {
+        let x = pictures(batch)?;
+        let normal = self.normalisation.apply(&x)?;
+        let attacks = &mut self.attacks;
+        let seed = self.seed;
+        self.target.visit_taps(&normal, |split, z| -> Result<()> {
+            for (_, learner) in attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
+                let step = (epoch as u64) << 32 | learner.steps_done() as u64;
+                let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
+                let guess = learner.module().forward(&tape, &Var::constant(z.clone()))?;
+                let loss = loss::mse(&guess, &x)?;
+                learner.step(&tape, &loss, batch.len())?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Mean squared error per element of every attack on held-out images.
+    fn mean_errors(&self, held_out: &AuxiliaryHeldOut) -> Result<Vec<f64>> {
+        let options = BatchOptions::in_order(self.plan.training.batch);
+        let batches = Batches::new(held_out, options, self.seed, "held out")?;
+        let mut sums = vec![0.0; self.attacks.len()];
+        for batch in batches.epoch(0) {
+            let x = pictures(&batch)?;
+            let decoders = self.attacks.iter().map(|(split, learner)| (*split, learner.module()));
+            let guesses = reconstruct(self.target, &self.normalisation, decoders, &x)?;
+            for (sum, guess) in sums.iter_mut().zip(&guesses) {
+                let loss = loss::mse(&Var::constant(guess.clone()), &x)?;
+                *sum += loss.value().item()? * batch.len() as f64;
+            }
+        }
+        let n = held_out.len().max(1) as f64;
+        Ok(sums.into_iter().map(|sum| sum / n).collect())
+    }
+
+    /// The decoders in their best state, by the held-out images, with their splits.
+    ///
+    /// # Errors
+    /// None for states training made.
+    pub fn into_decoders(self) -> Result<Vec<(usize, Decoder)>> {
+        let best = |(split, learner): (usize, Learner<Decoder>)| Ok((split, learner.into_best()?));
+        self.attacks.into_iter().map(best).collect()
+    }
+
+    /// Goes on from a saved state of the attack on a split.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it does not belong to it.
+    pub fn restore(&mut self, split: usize, state: &[u8]) -> Result<()> {
+        for (_, learner) in self.attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
+            learner.restore(state)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reconstructions of pictures by decoders of several splits, from one forward pass of the target.
+///
+/// - `decoders`: split (1-based) and decoder, in any order
+/// - `x`: pictures `[n, c, h, w]` in [0, 1]; so are the reconstructions, in the decoders' order
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn reconstruct<'a>(
+    target: &dyn Target,
+    normalisation: &Normalisation,
+    decoders: impl Iterator<Item = (usize, &'a Decoder)>,
+    x: &Tensor,
+) -> Result<Vec<Tensor>> {
+    let decoders: Vec<(usize, &Decoder)> = decoders.collect();
+    let mut guesses: Vec<Option<Tensor>> = vec![None; decoders.len()];
+    let tape = Tape::eval();
+    target.visit_taps(&normalisation.apply(x)?, |split, z| -> Result<()> {
+        for (i, (attacked, decoder)) in decoders.iter().enumerate() {
+            if *attacked == split {
+                guesses[i] = Some(decoder.forward(&tape, &Var::constant(z.clone()))?.into_value());
+            }
+        }
+        Ok(())
+    })?;
+    Ok(guesses.into_iter().flatten().collect())
+}
