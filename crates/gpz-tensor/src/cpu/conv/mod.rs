@@ -2,12 +2,23 @@
 //!
 //! Feature maps are `[n, h, w, c]` in memory. How it works, and why so, is told in `docs/convolution.md`.
 
+mod direct;
 mod geometry;
+pub(crate) mod packed;
+#[cfg(test)]
 mod reference;
+pub(crate) mod sum;
+mod taps;
+pub(crate) mod tile;
+#[cfg(test)]
+mod tests;
+mod weight_gradient;
 
 pub use geometry::{Geometry, Window};
 
 use crate::Element;
+use packed::Packed;
+use taps::Direction;
 
 /// What is applied to each value of the output before it is stored, in this order; each step rounds as the separate operation does.
 pub struct Epilogue<'a, T> {
@@ -23,21 +34,26 @@ pub struct Epilogue<'a, T> {
 
 impl<T> Default for Epilogue<'_, T> {
     fn default() -> Self {
-        Epilogue { bias: None, affine: None, residual: None, relu: false }
+        Epilogue {
+            bias: None,
+            affine: None,
+            residual: None,
+            relu: false,
+        }
     }
 }
 
 /// Weights of one convolution, laid out for the forward pass once and for all.
-pub struct PackedWeights<T> {
-    weights: Vec<T>,
-}
+pub struct PackedWeights<T>(Packed<T>);
 
 impl<T: Element> PackedWeights<T> {
     /// Lays out `weights` (`[co, ci, kh, kw]`, transposed `[ci, co, kh, kw]`) for any batch and picture size of `geometry`'s window
-    /// and channels.
+    /// and channels, and for the instruction set in use.
+    ///
+    /// # Panics
+    /// If there are not [`Geometry::weight_len`] weights.
     pub fn new(geometry: &Geometry, weights: &[T]) -> Self {
-        assert_eq!(weights.len(), geometry.weight_len());
-        PackedWeights { weights: weights.to_vec() }
+        PackedWeights(Packed::new(geometry, Direction::forward(geometry), weights))
     }
 }
 
@@ -54,13 +70,13 @@ pub fn forward<T: Element>(
     epilogue: &Epilogue<'_, T>,
     y: &mut [T],
 ) {
-    reference::forward(geometry, x, weights, epilogue, y);
+    forward_packed(geometry, x, &PackedWeights::new(geometry, weights), epilogue, y);
 }
 
 /// [`forward`] with weights laid out before: the same bits.
 ///
 /// # Panics
-/// If a slice's length is not the one `geometry` tells, or `weights` are another window's.
+/// If a slice's length is not the one `geometry` tells, or `weights` are another convolution's.
 pub fn forward_packed<T: Element>(
     geometry: &Geometry,
     x: &[T],
@@ -68,7 +84,7 @@ pub fn forward_packed<T: Element>(
     epilogue: &Epilogue<'_, T>,
     y: &mut [T],
 ) {
-    reference::forward(geometry, x, &weights.weights, epilogue, y);
+    direct::run(geometry, x, &weights.0, epilogue, y);
 }
 
 /// Gradient with respect to the input; every element of `dx` is written.
@@ -78,7 +94,8 @@ pub fn forward_packed<T: Element>(
 /// # Panics
 /// If a slice's length is not the one `geometry` tells.
 pub fn input_gradient<T: Element>(geometry: &Geometry, dy: &[T], weights: &[T], dx: &mut [T]) {
-    reference::input_gradient(geometry, dy, weights, dx);
+    let packed = Packed::new(geometry, Direction::backward(geometry), weights);
+    direct::run(geometry, dy, &packed, &Epilogue::default(), dx);
 }
 
 /// Gradient with respect to the weights; every element of `dw` is written.
@@ -88,5 +105,6 @@ pub fn input_gradient<T: Element>(geometry: &Geometry, dy: &[T], weights: &[T], 
 /// # Panics
 /// If a slice's length is not the one `geometry` tells.
 pub fn weight_gradient<T: Element>(geometry: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
-    reference::weight_gradient(geometry, x, dy, dw);
+    let (coarse, fine) = if geometry.transposed { (x, dy) } else { (dy, x) };
+    weight_gradient::run(geometry, coarse, fine, dw);
 }

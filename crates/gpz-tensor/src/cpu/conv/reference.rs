@@ -1,6 +1,6 @@
 //! The definition, in plain loops over f64: what the tests compare with.
 
-use super::{Epilogue, Geometry};
+use super::Geometry;
 use crate::Element;
 
 /// Calls `f(coarse pixel, fine pixel, kernel position)` for all that are connected; pixels are counted over the batch.
@@ -16,7 +16,9 @@ fn connections(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
             for c in 0..g.coarse[1] {
                 for kh in 0..w.kernel[0] {
                     for kw in 0..w.kernel[1] {
-                        let (Some(h), Some(v)) = (fine_at(0, r, kh), fine_at(1, c, kw)) else { continue };
+                        let (Some(h), Some(v)) = (fine_at(0, r, kh), fine_at(1, c, kw)) else {
+                            continue;
+                        };
                         f(
                             (n * g.coarse[0] + r) * g.coarse[1] + c,
                             (n * g.fine[0] + h) * g.fine[1] + v,
@@ -39,7 +41,8 @@ fn gather<T: Element>(g: &Geometry, fine: &[T], weights: &[T]) -> Vec<f64> {
     connections(g, |p, q, k| {
         for a in 0..ca {
             for b in 0..cb {
-                out[p * ca + a] += fine[q * cb + b].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
+                out[p * ca + a] +=
+                    fine[q * cb + b].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
             }
         }
     });
@@ -52,43 +55,26 @@ fn spread<T: Element>(g: &Geometry, coarse: &[T], weights: &[T]) -> Vec<f64> {
     connections(g, |p, q, k| {
         for a in 0..ca {
             for b in 0..cb {
-                out[q * cb + b] += coarse[p * ca + a].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
+                out[q * cb + b] +=
+                    coarse[p * ca + a].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
             }
         }
     });
     out
 }
 
-pub(super) fn forward<T: Element>(g: &Geometry, x: &[T], w: &[T], epilogue: &Epilogue<'_, T>, y: &mut [T]) {
-    let sums = if g.transposed { spread(g, x, w) } else { gather(g, x, w) };
-    let co = if g.transposed { g.fine_channels } else { g.coarse_channels };
-    for (i, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-        let c = i % co;
-        let mut v = T::from_f64(sum);
-        if let Some(bias) = epilogue.bias {
-            v += bias[c];
-        }
-        if let Some((scale, shift)) = epilogue.affine {
-            v = v * scale[c] + shift[c];
-        }
-        if let Some(residual) = epilogue.residual {
-            v += residual[i];
-        }
-        if epilogue.relu && v < T::ZERO {
-            v = T::ZERO;
-        }
-        *y = v;
-    }
+/// `[n, oh, ow, co]`.
+pub(super) fn forward<T: Element>(g: &Geometry, x: &[T], w: &[T]) -> Vec<f64> {
+    if g.transposed { spread(g, x, w) } else { gather(g, x, w) }
 }
 
-pub(super) fn input_gradient<T: Element>(g: &Geometry, dy: &[T], w: &[T], dx: &mut [T]) {
-    let sums = if g.transposed { gather(g, dy, w) } else { spread(g, dy, w) };
-    for (dx, sum) in dx.iter_mut().zip(sums) {
-        *dx = T::from_f64(sum);
-    }
+/// `[n, h, w, ci]`.
+pub(super) fn input_gradient<T: Element>(g: &Geometry, dy: &[T], w: &[T]) -> Vec<f64> {
+    if g.transposed { gather(g, dy, w) } else { spread(g, dy, w) }
 }
 
-pub(super) fn weight_gradient<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
+/// As the weights.
+pub(super) fn weight_gradient<T: Element>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<f64> {
     let (coarse, fine) = if g.transposed { (x, dy) } else { (dy, x) };
     let (ca, cb) = (g.coarse_channels, g.fine_channels);
     let mut sums = vec![0.0; g.weight_len()];
@@ -99,7 +85,5 @@ pub(super) fn weight_gradient<T: Element>(g: &Geometry, x: &[T], dy: &[T], dw: &
             }
         }
     });
-    for (dw, sum) in dw.iter_mut().zip(sums) {
-        *dw = T::from_f64(sum);
-    }
+    sums
 }

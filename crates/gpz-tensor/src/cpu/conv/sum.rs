@@ -1,0 +1,378 @@
+//! The one driver: for every pixel of an output, sum over taps the source pixel times the tap's weights.
+
+use ndarray::{ArrayViewMut2, Axis};
+use rayon::prelude::*;
+use std::ops::Range;
+
+use super::Epilogue;
+use super::packed::Blocks;
+use super::tile::{Tile, accumulate, for_tiles, load_within, store_within, zeros};
+use crate::Element;
+use crate::buffer::Buffer;
+use crate::simd::{Kernel, Lanes};
+
+/// Pictures the sums read: `[n, height, width, pitch]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a, T> {
+    pub(crate) data: &'a [T],
+    pub(crate) extent: [usize; 2],
+    /// Elements from one pixel to the next.
+    pub(crate) pitch: usize,
+}
+
+/// One grid of output pixels and what each sums over.
+pub(crate) struct Grid {
+    /// Its first pixel in the output.
+    pub(crate) first: [usize; 2],
+    /// Offsets `(dh, dw)` of the taps from `pixel · step`.
+    pub(crate) taps: Vec<[isize; 2]>,
+    /// Adjacent elements of the source a tap reads.
+    pub(crate) run: usize,
+    /// Where its weights begin: `[block][tap][run][width]`.
+    pub(crate) weights: usize,
+}
+
+/// A sum over taps for each output pixel.
+pub(crate) struct Sum<'a, T> {
+    pub(crate) images: usize,
+    pub(crate) source: Source<'a, T>,
+    /// Source pixels between neighbouring pixels of a grid.
+    pub(crate) step: [usize; 2],
+    /// Extent of the output.
+    pub(crate) out: [usize; 2],
+    /// Output pixels between neighbouring pixels of a grid.
+    pub(crate) out_step: [usize; 2],
+    pub(crate) grids: Vec<Grid>,
+    pub(crate) blocks: Blocks,
+    pub(crate) weights: &'a [T],
+    pub(crate) epilogue: &'a Epilogue<'a, T>,
+    /// Begin the sums with what the output holds.
+    pub(crate) accumulate: bool,
+    /// `[n, out height, out width, channels]`.
+    pub(crate) output: &'a mut [T],
+}
+
+/// Output pixels a task computes, roughly: enough that the weights it streams from the cache are used many times.
+const UNIT_PIXELS: usize = 512;
+/// Smaller pictures are computed several at a time, pixel by pixel over all of them.
+const SMALL_PICTURE: usize = 512;
+/// Output pixels of a task of several pictures.
+const GROUP_PIXELS: usize = 2048;
+/// Pictures of a task.
+const GROUP_IMAGES: usize = 16;
+/// Output channels a task computes.
+const UNIT_CHANNELS: usize = 64;
+/// Rows of weights that are used for all pixels of a task before the next ones are loaded: 384 KiB of f32 at full width.
+const DEPTH: usize = 1536;
+/// Multiply-adds below which a sum stays on the caller's thread.
+const SERIAL: usize = 1 << 17;
+
+/// A rectangle of the output: pixels of whole rows of one picture, or several whole pictures, by a range of channels.
+struct Unit<'a, T> {
+    images: Range<usize>,
+    rows: Range<usize>,
+    channels: Range<usize>,
+    out: ArrayViewMut2<'a, T>,
+}
+
+impl<T: Element> Kernel<T> for Sum<'_, T> {
+    type Output = ();
+
+    fn run<I: Lanes<T>>(mut self, isa: I) {
+        let output = std::mem::take(&mut self.output);
+        let pixels = self.images * self.out[0] * self.out[1];
+        if output.is_empty() || pixels == 0 {
+            return;
+        }
+        let depth = self.grids.iter().map(|grid| grid.taps.len() * grid.run).max().unwrap_or(0);
+        let longest = self.grids.iter().map(|grid| grid.run).max().unwrap_or(0);
+        let zero_row = Buffer::filled(longest, T::ZERO);
+        let job = Job { zero_row: zero_row.as_slice(), sum: &self };
+        let units = self.units(output);
+        if units.len() == 1 || pixels * depth * self.blocks.channels < SERIAL {
+            units.into_iter().for_each(|unit| job.unit(isa, unit));
+        } else {
+            units.into_par_iter().with_max_len(1).for_each(|unit| job.unit(isa, unit));
+        }
+    }
+}
+
+impl<T: Element> Sum<'_, T> {
+    /// Cuts the output into tasks by its size alone.
+    fn units<'o>(&self, output: &'o mut [T]) -> Vec<Unit<'o, T>> {
+        let [height, width] = self.out;
+        let area = height * width;
+        let (images, rows) = if area <= SMALL_PICTURE {
+            ((GROUP_PIXELS / area).clamp(1, GROUP_IMAGES), height)
+        } else {
+            (1, UNIT_PIXELS.div_ceil(width).next_multiple_of(self.out_step[0]).min(height))
+        };
+        let channels = self.blocks.channels;
+        let mut units = Vec::new();
+        let shape = (output.len() / channels, channels);
+        let Ok(mut rest) = ArrayViewMut2::from_shape(shape, output) else { unreachable!("the output is dense") };
+        for image in (0..self.images).step_by(images) {
+            let image_range = image..self.images.min(image + images);
+            for row in (0..height).step_by(rows) {
+                let row_range = row..height.min(row + rows);
+                let (mut band, below) = rest.split_at(Axis(0), image_range.len() * row_range.len() * width);
+                rest = below;
+                for channel in (0..channels).step_by(UNIT_CHANNELS) {
+                    let few = UNIT_CHANNELS.min(channels - channel);
+                    let (out, right) = band.split_at(Axis(1), few);
+                    band = right;
+                    units.push(Unit {
+                        images: image_range.clone(),
+                        rows: row_range.clone(),
+                        channels: channel..channel + few,
+                        out,
+                    });
+                }
+            }
+        }
+        units
+    }
+}
+
+/// What all tasks share.
+struct Job<'a, T> {
+    sum: &'a Sum<'a, T>,
+    /// Stands in for pixels outside the picture.
+    zero_row: &'a [T],
+}
+
+impl<T: Element> Job<'_, T> {
+    fn unit<I: Lanes<T>>(&self, isa: I, mut unit: Unit<'_, T>) {
+        let sum = self.sum;
+        for grid in &sum.grids {
+            let depth = grid.taps.len() * grid.run;
+            let slices = depth.div_ceil(DEPTH).max(1);
+            let slice = grid.run.div_ceil(slices).max(1);
+            let channels = unit.channels.clone();
+            for (first, width) in sum.blocks.iter().filter(|(first, _)| channels.contains(first)) {
+                let weights = &sum.weights[grid.weights + first * depth..][..width * depth];
+                for from in (0..grid.run.max(1)).step_by(slice) {
+                    let to = grid.run.min(from + slice);
+                    let part = Part { grid, weights, width, first, slice: from..to };
+                    self.part(isa, &part, &mut unit);
+                }
+            }
+        }
+    }
+
+    /// Adds a slice of the source's channels to a block of output channels, for all pixels of a unit.
+    fn part<I: Lanes<T>>(&self, isa: I, part: &Part<'_, T>, unit: &mut Unit<'_, T>) {
+        let mut cursor = Cursor::new(self.sum, part.grid, unit);
+        for_tiles!(I::REGISTERS, part.width / I::LANES, |P, V| isa.vectorised(
+            #[inline(always)]
+            || self.tiles::<I, P, V>(isa, part, unit, &mut cursor)
+        ));
+    }
+
+    /// Computes tiles of `P` pixels while there are as many.
+    #[inline(always)]
+    fn tiles<I: Lanes<T>, const P: usize, const V: usize>(
+        &self,
+        isa: I,
+        part: &Part<'_, T>,
+        unit: &mut Unit<'_, T>,
+        cursor: &mut Cursor,
+    ) {
+        let source = self.sum.source;
+        let [height, width] = source.extent;
+        let first_column = part.first - unit.channels.start;
+        let slice = part.slice.clone();
+        let zero_row = &self.zero_row[..slice.len()];
+        let begins = slice.start == 0;
+        let ends = slice.end == part.grid.run;
+        while cursor.left >= P {
+            let pixels: [Pixel; P] = std::array::from_fn(|_| cursor.next());
+            let mut tile = zeros::<T, I, P, V>(isa);
+            if !begins || self.sum.accumulate {
+                for (row, pixel) in tile.iter_mut().zip(&pixels) {
+                    let out = columns(&mut unit.out, pixel.out, first_column, part.width);
+                    *row = std::array::from_fn(|v| load_within(isa, out, v));
+                }
+            }
+            for (t, &[dh, dw]) in part.grid.taps.iter().enumerate() {
+                let shift = (dh * width as isize + dw) * source.pitch as isize;
+                let mut inside = false;
+                let x: [&[T]; P] = std::array::from_fn(|p| {
+                    let pixel = &pixels[p];
+                    // A negative coordinate becomes a huge one.
+                    if ((pixel.h + dh) as usize) < height && ((pixel.w + dw) as usize) < width {
+                        inside = true;
+                        &source.data[(pixel.base + shift) as usize..][slice.clone()]
+                    } else {
+                        zero_row
+                    }
+                });
+                if inside {
+                    let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
+                    tile = accumulate(isa, tile, x, &weights[..slice.len() * V * I::LANES]);
+                }
+            }
+            if ends {
+                tile = self.finish(isa, tile, part, unit, &pixels);
+            }
+            for (row, pixel) in tile.iter().zip(&pixels) {
+                let out = columns(&mut unit.out, pixel.out, first_column, part.width);
+                for (v, &value) in row.iter().enumerate() {
+                    store_within(isa, value, out, v);
+                }
+            }
+        }
+    }
+
+    /// Applies the epilogue to a tile.
+    #[inline(always)]
+    fn finish<I: Lanes<T>, const P: usize, const V: usize>(
+        &self,
+        isa: I,
+        mut tile: Tile<I::Vector, P, V>,
+        part: &Part<'_, T>,
+        unit: &Unit<'_, T>,
+        pixels: &[Pixel; P],
+    ) -> Tile<I::Vector, P, V> {
+        let epilogue = self.sum.epilogue;
+        let vector = |per_channel: &[T], v| load_within(isa, &per_channel[part.first..], v);
+        if let Some(bias) = epilogue.bias {
+            for v in 0..V {
+                let bias = vector(bias, v);
+                for row in &mut tile {
+                    row[v] = isa.add(row[v], bias);
+                }
+            }
+        }
+        if let Some((scale, shift)) = epilogue.affine {
+            for v in 0..V {
+                let (scale, shift) = (vector(scale, v), vector(shift, v));
+                for row in &mut tile {
+                    row[v] = isa.add(isa.mul(row[v], scale), shift);
+                }
+            }
+        }
+        if let Some(residual) = epilogue.residual {
+            let channels = self.sum.blocks.channels;
+            let [height, width] = self.sum.out;
+            let above = (unit.images.start * height + unit.rows.start) * width;
+            for (row, pixel) in tile.iter_mut().zip(pixels) {
+                let from = &residual[(above + pixel.out) * channels..][part.first..channels];
+                for (v, value) in row.iter_mut().enumerate() {
+                    *value = isa.add(*value, load_within(isa, from, v));
+                }
+            }
+        }
+        if epilogue.relu {
+            for value in tile.iter_mut().flatten() {
+                *value = isa.relu(*value);
+            }
+        }
+        tile
+    }
+}
+
+/// A block of output channels and a slice of the source's.
+struct Part<'a, T> {
+    grid: &'a Grid,
+    /// `[tap][run][width]`.
+    weights: &'a [T],
+    width: usize,
+    /// First output channel.
+    first: usize,
+    slice: Range<usize>,
+}
+
+/// The columns `first..first + width`, as far as there are, of a row of the output.
+#[inline(always)]
+fn columns<'a, T>(out: &'a mut ArrayViewMut2<'_, T>, row: usize, first: usize, width: usize) -> &'a mut [T] {
+    let row = out.row_mut(row).into_slice().unwrap_or_default();
+    let end = row.len().min(first + width);
+    &mut row[first..end]
+}
+
+/// A grid pixel: where it reads and where it writes.
+#[derive(Clone, Copy)]
+struct Pixel {
+    /// Source coordinates of a tap without offset.
+    h: isize,
+    w: isize,
+    /// Element of the source there; may be outside.
+    base: isize,
+    /// Row of the unit's output.
+    out: usize,
+}
+
+/// Walks the grid pixels of a unit: row by row, or, where a unit holds several pictures, over all pictures at one position before the
+/// next, so that the pixels of a tile miss the same taps and those are skipped.
+struct Cursor {
+    left: usize,
+    images: usize,
+    columns: usize,
+    i: usize,
+    j: usize,
+    n: usize,
+    by_position: bool,
+    // How a pixel follows from (n, i, j).
+    h: [isize; 2],
+    w: [isize; 2],
+    base: [isize; 4],
+    out: [usize; 4],
+}
+
+impl Cursor {
+    fn new<T>(sum: &Sum<'_, T>, grid: &Grid, unit: &Unit<'_, T>) -> Self {
+        let [height, width] = sum.source.extent;
+        let pitch = sum.source.pitch;
+        let index = |limit: usize, axis: usize| limit.saturating_sub(grid.first[axis]).div_ceil(sum.out_step[axis]);
+        let (top, bottom) = (index(unit.rows.start, 0), index(unit.rows.end, 0));
+        let columns = index(sum.out[1], 1);
+        let (row, column) = (sum.step[0] * width * pitch, sum.step[1] * pitch);
+        let out_rows = unit.rows.len() * sum.out[1];
+        Cursor {
+            left: unit.images.len() * (bottom - top) * columns,
+            images: unit.images.len(),
+            columns,
+            i: 0,
+            j: 0,
+            n: 0,
+            by_position: unit.images.len() > 1,
+            h: [(top * sum.step[0]) as isize, sum.step[0] as isize],
+            w: [0, sum.step[1] as isize],
+            base: [unit.images.start * height * width * pitch + top * row, height * width * pitch, row, column]
+                .map(|v| v as isize),
+            out: [
+                (grid.first[0] + top * sum.out_step[0] - unit.rows.start) * sum.out[1] + grid.first[1],
+                out_rows,
+                sum.out_step[0] * sum.out[1],
+                sum.out_step[1],
+            ],
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Pixel {
+        let (n, i, j) = (self.n, self.i, self.j);
+        let pixel = Pixel {
+            h: self.h[0] + i as isize * self.h[1],
+            w: self.w[0] + j as isize * self.w[1],
+            base: self.base[0] + n as isize * self.base[1] + i as isize * self.base[2] + j as isize * self.base[3],
+            out: self.out[0] + n * self.out[1] + i * self.out[2] + j * self.out[3],
+        };
+        self.left -= 1;
+        if self.by_position {
+            self.n += 1;
+            if self.n == self.images {
+                self.n = 0;
+                self.j += 1;
+            }
+        } else {
+            self.j += 1;
+        }
+        if self.j == self.columns {
+            self.j = 0;
+            self.i += 1;
+        }
+        pixel
+    }
+}
