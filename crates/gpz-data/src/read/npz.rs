@@ -1,0 +1,121 @@
+//! NumPy archives: `train_data`, `train_labels`, and where they exist `test_*` and `auxiliary_*`.
+
+use std::io::{self, Read, Seek};
+use std::path::Path;
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::{Input, RawPool, RawSet, npy};
+use crate::error::{one_line, place};
+use crate::images::{ImageShape, Origin};
+use crate::{Error, Result};
+
+/// Opens the archive at `path`.
+pub(crate) fn open(path: &Path) -> Result<RawSet> {
+    read(&place(path), io::BufReader::new(super::open_for_reading(path)?))
+}
+
+fn read(file: &str, reader: impl Read + Seek) -> Result<RawSet> {
+    let mut archive = ZipArchive::new(reader).map_err(|error| damaged(file, &error))?;
+    let mut pools = Vec::new();
+    for origin in [Origin::Train, Origin::Validation, Origin::Auxiliary, Origin::Test] {
+        let [data, labels] = ["data", "labels"].map(|kind| format!("{}_{kind}", origin.name()));
+        match (has(&archive, &data), has(&archive, &labels)) {
+            (true, true) => pools.push(pool(file, origin, &mut archive, &data, &labels)?),
+            (false, false) if origin != Origin::Train => {}
+            (has_data, _) => {
+                let missing = if has_data { labels } else { data };
+                return Err(Error::Missing { file: file.into(), missing, found: arrays(&archive) });
+            }
+        }
+    }
+    Ok(RawSet { pools, class_names: None })
+}
+
+fn has(archive: &ZipArchive<impl Read + Seek>, array: &str) -> bool {
+    archive.index_for_name(&format!("{array}.npy")).is_some()
+}
+
+/// The names of the arrays, for a message about what is there instead.
+fn arrays(archive: &ZipArchive<impl Read + Seek>) -> String {
+    let mut names: Vec<String> = archive
+        .file_names()
+        .take(8)
+        .filter_map(|name| name.ok())
+        .map(|name| one_line(name.strip_suffix(".npy").unwrap_or(&name)))
+        .collect();
+    names.sort_unstable();
+    if names.is_empty() { "it is empty".into() } else { format!("it holds {}", names.join(", ")) }
+}
+
+fn pool(
+    file: &str,
+    origin: Origin,
+    archive: &mut ZipArchive<impl Read + Seek>,
+    data: &str,
+    labels: &str,
+) -> Result<RawPool> {
+    let data_file = format!("{file}:{data}");
+    let labels_file = format!("{file}:{labels}");
+    let (sizes, pixels) = npy::bytes(array(file, archive, data)?)?;
+    // Sizes beyond what memory addresses cannot have been filled, so the conversions hold.
+    let sizes: Vec<usize> =
+        sizes.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
+    let (count, shape) = match sizes[..] {
+        [count, height, width] => (count, ImageShape { height, width, channels: 1 }),
+        [count, height, width, channels @ (1 | 3)] => {
+            (count, ImageShape { height, width, channels })
+        }
+        [_, 1 | 3, _, _] => {
+            return Err(Error::Unsupported {
+                file: data_file,
+                found: format!("images of shape {sizes:?}, channels first"),
+                mend: "store them channels last: transpose(0, 2, 3, 1)",
+            });
+        }
+        _ => {
+            return Err(Error::Unsupported {
+                file: data_file,
+                found: format!("images of shape {sizes:?}"),
+                mend: "store [n, height, width] or [n, height, width, 1 or 3]",
+            });
+        }
+    };
+    let labels = npy::integers(array(file, archive, labels)?)?;
+    if count != labels.len() {
+        return Err(Error::CountMismatch {
+            images_file: data_file,
+            images: count,
+            labels_file,
+            labels: labels.len(),
+        });
+    }
+    Ok(RawPool {
+        origin,
+        file: data_file,
+        labels_file: Some(labels_file),
+        shape,
+        pixels,
+        labels,
+        names: None,
+    })
+}
+
+/// An array's bytes, unpacked. What the archive says about their number is not asked.
+fn array<'a>(
+    file: &str,
+    archive: &'a mut ZipArchive<impl Read + Seek>,
+    name: &str,
+) -> Result<Input<'a>> {
+    let entry = archive.by_name(&format!("{name}.npy")).map_err(|error| damaged(file, &error))?;
+    Ok(Input::packed(format!("{file}:{name}"), "zip entry", entry))
+}
+
+fn damaged(file: &str, error: &ZipError) -> Error {
+    Error::Damaged {
+        file: file.into(),
+        format: "zip archive",
+        detail: one_line(&error.to_string()),
+    }
+}
