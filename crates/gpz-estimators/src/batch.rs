@@ -37,6 +37,11 @@ fn shard_rows(rows: usize, width: usize) -> usize {
     rows.div_ceil(rows.div_ceil(most))
 }
 
+/// False for NaN as well.
+fn fits(value: f64) -> bool {
+    value.abs() <= MAGNITUDE
+}
+
 /// A checked batch: as many labels as rows, all labels in range, rows grouped by class.
 pub(crate) struct Batch<'a, T> {
     rows: Rows<'a, T>,
@@ -82,12 +87,9 @@ impl<'a, T: Element> Batch<'a, T> {
         if labels.len() != n {
             return Err(Error::LabelCount { rows: n, labels: labels.len() });
         }
-        if let Some((row, &label)) = labels.iter().enumerate().find(|&(_, &label)| label >= classes) {
-            return Err(Error::LabelOutOfRange { row, label, classes });
-        }
         let mut ends = vec![0; classes];
-        for &label in labels {
-            ends[label] += 1;
+        for (row, &label) in labels.iter().enumerate() {
+            *ends.get_mut(label).ok_or(Error::LabelOutOfRange { row, label, classes })? += 1;
         }
         let mut present = Vec::new();
         let mut from = 0;
@@ -112,27 +114,31 @@ impl<'a, T: Element> Batch<'a, T> {
         self.order.len()
     }
 
-    /// Row indices of a part of the order.
-    pub(crate) fn rows(&self, range: Range<usize>) -> &[usize] {
-        &self.order[range]
+    /// Row indices by ascending class.
+    pub(crate) fn rows(&self) -> &[usize] {
+        &self.order
     }
 
     /// Some columns of the first row of these, as `f64`.
     pub(crate) fn first_row(&self, rows: &ClassRows, columns: Range<usize>) -> Vec<f64> {
         let row = self.order[rows.range.start];
         match &self.rows {
-            Rows::Contiguous(all) => all[row * self.width..][columns].iter().map(|value| value.widen()).collect(),
+            Rows::Contiguous(all) => {
+                all[row * self.width..][columns].iter().map(|value| value.widen()).collect()
+            }
             Rows::Strided(all) => columns.map(|column| all[[row, column]].widen()).collect(),
         }
     }
 
     /// Refuses NaN, infinities and magnitudes whose squares overflow; names the first row that holds one.
     pub(crate) fn check_values(&self) -> Result<(), Error> {
-        let fits = |value: &T| value.widen().abs() <= MAGNITUDE;
+        let good = |value: &T| fits(value.widen());
         // No early exit inside a row, so that the comparison runs on vectors.
         let all_fit = |row: usize| match &self.rows {
-            Rows::Contiguous(all) => all[row * self.width..][..self.width].iter().fold(true, |ok, v| ok & fits(v)),
-            Rows::Strided(all) => all.row(row).iter().fold(true, |ok, v| ok & fits(v)),
+            Rows::Contiguous(all) => {
+                all[row * self.width..][..self.width].iter().fold(true, |ok, v| ok & good(v))
+            }
+            Rows::Strided(all) => all.row(row).iter().fold(true, |ok, v| ok & good(v)),
         };
         let Some(row) = (0..self.len()).into_par_iter().find_first(|&row| !all_fit(row)) else {
             return Ok(());
@@ -141,8 +147,10 @@ impl<'a, T: Element> Batch<'a, T> {
             Rows::Contiguous(all) => all[row * self.width + column].widen(),
             Rows::Strided(all) => all[[row, column]].widen(),
         };
-        match (0..self.width).map(|column| (column, at(column))).find(|&(_, value)| !(value.abs() <= MAGNITUDE)) {
-            Some((column, value)) if value.is_finite() => Err(Error::Magnitude { row, column, value }),
+        match (0..self.width).map(|column| (column, at(column))).find(|&(_, value)| !fits(value)) {
+            Some((column, value)) if value.is_finite() => {
+                Err(Error::Magnitude { row, column, value })
+            }
             Some((column, value)) => Err(Error::NonFinite { row, column, value }),
             None => Ok(()),
         }
@@ -162,13 +170,26 @@ impl<'a, T: Element> Batch<'a, T> {
         while let Some((rows, ahead)) = walk.next::<GROUP>() {
             T::accumulate(isa, &rows, &ahead, pivot, sum, squares);
         }
-        while let Some((rows, ahead)) = walk.next::<1>() {
+        if let Some((rows, ahead)) = walk.next::<{ GROUP / 2 }>() {
+            T::accumulate(isa, &rows, &ahead, pivot, sum, squares);
+        }
+        if let Some((rows, ahead)) = walk.next::<{ GROUP / 4 }>() {
+            T::accumulate(isa, &rows, &ahead, pivot, sum, squares);
+        }
+        if let Some((rows, ahead)) = walk.next::<1>() {
             T::accumulate(isa, &rows, &ahead, pivot, sum, squares);
         }
     }
 
-    /// Calls `each(row, [to a, to b])` with the squared distances of the rows `range` of the order to `a` and `b`.
-    pub(crate) fn distances(&self, isa: Isa, range: Range<usize>, a: &[f64], b: &[f64], out: &mut [[f64; 2]]) {
+    /// Adds to `out` the squared distances of the rows `range` of the order to `a` and to `b`.
+    pub(crate) fn distances(
+        &self,
+        isa: Isa,
+        range: Range<usize>,
+        a: &[f64],
+        b: &[f64],
+        out: &mut [[f64; 2]],
+    ) {
         /// Rows at once: two sums each stay in registers.
         const ROWS: usize = 4;
         for columns in column_blocks(self.width) {
@@ -191,6 +212,9 @@ impl<'a, T: Element> Batch<'a, T> {
     }
 }
 
+/// Segments of `R` rows, and of the `R` rows that come next.
+type Step<'s, T, const R: usize> = ([&'s [T]; R], [&'s [T]; R]);
+
 /// Walks over rows of a batch in class order, handing out their segments of one column block a few at a time.
 struct Walk<'b, 'a, T> {
     batch: &'b Batch<'a, T>,
@@ -206,7 +230,7 @@ impl<'b, 'a, T: Element> Walk<'b, 'a, T> {
     }
 
     /// The next `R` rows and the `R` after them (wherever those belong), or `None` where fewer are left.
-    fn next<const R: usize>(&mut self) -> Option<([&[T]; R], [&[T]; R])> {
+    fn next<const R: usize>(&mut self) -> Option<Step<'_, T, R>> {
         let from = self.range.start;
         if self.range.len() < R {
             return None;
@@ -216,7 +240,9 @@ impl<'b, 'a, T: Element> Walk<'b, 'a, T> {
         match &self.batch.rows {
             Rows::Contiguous(all) => {
                 let width = self.batch.width;
-                let segment = |at: usize| &all[order[at] * width + self.columns.start..][..self.columns.len()];
+                let segment = |at: usize| {
+                    &all[order[at] * width + self.columns.start..][..self.columns.len()]
+                };
                 let last = order.len() - 1;
                 Some((array(|r| segment(from + r)), array(|r| segment((from + R + r).min(last)))))
             }

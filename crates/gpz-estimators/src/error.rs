@@ -49,7 +49,9 @@ pub enum Error {
         classes: usize,
     },
     /// NaN or an infinity in the features.
-    #[error("row {row}, column {column} of the batch is {value}; remove the row or find where the feature overflowed")]
+    #[error(
+        "row {row}, column {column} of the batch is {value}; remove the row or find where the feature overflowed"
+    )]
     NonFinite {
         /// The first bad row, counted within the batch.
         row: usize,
@@ -59,7 +61,9 @@ pub enum Error {
         value: f64,
     },
     /// A finite value whose square no longer fits an `f64`.
-    #[error("row {row}, column {column} of the batch is {value}, beyond 1e150, so squares overflow; rescale the features")]
+    #[error(
+        "row {row}, column {column} of the batch is {value}, beyond 1e150, so squares overflow; rescale the features"
+    )]
     Magnitude {
         /// The first such row, counted within the batch.
         row: usize,
@@ -86,7 +90,9 @@ pub enum Error {
     #[error("no rows have been added yet; add at least one batch first")]
     NoRows,
     /// The second pass saw another number of rows of a class than the first.
-    #[error("class {class} had {first} rows in the first pass and {second} in the second; feed the same rows to both")]
+    #[error(
+        "class {class} had {first} rows in the first pass and {second} in the second; feed the same rows to both"
+    )]
     PassCounts {
         /// The first class that differs.
         class: usize,

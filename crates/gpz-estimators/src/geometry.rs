@@ -46,6 +46,16 @@ struct Block {
     between: f64,
 }
 
+/// A sum in eight lanes: a fixed order that vectors can follow.
+fn sum(values: &[f64]) -> f64 {
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    for eight in eights {
+        lanes.iter_mut().zip(eight).for_each(|(lane, value)| *lane += value);
+    }
+    lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()
+}
+
 impl ClassGeometry {
     pub(crate) fn of(moments: &ClassMoments) -> Result<Self, Error> {
         let counts = moments.counts().to_vec();
@@ -65,29 +75,34 @@ impl ClassGeometry {
                 for &(class, mean) in &members {
                     let share = counts[class] as f64 / n;
                     let cells = shift.iter_mut().zip(&mean[columns.clone()]).zip(reference);
-                    cells.for_each(|((shift, mean), reference)| *shift += share * (mean - reference));
+                    cells.for_each(|((shift, mean), reference)| {
+                        *shift += share * (mean - reference)
+                    });
                 }
-                let mean: Vec<f64> = shift.iter().zip(reference).map(|(shift, reference)| reference + shift).collect();
+                let mean: Vec<f64> = shift
+                    .iter()
+                    .zip(reference)
+                    .map(|(shift, reference)| reference + shift)
+                    .collect();
                 let mut block = Block {
                     squares: vec![0.0; mean.len()],
                     within: vec![0.0; counts.len()],
                     between: 0.0,
                     mean,
                 };
+                let mut moved = vec![0.0; shift.len()];
                 for &(class, class_mean) in &members {
-                    let (mut within, mut between) = (0.0, 0.0);
                     let count = counts[class] as f64;
                     let means = class_mean[columns.clone()].iter().zip(reference).zip(&shift);
-                    let cells = block.squares.iter_mut().zip(&moments.squares_of(class)[columns.clone()]).zip(means);
-                    for ((total, squares), ((class_mean, reference), shift)) in cells {
+                    for (moved, ((class_mean, reference), shift)) in moved.iter_mut().zip(means) {
                         let step = (class_mean - reference) - shift;
-                        let moved = count * step * step;
-                        *total += squares + moved;
-                        within += squares;
-                        between += moved;
+                        *moved = count * step * step;
                     }
-                    block.within[class] = within;
-                    block.between += between;
+                    let squares = &moments.squares_of(class)[columns.clone()];
+                    let cells = block.squares.iter_mut().zip(squares).zip(&moved);
+                    cells.for_each(|((total, squares), moved)| *total += squares + moved);
+                    block.within[class] = sum(squares);
+                    block.between += sum(&moved);
                 }
                 block
             })
@@ -102,7 +117,11 @@ impl ClassGeometry {
         for block in blocks {
             geometry.mean.extend(&block.mean);
             geometry.variance.extend(block.squares.iter().map(|squares| squares / n));
-            geometry.sums_of_squares.iter_mut().zip(&block.within).for_each(|(sum, part)| *sum += part);
+            geometry
+                .sums_of_squares
+                .iter_mut()
+                .zip(&block.within)
+                .for_each(|(sum, part)| *sum += part);
             geometry.between += block.between;
         }
         Ok(geometry)
@@ -175,7 +194,8 @@ impl ClassGeometry {
     /// R_c² averaged, each class alike, over the classes that have a radius; `None` if none has.
     #[must_use]
     pub fn mean_radius_sq(&self, normalisation: Normalisation) -> Option<f64> {
-        let radii: Vec<f64> = (0..self.classes()).filter_map(|class| self.radius_sq(class, normalisation)).collect();
+        let radii: Vec<f64> =
+            (0..self.classes()).filter_map(|class| self.radius_sq(class, normalisation)).collect();
         (!radii.is_empty()).then(|| radii.iter().sum::<f64>() / radii.len() as f64)
     }
 

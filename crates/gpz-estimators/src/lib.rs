@@ -26,22 +26,22 @@
 #![deny(unsafe_code)]
 
 mod batch;
-//mod deviations;
-//pub mod entropy;
+mod deviations;
+pub mod entropy;
 mod error;
-//mod estimate;
+mod estimate;
 #[cfg(feature = "lapack")]
-mod gaussian {}
+pub mod gaussian;
 mod geometry;
-//mod jackknife;
+mod jackknife;
 mod moments;
 #[allow(unsafe_code)]
 mod simd;
 
-//pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContributions};
+pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContributions};
 pub use error::Error;
-//pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
+pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 pub use geometry::{ClassGeometry, Normalisation};
-//pub use jackknife::Interval;
+pub use jackknife::Interval;
 pub use moments::ClassMoments;
 pub use simd::{Element, Isa};

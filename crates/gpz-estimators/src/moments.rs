@@ -92,7 +92,11 @@ impl ClassMoments {
         }
         let cells = classes
             .checked_mul(width)
-            .filter(|cells| cells.checked_mul(2 * size_of::<f64>()).is_some_and(|bytes| isize::try_from(bytes).is_ok()))
+            .filter(|cells| {
+                cells
+                    .checked_mul(2 * size_of::<f64>())
+                    .is_some_and(|bytes| isize::try_from(bytes).is_ok())
+            })
             .ok_or(Error::StateTooLarge { classes, width })?;
         Ok(Self {
             width,
@@ -113,7 +117,8 @@ impl ClassMoments {
     pub fn memory_bytes(classes: usize, width: usize) -> u128 {
         let (classes, width) = (classes as u128, width as u128);
         let f64s = size_of::<f64>() as u128;
-        let blocks = width.div_ceil(block_columns(usize::try_from(width).unwrap_or(usize::MAX).max(1)) as u128);
+        let blocks = width
+            .div_ceil(block_columns(usize::try_from(width).unwrap_or(usize::MAX).max(1)) as u128);
         let state = f64s * (2 * classes * width + classes);
         let update = (WORKSPACE_BYTES as u128).max(f64s * 2 * width);
         let geometry = f64s * (2 * width + classes * (blocks + 2));
@@ -155,7 +160,12 @@ impl ClassMoments {
     pub fn class_variance(&self, class: usize) -> Option<Array1<f64>> {
         self.mean_of(class)?;
         let count = self.counts[class] as f64;
-        Some(self.squares[class * self.width..][..self.width].iter().map(|squares| squares / count).collect())
+        Some(
+            self.squares[class * self.width..][..self.width]
+                .iter()
+                .map(|squares| squares / count)
+                .collect(),
+        )
     }
 
     /// Adds a batch.
@@ -167,11 +177,16 @@ impl ClassMoments {
     /// # Errors
     /// [`Error::Width`], [`Error::LabelCount`], [`Error::LabelOutOfRange`]; [`Error::NonFinite`] names the first row with NaN
     /// or an infinity, [`Error::Magnitude`] the first with a value beyond 1e150. The state is then what it was before.
-    pub fn update<T: Element>(&mut self, features: ArrayView2<'_, T>, labels: &[usize]) -> Result<(), Error> {
+    pub fn update<T: Element>(
+        &mut self,
+        features: ArrayView2<'_, T>,
+        labels: &[usize],
+    ) -> Result<(), Error> {
         let batch = Batch::new(features, labels, self.classes(), self.width)?;
         let isa = self.isa;
         let everything = batch.present.iter().map(|rows| self.workspace_bytes(rows)).sum::<usize>();
-        let dense = batch.len() >= DENSE_ROWS * batch.present.len() && everything <= WORKSPACE_BYTES;
+        let dense =
+            batch.len() >= DENSE_ROWS * batch.present.len() && everything <= WORKSPACE_BYTES;
         if dense && !T::CAN_OVERFLOW {
             let mut round = self.round(&batch.present);
             sum(&batch, &mut round, isa);
@@ -224,7 +239,9 @@ impl ClassMoments {
         let here = self.mean.chunks_exact_mut(width).zip(self.squares.chunks_exact_mut(width));
         let there = other.mean.chunks_exact(width).zip(other.squares.chunks_exact(width));
         let counts = self.counts.iter_mut().zip(&other.counts);
-        for (((mean, squares), (other_mean, other_squares)), (count, &other_count)) in here.zip(there).zip(counts) {
+        for (((mean, squares), (other_mean, other_squares)), (count, &other_count)) in
+            here.zip(there).zip(counts)
+        {
             if other_count == 0 {
                 continue;
             }
@@ -307,7 +324,8 @@ impl ClassWork<'_> {
         let state = (*self.count == 0).then_some(&*self.mean);
         let sums = self.pieces.chunks_exact(2 * width).map(|piece| &piece[..width]);
         // Multiplying by zero keeps NaN and makes one of an infinity; no early exit, so that the test runs on vectors.
-        sums.chain(state).all(|sums| sums.iter().fold(true, |finite, sum| finite & (sum * 0.0 == 0.0)))
+        sums.chain(state)
+            .all(|sums| sums.iter().fold(true, |finite, sum| finite & (sum * 0.0 == 0.0)))
     }
 
     /// Leaves the state as it was before the rows were summed.
@@ -327,11 +345,23 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
         let mut pieces = pieces.chunks_exact_mut(2 * width).map(|piece| piece.split_at_mut(width));
         let mut shards = rows.shards(width);
         if **count == 0 {
-            work.extend(shards.next().map(|shard| (shard, Pivot::FirstRowOf(rows), &mut **mean, &mut **squares)));
-            work.extend(shards.zip(pieces).map(|(shard, (sum, squares))| (shard, Pivot::FirstRowOf(rows), sum, squares)));
+            work.extend(
+                shards
+                    .next()
+                    .map(|shard| (shard, Pivot::FirstRowOf(rows), &mut **mean, &mut **squares)),
+            );
+            work.extend(
+                shards
+                    .zip(pieces)
+                    .map(|(shard, (sum, squares))| (shard, Pivot::FirstRowOf(rows), sum, squares)),
+            );
         } else {
             let mean = &**mean;
-            work.extend(shards.zip(&mut pieces).map(|(shard, (sum, squares))| (shard, Pivot::Mean(mean), sum, squares)));
+            work.extend(
+                shards
+                    .zip(&mut pieces)
+                    .map(|(shard, (sum, squares))| (shard, Pivot::Mean(mean), sum, squares)),
+            );
         }
     }
     work.into_par_iter().for_each(|(shard, pivot, sum, squares)| {
@@ -340,7 +370,14 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
         blocks.enumerate().for_each(|(block, (sum, squares))| {
             let columns = block * step..block * step + sum.len();
             match pivot {
-                Pivot::Mean(mean) => batch.accumulate(isa, shard.clone(), columns.clone(), &mean[columns], sum, squares),
+                Pivot::Mean(mean) => batch.accumulate(
+                    isa,
+                    shard.clone(),
+                    columns.clone(),
+                    &mean[columns],
+                    sum,
+                    squares,
+                ),
                 Pivot::FirstRowOf(rows) => {
                     let pivot = batch.first_row(rows, columns.clone());
                     batch.accumulate(isa, shard.clone(), columns, &pivot, sum, squares);
@@ -362,17 +399,34 @@ fn commit<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>]) {
         let blocks = mean.par_chunks_mut(step).zip(squares.par_chunks_mut(step));
         blocks.enumerate().for_each(|(block, (mean, squares))| {
             let from = block * step;
-            let pivot = if new { batch.first_row(rows, from..from + mean.len()) } else { mean.to_vec() };
-            let total = |piece: usize, j: usize| pieces[piece * width + from + j];
-            for (j, ((mean, squares), pivot)) in mean.iter_mut().zip(squares).zip(pivot).enumerate() {
-                let (mut sum, mut grown) = if new { (*mean, *squares) } else { (0.0, 0.0) };
-                for piece in (0..pieces.len() / width).step_by(2) {
-                    sum += total(piece, j);
-                    grown += total(piece + 1, j);
+            let columns = from..from + mean.len();
+            let parts = pieces.chunks_exact(2 * width).map(|piece| {
+                let (sum, squares) = piece.split_at(width);
+                (&sum[columns.clone()], &squares[columns.clone()])
+            });
+            if new {
+                for (sum, grown) in parts {
+                    mean.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
+                    squares.iter_mut().zip(grown).for_each(|(total, grown)| *total += grown);
                 }
-                let before = if new { 0.0 } else { *squares };
-                *mean = pivot + sum / n;
-                *squares = before + (grown - sum * (sum / n));
+                let pivot = batch.first_row(rows, columns.clone());
+                for ((mean, squares), pivot) in mean.iter_mut().zip(squares).zip(pivot) {
+                    let sum = *mean;
+                    *mean = pivot + sum / n;
+                    *squares -= sum * (sum / n);
+                }
+            } else {
+                let mut total = vec![[0.0; 2]; mean.len()];
+                for (sum, grown) in parts {
+                    for (total, (sum, grown)) in total.iter_mut().zip(sum.iter().zip(grown)) {
+                        total[0] += sum;
+                        total[1] += grown;
+                    }
+                }
+                for ((mean, squares), [sum, grown]) in mean.iter_mut().zip(squares).zip(total) {
+                    *mean += sum / n;
+                    *squares += grown - sum * (sum / n);
+                }
             }
         });
     });

@@ -24,7 +24,10 @@ impl Isa {
     /// The widest instruction set of this machine.
     #[must_use]
     pub fn detect() -> Self {
-        [Self::Avx512, Self::Avx2].into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+        [Self::Avx512, Self::Avx2]
+            .into_iter()
+            .find(|isa| isa.is_available())
+            .unwrap_or(Self::Portable)
     }
 
     /// Whether this machine can run it.
@@ -34,7 +37,10 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => std::arch::is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 | Self::Avx2 => false,
             Self::Portable => true,
@@ -58,7 +64,6 @@ pub(crate) mod private {
         /// Whether a square or a sum of squares of finite values can overflow `f64`.
         const CAN_OVERFLOW: bool;
 
-        fn zero() -> Self;
         fn widen(self) -> f64;
 
         /// `sum[j] += Σ_r (rows[r][j] − pivot[j])` and `squares[j] += Σ_r (rows[r][j] − pivot[j])²`, rows in order.
@@ -92,19 +97,19 @@ fn multiply_add<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
 /// Whether the portable path's target has a fused multiply-add instruction; without one `mul_add` is a library call.
 const TARGET_FUSES: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
-/// Columns `from..` of `accumulate` one at a time: the whole portable path, and the tail of the others.
+/// Some columns of `accumulate`, one at a time: the whole portable path, and both ends of the others.
 #[inline(always)]
 fn accumulate_columns<T: private::Kernels, const R: usize, const FUSED: bool>(
-    from: usize,
+    columns: std::ops::Range<usize>,
     rows: &[&[T]; R],
     pivot: &[f64],
     sum: &mut [f64],
     squares: &mut [f64],
 ) {
-    let width = pivot.len();
-    let rows = rows.map(|row| &row[..width]);
-    let (sum, squares) = (&mut sum[..width], &mut squares[..width]);
-    for j in from..width {
+    let rows = rows.map(|row| &row[columns.clone()]);
+    let pivot = &pivot[columns.clone()];
+    let (sum, squares) = (&mut sum[columns.clone()], &mut squares[columns]);
+    for j in 0..pivot.len() {
         let (mut s, mut q) = (sum[j], squares[j]);
         for row in &rows {
             let deviation = row[j].widen() - pivot[j];
@@ -134,13 +139,18 @@ fn distance_columns<T: private::Kernels, const R: usize, const FUSED: bool>(
 }
 
 /// `distances` in plain Rust: eight independent sums per row, so that the compiler may use vectors.
-fn distances_portable<T: private::Kernels, const R: usize>(rows: &[&[T]; R], a: &[f64], b: &[f64]) -> [[f64; 2]; R] {
+fn distances_portable<T: private::Kernels, const R: usize>(
+    rows: &[&[T]; R],
+    a: &[f64],
+    b: &[f64],
+) -> [[f64; 2]; R] {
     const LANES: usize = 8;
     let whole = a.len() - a.len() % LANES;
     let mut out = [[0.0; 2]; R];
     for (row, out) in rows.iter().zip(&mut out) {
         let mut lanes = [[0.0; LANES]; 2];
-        let steps = row[..whole].chunks_exact(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES));
+        let steps =
+            row[..whole].chunks_exact(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES));
         for ((x, a), b) in steps {
             for l in 0..LANES {
                 let x = x[l].widen();
@@ -176,7 +186,9 @@ mod x86 {
             }
         };
     }
-    widening_load!(widen_f32_512, "avx512f", f32, __m512d, |at| _mm512_cvtps_pd(_mm256_loadu_ps(at)));
+    widening_load!(widen_f32_512, "avx512f", f32, __m512d, |at| _mm512_cvtps_pd(_mm256_loadu_ps(
+        at
+    )));
     widening_load!(widen_f64_512, "avx512f", f64, __m512d, |at| _mm512_loadu_pd(at));
     widening_load!(widen_f32_256, "avx2,fma", f32, __m256d, |at| _mm256_cvtps_pd(_mm_loadu_ps(at)));
     widening_load!(widen_f64_256, "avx2,fma", f64, __m256d, |at| _mm256_loadu_pd(at));
@@ -184,19 +196,26 @@ mod x86 {
     /// Hints that the line at an address will be read soon.
     #[inline(always)]
     #[allow(unused_unsafe)] // a safe function only in newer compilers than the oldest supported one
-    fn fetch(line: *const i8) {
+    fn fetch<const HINT: i32>(line: *const i8) {
         // SAFETY: a prefetch reads nothing and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
+        unsafe { _mm_prefetch::<HINT>(line) };
     }
 
-    /// Fetches columns `j..j + step` of the rows that come next into the second-level cache, each line once.
+    /// At columns `j..j + step`, fetches the same columns of the rows that come next into the second-level cache, and those
+    /// two lines ahead of the present rows into the first; each line once.
     macro_rules! fetch_ahead {
-        ($ahead:ident, $element:ty, $j:ident, $step:ident) => {
+        ($rows:ident, $ahead:ident, $element:ty, $j:ident, $step:ident) => {
             let bytes = $step * size_of::<$element>();
-            if bytes >= LINE || ($j * size_of::<$element>()).is_multiple_of(LINE) {
-                for row in $ahead {
+            if bytes >= LINE || ($j * size_of::<$element>()) & bytes == 0 {
+                for (row, next) in $rows.iter().zip($ahead) {
                     for offset in (0..bytes).step_by(LINE) {
-                        fetch(row.as_ptr().wrapping_add($j).cast::<i8>().wrapping_add(offset));
+                        fetch::<_MM_HINT_T1>(
+                            next.as_ptr().wrapping_add($j).cast::<i8>().wrapping_add(offset),
+                        );
+                        let near = 2 * LINE.max(bytes) + offset;
+                        fetch::<_MM_HINT_T0>(
+                            row.as_ptr().wrapping_add($j).cast::<i8>().wrapping_add(near),
+                        );
                     }
                 }
             }
@@ -216,10 +235,16 @@ mod x86 {
             ) {
                 const STEP: usize = 2 * $lanes;
                 let width = pivot.len();
-                assert!(sum.len() == width && squares.len() == width && rows.iter().all(|row| row.len() == width));
-                let mut j = 0;
+                assert!(
+                    sum.len() == width
+                        && squares.len() == width
+                        && rows.iter().all(|row| row.len() == width)
+                );
+                // Rows that begin in the middle of a cache line are the usual case, and loads across lines cost a tenth.
+                let mut j = rows[0].as_ptr().align_offset(LINE).min(width);
+                accumulate_columns::<$element, R, true>(0..j, rows, pivot, sum, squares);
                 while j + STEP <= width {
-                    fetch_ahead!(ahead, $element, j, STEP);
+                    fetch_ahead!(rows, ahead, $element, j, STEP);
                     // SAFETY: j + STEP <= width, and every slice was just checked to hold `width` elements; loads and
                     // stores are unaligned ones, and the two written slices are exclusive borrows.
                     unsafe {
@@ -244,7 +269,7 @@ mod x86 {
                     }
                     j += STEP;
                 }
-                accumulate_columns::<$element, R, true>(j, rows, pivot, sum, squares);
+                accumulate_columns::<$element, R, true>(j..width, rows, pivot, sum, squares);
             }
 
             #[target_feature(enable = $features)]
@@ -260,7 +285,7 @@ mod x86 {
                 let mut sums = [[$zero(); 2]; R];
                 let mut j = 0;
                 while j + STEP <= width {
-                    fetch_ahead!(ahead, $element, j, STEP);
+                    fetch_ahead!(rows, ahead, $element, j, STEP);
                     // SAFETY: j + STEP <= width, and every slice was just checked to hold `width` elements; the loads
                     // are unaligned ones.
                     unsafe {
@@ -291,14 +316,34 @@ mod x86 {
     macro_rules! kernels_of {
         (512, $accumulate:ident, $distances:ident, $element:ty, $widen:ident) => {
             kernels!(
-                $accumulate, $distances, "avx512f", $element, 8, $widen,
-                _mm512_loadu_pd, _mm512_storeu_pd, _mm512_setzero_pd, _mm512_add_pd, _mm512_sub_pd, _mm512_fmadd_pd
+                $accumulate,
+                $distances,
+                "avx512f",
+                $element,
+                8,
+                $widen,
+                _mm512_loadu_pd,
+                _mm512_storeu_pd,
+                _mm512_setzero_pd,
+                _mm512_add_pd,
+                _mm512_sub_pd,
+                _mm512_fmadd_pd
             );
         };
         (256, $accumulate:ident, $distances:ident, $element:ty, $widen:ident) => {
             kernels!(
-                $accumulate, $distances, "avx2,fma", $element, 4, $widen,
-                _mm256_loadu_pd, _mm256_storeu_pd, _mm256_setzero_pd, _mm256_add_pd, _mm256_sub_pd, _mm256_fmadd_pd
+                $accumulate,
+                $distances,
+                "avx2,fma",
+                $element,
+                4,
+                $widen,
+                _mm256_loadu_pd,
+                _mm256_storeu_pd,
+                _mm256_setzero_pd,
+                _mm256_add_pd,
+                _mm256_sub_pd,
+                _mm256_fmadd_pd
             );
         };
     }
@@ -312,11 +357,6 @@ macro_rules! element {
     ($element:ty, $can_overflow:literal, $accumulate_512:ident, $accumulate_256:ident, $distances_512:ident, $distances_256:ident) => {
         impl private::Kernels for $element {
             const CAN_OVERFLOW: bool = $can_overflow;
-
-            #[inline(always)]
-            fn zero() -> Self {
-                0.0
-            }
 
             #[inline(always)]
             #[allow(clippy::useless_conversion)]
@@ -335,11 +375,19 @@ macro_rules! element {
                 match isa {
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: `isa` has passed `Isa::or_detected`, so the machine has the instructions.
-                    Isa::Avx512 => unsafe { x86::$accumulate_512(rows, ahead, pivot, sum, squares) },
+                    Isa::Avx512 => unsafe {
+                        x86::$accumulate_512(rows, ahead, pivot, sum, squares)
+                    },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
                     Isa::Avx2 => unsafe { x86::$accumulate_256(rows, ahead, pivot, sum, squares) },
-                    _ => accumulate_columns::<Self, R, TARGET_FUSES>(0, rows, pivot, sum, squares),
+                    _ => accumulate_columns::<Self, R, TARGET_FUSES>(
+                        0..pivot.len(),
+                        rows,
+                        pivot,
+                        sum,
+                        squares,
+                    ),
                 }
             }
 
