@@ -9,9 +9,12 @@ pub mod intervals;
 mod json;
 pub mod number;
 pub mod pictures;
+pub mod report;
 pub mod run_dir;
 pub mod run_record;
 pub mod splits;
+pub mod summary;
+pub mod words;
 pub mod zone;
 
 #[cfg(test)]

@@ -1,0 +1,208 @@
+//! The first screen: verdict, recommended cut, price, grounds and objections, in plain words.
+
+use serde::Serialize;
+
+use super::ReportInput;
+use crate::splits::SplitRecord;
+use crate::words;
+use crate::zone::{StepEvidence, Verdict};
+
+/// The first screen as the template sees it.
+#[derive(Serialize)]
+pub(super) struct Headline {
+    zone: bool,
+    verdict: String,
+    reason: String,
+    /// Title of the card on the cut: a recommendation or, without one, the split that leaks least.
+    cut_title: &'static str,
+    cut: String,
+    cut_reason: String,
+    cost: Vec<[String; 2]>,
+    rests_on: Vec<String>,
+    strongest_objection: String,
+    objections: Vec<String>,
+}
+
+impl Headline {
+    pub(super) fn new(input: &ReportInput) -> Self {
+        let mut objections = objections(input);
+        let strongest_objection = if objections.is_empty() { String::new() } else { objections.remove(0) };
+        let (cut_title, cut) = match input.choice.split.as_deref().and_then(|name| input.splits.split(name)) {
+            Some(split) => ("Recommended cut", Some(split)),
+            None => ("Leaks least, not recommended", least_leaking(input)),
+        };
+        Self {
+            zone: input.splits.zone.verdict == Verdict::Zone,
+            verdict: verdict(input),
+            reason: sentence(&input.splits.zone.evidence.reason),
+            cut_title,
+            cut: cut.map_or_else(|| "none".to_string(), |s| s.name.clone()),
+            cut_reason: sentence(&input.choice.reason),
+            cost: cut.map_or_else(Vec::new, cost),
+            rests_on: rests_on(input),
+            strongest_objection,
+            objections,
+        }
+    }
+}
+
+/// The verdict as one sentence for somebody who has never heard of zones.
+fn verdict(input: &ReportInput) -> String {
+    let file = &input.splits;
+    let model = &file.model;
+    if let (Verdict::Zone, Some(first)) = (file.zone.verdict, file.zone.first_split.as_deref()) {
+        let step = file.zone.evidence.steps.iter().find(|s| s.to == first);
+        let ratio = step.map_or(f64::NAN, |s| s.error_ratio);
+        let deeper = if file.zone.last_split.as_deref() == Some(first) { "" } else { " or deeper" };
+        return format!(
+            "Cut {model} at {first}{deeper}: from there on, whoever intercepts what is sent rebuilds the picture with {} times the error \
+             of any earlier cut.",
+            words::significant(ratio, 2)
+        );
+    }
+    match least_leaking(input) {
+        Some(split) => format!(
+            "No cut of {model} is a safe zone. The least leaky one, {}, still gives an interceptor {} (SSIM {}).",
+            split.name,
+            words::what_an_attacker_gets(split.attack.ssim_effective),
+            words::significant(split.attack.ssim_effective, 2)
+        ),
+        None => format!("No cut of {model} is a safe zone."),
+    }
+}
+
+/// The split with the largest effective error; of equal ones the shallowest.
+pub(super) fn least_leaking(input: &ReportInput) -> Option<&SplitRecord> {
+    let mut best: Option<&SplitRecord> = None;
+    for split in &input.splits.splits {
+        if best.is_none_or(|b| split.attack.mse_effective > b.attack.mse_effective) {
+            best = Some(split);
+        }
+    }
+    best
+}
+
+fn cost(split: &SplitRecord) -> Vec<[String; 2]> {
+    let attack = &split.attack;
+    let decimals = words::spread_decimals(attack.mse_effective, &attack.ci.mse_effective);
+    [
+        ("on the wire", format!("{} per image", words::bytes(split.wire_bytes))),
+        ("on the edge", format!("{} of the computation", words::percent(split.edge_macs_fraction))),
+        (
+            "edge memory",
+            format!("{} parameters, {}", words::thousands(split.edge_params), words::percent(split.edge_params_fraction)),
+        ),
+        ("attacker's error", words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals)),
+        ("an attacker gets", words::what_an_attacker_gets(attack.ssim_effective).to_string()),
+    ]
+    .map(|(name, value)| [name.to_string(), value])
+    .to_vec()
+}
+
+fn rests_on(input: &ReportInput) -> Vec<String> {
+    let (run, evidence) = (&input.run, &input.splits.zone.evidence);
+    let mut out = Vec::new();
+    let kinds = {
+        let mut kinds: Vec<&str> = Vec::new();
+        for a in &run.attacks {
+            if !kinds.contains(&a.attack.as_str()) {
+                kinds.push(&a.attack);
+            }
+        }
+        kinds.join(", ")
+    };
+    if !run.attacks.is_empty() {
+        let n = run.attacks.len();
+        let trained = format!("{} {} trained against this very network", words::count(n), if n == 1 { "attack" } else { "attacks" });
+        out.push(format!("{trained} ({kinds}), on images of their own"));
+    }
+    out.push(format!(
+        "reconstruction of {} test images nobody trained on; intervals at {:.0} % by resampling them",
+        words::thousands(evidence.attack_images as u64),
+        100.0 * evidence.level
+    ));
+    out.push(format!("variance of the features of {} images", words::thousands(evidence.statistics_images as u64)));
+    out.push(format!("a network that classifies {} of the test images right", words::percent(run.target.accuracy_test)));
+    if let Some(step) = decisive_step(input) {
+        out.push(format!(
+            "the step to {}: error ×{}, within-class share of variance {} by {} (largest fall so far in {} of the resamples)",
+            step.to,
+            words::significant(step.error_ratio, 3),
+            if step.drop < 0.0 { "up" } else { "down" },
+            words::significant(step.drop.abs(), 2),
+            words::percent(step.largest_drop_share)
+        ));
+    }
+    out
+}
+
+/// The step to the zone or, without one, that with the largest rise of the error.
+fn decisive_step(input: &ReportInput) -> Option<&StepEvidence> {
+    let zone = &input.splits.zone;
+    match &zone.first_split {
+        Some(first) => zone.evidence.steps.iter().find(|s| s.to == *first),
+        None => zone.evidence.steps.iter().filter(|s| !s.error_ratio.is_nan()).max_by(|a, b| a.error_ratio.total_cmp(&b.error_ratio)),
+    }
+}
+
+/// What speaks against relying on this audit, the strongest first. Never empty: no audit of attacks proves their absence.
+fn objections(input: &ReportInput) -> Vec<String> {
+    let evidence = &input.splits.zone.evidence;
+    let mut out = Vec::new();
+    if evidence.few_taps {
+        let taps = words::taps(evidence.taps);
+        out.push(format!("{}: too few places to tell a turn from a trend. This is a demonstration, not an audit.", capital(&taps)));
+    }
+    let restless: Vec<&str> = input.run.attacks.iter().filter(|a| !a.converged).map(|a| a.split.as_str()).collect();
+    if !restless.is_empty() {
+        out.push(format!(
+            "Attacks had not come to rest when training stopped ({}): a patient attacker does better than shown.",
+            list(&restless)
+        ));
+    }
+    let limited: Vec<&str> = input.splits.splits.iter().filter(|s| s.attack.attack_limited).map(|s| s.name.as_str()).collect();
+    if !limited.is_empty() {
+        out.push(format!(
+            "The attack on {} does worse than one on a deeper split, which its holder could imitate: it is under-trained, and its \
+             figure is replaced by the deeper one's.",
+            list(&limited)
+        ));
+    }
+    if input.splits.splits.iter().all(|s| s.leakage_bound.is_none()) {
+        out.push(
+            "These are the errors of the attackers that were tried. No noise or quantisation of the wire was declared, so there is no \
+             bound on what a better attacker could do."
+                .to_string(),
+        );
+    }
+    out.push("One training of the network and of each attack: the intervals cover the choice of images, not that of the seed.".to_string());
+    let released = &evidence.released_rule.splits;
+    if !released.is_empty() && input.splits.zone.first_split.as_ref().is_none_or(|first| !released.contains(first)) {
+        out.push(format!(
+            "The rule published with the method, which looks at R_c² alone and follows width and scale, would have named {}.",
+            released.join(" and ")
+        ));
+    }
+    out
+}
+
+/// Names in a sentence, no more than six of them.
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.to_string(),
+        many if many.len() > 6 => format!("{} and {} more", many[..5].join(", "), many.len() - 5),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// The text with a capital at its beginning and a full stop at its end.
+fn sentence(text: &str) -> String {
+    let text = capital(text);
+    if text.ends_with('.') { text } else { text + "." }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}

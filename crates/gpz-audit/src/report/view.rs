@@ -1,0 +1,458 @@
+//! From the files of a run to what the template shows: finished texts, tables and charts.
+
+use serde::Serialize;
+
+use super::ReportInput;
+use super::charts::{Offer, ParetoChart, Series, SplitChart, training_chart};
+use super::grid::Grid;
+use super::headline::Headline;
+use super::svg::Mark;
+use crate::run_dir::files;
+use crate::splits::SplitRecord;
+use crate::words::{self, percent, significant, thousands};
+
+/// Everything the template refers to.
+#[derive(Serialize)]
+pub(super) struct View {
+    style: &'static str,
+    title: String,
+    subtitle: String,
+    headline: Headline,
+    grid: Option<Grid>,
+    charts: Charts,
+    floor: Option<String>,
+    price: Table,
+    done: Done,
+    tables: Vec<Table>,
+    files: Vec<[&'static str; 2]>,
+}
+
+#[derive(Serialize)]
+struct Charts {
+    error: String,
+    radius: String,
+    radius_per_dim: String,
+    within_over_total: String,
+    pareto_wire: String,
+    pareto_macs: String,
+    training: Option<String>,
+}
+
+/// A table whose cells are finished texts. The first column names the row.
+#[derive(Serialize)]
+struct Table {
+    caption: String,
+    head: Vec<&'static str>,
+    rows: Vec<TableRow>,
+    file: &'static str,
+}
+
+#[derive(Serialize)]
+struct TableRow {
+    cells: Vec<String>,
+    recommended: bool,
+}
+
+#[derive(Serialize)]
+struct Done {
+    facts: Vec<[String; 2]>,
+    parts: Vec<[String; 3]>,
+    attacks: Vec<[String; 6]>,
+    phases: Vec<[String; 2]>,
+    notes: Vec<String>,
+    not_done: Vec<&'static str>,
+    conventions: Vec<&'static str>,
+    command: String,
+}
+
+impl View {
+    pub(super) fn new(input: &ReportInput) -> Self {
+        let run = &input.run;
+        let seconds = run.seconds();
+        let took = if seconds < 120.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) };
+        Self {
+            style: include_str!("style.css"),
+            title: format!("Where to cut {}", input.splits.model),
+            subtitle: format!(
+                "{} {} · {} · {} · seed {} · {} · {took}",
+                run.model.name, run.model.detail, run.data.name, run.device, run.seed, run.started_utc
+            ),
+            headline: Headline::new(input),
+            grid: Grid::new(input),
+            charts: charts(input),
+            floor: run.mean_image.map(|m| significant(m.mse_per_element, 3)),
+            price: price(input),
+            done: done(input),
+            tables: vec![attack_table(input), feature_table(input), held_out_table(input), steps_table(input)]
+                .into_iter()
+                .filter(|t| !t.rows.is_empty())
+                .collect(),
+            files: vec![
+                [files::SPLITS_JSON, "every figure of every split; the same bytes whenever the run is repeated"],
+                [files::SPLITS_CSV, "the same as a table, units in the column names"],
+                [files::CHOICE_JSON, "the recommendation, the limits, and what ruled each split out"],
+                [files::RUN_JSON, "parts, training curves, versions, times"],
+                [files::CONFIG, "the configuration with all defaults written out"],
+                ["checkpoints/", "the target network and the decoders (safetensors)"],
+                ["pictures/", "originals and reconstructions (PNG)"],
+            ],
+        }
+    }
+}
+
+fn charts(input: &ReportInput) -> Charts {
+    let splits = &input.splits.splits;
+    let names: Vec<&str> = splits.iter().map(|s| s.name.as_str()).collect();
+    let position = |name: &Option<String>| name.as_deref().and_then(|n| names.iter().position(|s| *s == n));
+    let zone = position(&input.splits.zone.first_split).zip(position(&input.splits.zone.last_split));
+    let recommended = position(&input.choice.split);
+    let all = |f: fn(&SplitRecord) -> f64| splits.iter().map(f).collect::<Vec<f64>>();
+    let chart = |id: &'static str, title: &'static str, axis: &'static str, series: Vec<Series<'_>>, log: bool| {
+        SplitChart { id, title, axis, splits: &names, series, floor: None, zone, recommended, log, size: (420.0, 150.0), full: false }
+            .draw()
+    };
+    let single = |values: Vec<f64>, mark: Mark| {
+        vec![Series { name: "value", values, intervals: None, mark, class: "third" }]
+    };
+    let error = SplitChart {
+        id: "error",
+        title: "Error the attackers are left with, over splits",
+        axis: "mean squared error per element, log scale; higher is safer",
+        splits: &names,
+        series: vec![
+            Series {
+                name: "measured",
+                values: all(|s| s.attack.mse_per_element),
+                intervals: Some(splits.iter().map(|s| s.attack.ci.mse_per_element).collect()),
+                mark: Mark::Circle,
+                class: "measured",
+            },
+            Series {
+                name: "effective",
+                values: all(|s| s.attack.mse_effective),
+                intervals: Some(splits.iter().map(|s| s.attack.ci.mse_effective).collect()),
+                mark: Mark::Square,
+                class: "effective",
+            },
+        ],
+        floor: input.run.mean_image.map(|m| ("answering with the mean image", m.mse_per_element)),
+        zone,
+        recommended,
+        log: true,
+        size: (640.0, 470.0),
+        full: true,
+    };
+    let mut radius = single(all(|s| s.radius_sq.value), Mark::Diamond);
+    radius[0].intervals = Some(splits.iter().map(|s| s.radius_sq.ci).collect());
+    let mut share = single(all(|s| s.variance.within_over_total()), Mark::Square);
+    let taps = &input.splits.zone.evidence.per_tap;
+    if taps.len() == splits.len() {
+        share[0].values = taps.iter().map(|t| t.within_over_total).collect();
+        share[0].intervals = Some(taps.iter().map(|t| t.within_over_total_ci).collect());
+    }
+    Charts {
+        error: error.draw(),
+        radius: chart("radius", "R_c² over splits", "R_c², in squared units of each feature", radius, true),
+        radius_per_dim: chart(
+            "radius-per-dim",
+            "R_c² per dimension over splits",
+            "R_c²/D, freed of the width",
+            single(all(|s| s.radius_sq.per_dim), Mark::Triangle),
+            true,
+        ),
+        within_over_total: chart(
+            "share",
+            "Within-class share of variance over splits",
+            "within/total variance, freed of width and scale",
+            share,
+            false,
+        ),
+        pareto_wire: pareto(input, "pareto-wire", "Protection against bytes on the wire", "KiB on the wire per image, log scale", true, |s| {
+            s.wire_bytes as f64 / 1024.0
+        }),
+        pareto_macs: pareto(input, "pareto-macs", "Protection against work on the edge", "% of the computation on the edge", false, |s| {
+            100.0 * s.edge_macs_fraction
+        }),
+        training: training(input),
+    }
+}
+
+fn pareto(
+    input: &ReportInput,
+    id: &str,
+    title: &str,
+    cost_axis: &str,
+    log_cost: bool,
+    cost: fn(&SplitRecord) -> f64,
+) -> String {
+    let offer = |s: &'_ SplitRecord| -> (String, f64, bool) {
+        (s.name.clone(), cost(s), input.choice.split.as_deref() == Some(s.name.as_str()))
+    };
+    let rows: Vec<(String, f64, bool)> = input.splits.splits.iter().map(offer).collect();
+    let offers = rows
+        .iter()
+        .zip(&input.splits.splits)
+        .map(|((name, cost, recommended), s)| Offer {
+            name,
+            cost: *cost,
+            error: s.attack.mse_effective,
+            interval: s.attack.ci.mse_effective,
+            recommended: *recommended,
+        })
+        .collect();
+    ParetoChart { id, title, cost_axis, log_cost, offers, size: (520.0, 340.0) }.draw()
+}
+
+/// Held-out curves of the decoders; with more than eight they would hide each other.
+fn training(input: &ReportInput) -> Option<String> {
+    let curves: Vec<(&str, Vec<f64>)> = input
+        .run
+        .attacks
+        .iter()
+        .filter(|a| a.curve.len() > 1)
+        .map(|a| (a.split.as_str(), a.curve.iter().map(|e| e.held_out_loss).collect()))
+        .collect();
+    (1..=8).contains(&curves.len()).then(|| training_chart("training", &curves, (640.0, 300.0)))
+}
+
+/// A table with one row per split.
+fn per_split(
+    input: &ReportInput,
+    caption: &str,
+    head: Vec<&'static str>,
+    cells: impl Fn(&SplitRecord) -> Option<Vec<String>>,
+) -> Table {
+    let row = |s: &SplitRecord| {
+        let mut all = vec![s.name.clone()];
+        all.extend(cells(s)?);
+        Some(TableRow { cells: all, recommended: input.choice.split.as_deref() == Some(s.name.as_str()) })
+    };
+    Table {
+        caption: caption.to_string(),
+        head,
+        rows: input.splits.splits.iter().filter_map(row).collect(),
+        file: files::SPLITS_JSON,
+    }
+}
+
+fn price(input: &ReportInput) -> Table {
+    let accuracy = percent(input.run.target.accuracy_test);
+    let head = vec!["split", "feature (C×H×W)", "on the wire", "edge parameters", "of the model", "edge MACs", "accuracy", "effective MSE"];
+    let caption = "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction.";
+    let decimals = input
+        .splits
+        .splits
+        .iter()
+        .map(|s| words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective))
+        .max()
+        .unwrap_or(0);
+    per_split(input, caption, head, |s| {
+        Some(vec![
+            shape(&s.shape),
+            words::bytes(s.wire_bytes),
+            thousands(s.edge_params),
+            percent(s.edge_params_fraction),
+            percent(s.edge_macs_fraction),
+            accuracy.clone(),
+            words::with_spread(s.attack.mse_effective, &s.attack.ci.mse_effective, decimals),
+        ])
+    })
+}
+
+fn attack_table(input: &ReportInput) -> Table {
+    let part = input.splits.splits.first().map_or("test", |s| s.attack.part.as_str());
+    let caption = format!(
+        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. PSNR is that of the mean error.",
+        100.0 * input.splits.zone.evidence.level
+    );
+    let head = vec!["split", "MSE per element", "interval", "MSE, channel sum", "effective MSE", "PSNR (dB)", "SSIM", "interval", "attack lags"];
+    per_split(input, &caption, head, |s| {
+        let a = &s.attack;
+        Some(vec![
+            significant(a.mse_per_element, 4),
+            interval(&a.ci.mse_per_element),
+            significant(a.mse_channel_sum, 4),
+            significant(a.mse_effective, 4),
+            significant(a.psnr_db, 4),
+            significant(a.ssim, 3),
+            interval(&a.ci.ssim),
+            if a.attack_limited { "yes" } else { "no" }.to_string(),
+        ])
+    })
+}
+
+fn feature_table(input: &ReportInput) -> Table {
+    let part = input.splits.splits.first().map_or("", |s| s.radius_sq.part.as_str());
+    let caption = format!(
+        "Features, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
+         nats are upper bounds on h(Z), not on what leaks."
+    );
+    let head = vec!["split", "width D", "R_c²", "interval", "R_c² unbiased", "R_c²/D", "total", "within", "within/total", "h(Z) isotropic ≤", "h(Z) mixture ≤"];
+    per_split(input, &caption, head, |s| {
+        let mut cells = vec![thousands(s.width as u64)];
+        cells.extend(radius_cells(&s.radius_sq));
+        cells.extend(variance_cells(&s.variance));
+        cells.push(significant(s.entropy_bounds_nats.isotropic, 4));
+        cells.push(significant(s.entropy_bounds_nats.mixture, 4));
+        Some(cells)
+    })
+}
+
+fn held_out_table(input: &ReportInput) -> Table {
+    let part = input.splits.splits.iter().find_map(|s| s.held_out.as_ref()).map_or("", |h| h.radius_sq.part.as_str());
+    let caption = format!("The same on the {part} part, which the network was not trained on.");
+    let head = vec!["split", "R_c²", "interval", "R_c² unbiased", "R_c²/D", "total", "within", "within/total"];
+    per_split(input, &caption, head, |s| {
+        let held_out = s.held_out.as_ref()?;
+        let mut cells = radius_cells(&held_out.radius_sq).to_vec();
+        cells.extend(variance_cells(&held_out.variance));
+        Some(cells)
+    })
+}
+
+fn radius_cells(radius: &crate::splits::RadiusRecord) -> [String; 4] {
+    [significant(radius.value, 4), interval(&radius.ci), significant(radius.unbiased, 4), significant(radius.per_dim, 3)]
+}
+
+fn variance_cells(variance: &crate::splits::VarianceRecord) -> [String; 3] {
+    [significant(variance.total, 4), significant(variance.within, 4), significant(variance.within_over_total(), 3)]
+}
+
+fn steps_table(input: &ReportInput) -> Table {
+    let evidence = &input.splits.zone.evidence;
+    let released = &evidence.released_rule;
+    let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
+    let caption = format!(
+        "What the verdict rests on, step by step: (a) within/total falls more than on every earlier step in at least {} of {} resamples; \
+         (b) the effective error is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
+         relative drop of R_c², which names {} and is not used.",
+        percent(evidence.required_share),
+        thousands(evidence.resamples as u64),
+        evidence.required_error_ratio,
+        if released.splits.is_empty() { "nothing".to_string() } else { released.splits.join(" and ") }
+    );
+    let rows = evidence.steps.iter().enumerate().map(|(k, s)| TableRow {
+        cells: vec![
+            format!("{} → {}", s.from, s.to),
+            significant(s.drop, 3),
+            interval(&s.drop_ci),
+            percent(s.largest_drop_share),
+            yes(s.variance_condition),
+            format!("×{}", significant(s.error_ratio, 3)),
+            yes(s.intervals_disjoint),
+            yes(s.error_condition),
+            released.drops.get(k).map_or_else(String::new, |d| significant(d.relative_drop, 2)),
+        ],
+        recommended: s.holds(),
+    });
+    Table {
+        caption,
+        head: vec!["step", "fall of within/total", "interval", "largest so far in", "(a)", "error", "disjoint", "(b)", "R_c² drop"],
+        rows: rows.collect(),
+        file: files::SPLITS_JSON,
+    }
+}
+
+fn done(input: &ReportInput) -> Done {
+    let run = &input.run;
+    let target = &run.target;
+    let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
+    let training = match &target.loaded_from {
+        Some(path) => format!("loaded from {path}"),
+        None => format!(
+            "{} labels, {} epochs of batch {}, {}; epoch {} kept, chosen on the validation part; at rest: {}",
+            target.labels,
+            target.epochs,
+            target.batch,
+            target.optimiser,
+            target.chosen_epoch,
+            yes(target.converged)
+        ),
+    };
+    let versions: Vec<String> = run.versions.iter().map(|v| format!("{} {}", v.name, v.value)).collect();
+    let facts = [
+        (
+            "Network",
+            format!(
+                "{} {}: input {}, {} parameters, {} million multiply-accumulates per image",
+                run.model.name,
+                run.model.detail,
+                shape(&run.model.input_shape),
+                thousands(run.model.params),
+                significant(run.model.macs as f64 / 1e6, 3)
+            ),
+        ),
+        ("Its training", training),
+        (
+            "Its accuracy",
+            format!("{} on validation, {} on test", percent(target.accuracy_validation), percent(target.accuracy_test)),
+        ),
+        (
+            "Images",
+            format!(
+                "{}: {}. {}. Stored as {}, shown as {} ({}); {} classes",
+                run.data.name,
+                run.data.source,
+                run.data.licence,
+                shape(&run.data.native_shape),
+                shape(&run.data.shown_shape),
+                run.data.resize,
+                run.data.class_names.len()
+            ),
+        ),
+        ("Seed", run.seed.to_string()),
+        ("Device", format!("{}, {} threads (the figures do not depend on their number)", run.device, run.threads)),
+        ("Versions", versions.join(", ")),
+    ];
+    Done {
+        facts: facts.map(|(name, value)| [name.to_string(), value]).to_vec(),
+        parts: run.data.parts.iter().map(|p| [p.name.clone(), thousands(p.images as u64), p.used_for.clone()]).collect(),
+        attacks: run
+            .attacks
+            .iter()
+            .map(|a| {
+                [
+                    a.split.clone(),
+                    a.attack.clone(),
+                    thousands(a.decoder_params),
+                    format!("{}, batch {}", a.optimiser, a.batch),
+                    format!("{} of {}", a.chosen_epoch, a.epochs),
+                    yes(a.converged),
+                ]
+            })
+            .collect(),
+        phases: run.phases.iter().map(|p| [p.name.clone(), format!("{:.1} s", p.seconds)]).collect(),
+        notes: run.notes.clone(),
+        not_done: NOT_DONE.to_vec(),
+        conventions: CONVENTIONS.to_vec(),
+        command: run.command.clone(),
+    }
+}
+
+const NOT_DONE: [&str; 5] = [
+    "No bound on leakage: for a feature that is sent exactly, every such bound is infinite. A bound needs a declared channel (noise or \
+     quantisation).",
+    "No attack by optimisation of the input, no attack without access to the network, no attacker with a generative prior.",
+    "No repetition over seeds: the spread between two trainings is not in the intervals.",
+    "No defence was tried: features were sent as they are.",
+    "No measurement of latency or energy; no perceptual distance (LPIPS).",
+];
+
+const CONVENTIONS: [&str; 6] = [
+    "Error per element is the mean over height, width and channels; the channel sum is that times the number of channels.",
+    "The effective error of a split is the smallest error measured on it or on any deeper split, because its holder can compute every \
+     deeper feature.",
+    "SSIM: Gaussian window σ = 1.5, 11×11, population covariances, range 1, mean over images and channels.",
+    "R_c² is the mean squared distance to the class mean with 1/N_c, averaged over classes, by true labels; the unbiased form has \
+     1/(N_c − 1). Its intervals are jackknife intervals.",
+    "An attack is at rest if the last quarter of its epochs improves the best held-out error by less than 2 %.",
+    "Splits are named as in the model and counted from 1; shapes are channels × height × width.",
+];
+
+fn interval(ci: &crate::intervals::Interval) -> String {
+    format!("{} … {}", significant(ci.lo, 3), significant(ci.hi, 3))
+}
+
+fn shape(extents: &[usize]) -> String {
+    extents.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
+}

@@ -1,0 +1,139 @@
+//! The last screen of an audit: a table of the splits and the verdict.
+
+use crate::splits::{SplitRecord, SplitsFile};
+use crate::words;
+
+/// Gap between two columns.
+const GAP: &str = "  ";
+
+#[derive(Clone, Copy)]
+enum Align {
+    Left,
+    Right,
+}
+
+/// What the cells of a column have in common.
+struct Shared {
+    error_decimals: usize,
+}
+
+type Column = (&'static str, Align, fn(&SplitRecord, &Shared) -> String);
+
+const COLUMNS: [Column; 8] = [
+    ("split", Align::Left, |s, _| s.name.clone()),
+    ("wire", Align::Right, |s, _| words::bytes(s.wire_bytes)),
+    ("edge MACs", Align::Right, |s, _| words::percent(s.edge_macs_fraction)),
+    ("R_c²/D", Align::Right, |s, _| words::significant(s.radius_sq.per_dim, 3)),
+    ("within/total", Align::Right, |s, _| format!("{:.2}", s.variance.within_over_total())),
+    ("MSE (effective)", Align::Right, error_cell),
+    ("SSIM", Align::Right, |s, _| format!("{:.2}", s.attack.ssim_effective)),
+    ("what an attacker gets", Align::Left, |s, _| words::what_an_attacker_gets(s.attack.ssim_effective).to_string()),
+];
+
+/// The effective error with its spread; `*` where the attack on this very split lags behind a deeper one.
+fn error_cell(split: &SplitRecord, shared: &Shared) -> String {
+    let attack = &split.attack;
+    let mark = if attack.attack_limited { '*' } else { ' ' };
+    format!("{}{mark}", words::with_spread(attack.mse_effective, &attack.ci.mse_effective, shared.error_decimals))
+}
+
+/// The table of the splits, one line each below a heading, every line ended. Error and SSIM are the effective ones: the
+/// best an attacker reaches on the split or on any deeper one, whose feature follows from it.
+///
+/// ```text
+/// split       wire  edge MACs  R_c²/D  within/total  MSE (effective)  SSIM  what an attacker gets
+/// block1  64.0 KiB      5.9 %   0.206          0.69   0.0019 ±0.0001*  0.97  the picture
+/// ```
+#[must_use]
+pub fn table(file: &SplitsFile) -> String {
+    let decimals = |s: &SplitRecord| words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective);
+    let shared = Shared { error_decimals: file.splits.iter().map(decimals).max().unwrap_or(0) };
+    let mut rows: Vec<Vec<String>> = vec![COLUMNS.iter().map(|(title, ..)| title.to_string()).collect()];
+    rows.extend(file.splits.iter().map(|s| COLUMNS.iter().map(|(.., cell)| cell(s, &shared)).collect()));
+    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let mut out = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&COLUMNS)
+            .zip(&widths)
+            .map(|((cell, (_, align, _)), &width)| match align {
+                Align::Left => format!("{cell:<width$}"),
+                Align::Right => format!("{cell:>width$}"),
+            })
+            .collect();
+        out.push_str(cells.join(GAP).trim_end());
+        out.push('\n');
+    }
+    if file.splits.iter().any(|s| s.attack.attack_limited) {
+        out.push_str("* the attack on this split lags; the figure is what a deeper split's attack shows to be possible\n");
+    }
+    out
+}
+
+/// One line: `verdict: no zone — block4 leaks least, but four taps are a demonstration, not an audit`.
+#[must_use]
+pub fn verdict_line(file: &SplitsFile) -> String {
+    format!("verdict: {}", words::verdict(file))
+}
+
+/// One line on the recommended split, or on why there is none.
+#[must_use]
+pub fn choice_line(file: &SplitsFile) -> String {
+    format!("choice: {}", file.choice_reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assemble::assemble;
+    use crate::choice::Limits;
+    use crate::intervals::Resampling;
+    use crate::testing::{four_splits, spread};
+
+    fn audited(splits: &[crate::assemble::SplitInput]) -> SplitsFile {
+        assemble("cnn4", 1, splits, &Limits::default(), &Resampling { resamples: 200, ..Resampling::default() }).unwrap().0
+    }
+
+    #[test]
+    fn the_table_lines_up() {
+        let text = table(&audited(&four_splits()));
+        let want = "\
+split       wire  edge MACs   R_c²/D  within/total    MSE (effective)  SSIM  what an attacker gets
+block1  64.0 KiB      5.9 %  0.00195          0.80  0.00200 ±0.00003*  0.96  the picture
+block2  32.0 KiB     42.1 %  0.00361          0.74  0.00200 ±0.00003   0.96  the picture
+block3  16.0 KiB     78.3 %  0.00703          0.72  0.00450 ±0.00007   0.86  a blurred picture
+block4   8.0 KiB     99.1 %  0.00879          0.45    0.0120 ±0.0002   0.66  shape, not detail
+* the attack on this split lags; the figure is what a deeper split's attack shows to be possible
+";
+        assert_eq!(text, want, "\n{text}");
+    }
+
+    #[test]
+    fn the_verdict_is_said_in_words() {
+        let mut splits = four_splits();
+        let found = audited(&splits);
+        assert_eq!(
+            verdict_line(&found),
+            "verdict: protected zone at block4 — attackers are left with 2.7 times the error of any earlier cut; but four taps are a \
+             demonstration, not an audit"
+        );
+        assert!(choice_line(&found).starts_with("choice: no limits were set and block4 is"), "{}", choice_line(&found));
+
+        splits[3].within_i = spread(300, 28.0);
+        assert_eq!(
+            verdict_line(&audited(&splits)),
+            "verdict: no zone — block4 leaks least, but four taps are a demonstration, not an audit"
+        );
+        for s in &mut splits {
+            s.mse_i = spread(200, 0.002);
+        }
+        let alike = audited(&splits);
+        assert_eq!(
+            verdict_line(&alike),
+            "verdict: no zone — all splits leak alike, but four taps are a demonstration, not an audit"
+        );
+        assert!(choice_line(&alike).starts_with("choice: no limits were set and there is no"), "{}", choice_line(&alike));
+    }
+}

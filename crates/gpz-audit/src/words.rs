@@ -1,0 +1,189 @@
+//! How figures and findings are put into words, the same in the terminal and in the report.
+
+use crate::intervals::Interval;
+use crate::splits::SplitsFile;
+use crate::zone::Verdict;
+
+/// SSIM from which on a reconstruction counts as such, best first, and what it is called.
+///
+/// Below 0.3 nobody recognises the picture (Liu et al., arXiv 2506.15412). The other marks are this program's own reading
+/// of SSIM on small pictures; they put a number into words and decide nothing.
+pub const ATTACKER_GETS: [(f64, &str); 4] =
+    [(0.9, "the picture"), (0.75, "a blurred picture"), (0.5, "shape, not detail"), (0.3, "traces of the shape")];
+
+/// What an attacker gets whose best SSIM on a split or any deeper one is `ssim_effective`.
+#[must_use]
+pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
+    if ssim_effective.is_nan() {
+        return "not known";
+    }
+    ATTACKER_GETS.iter().find(|(from, _)| ssim_effective >= *from).map_or("nothing recognisable", |(_, words)| words)
+}
+
+/// A number of bytes in B, KiB or MiB.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    let n = n as f64;
+    if n < 1024.0 {
+        format!("{n} B")
+    } else if n < 1024.0 * 1024.0 {
+        format!("{:.1} KiB", n / 1024.0)
+    } else {
+        format!("{:.1} MiB", n / (1024.0 * 1024.0))
+    }
+}
+
+/// A fraction in per cent with one decimal, two below 1 %.
+#[must_use]
+pub fn percent(fraction: f64) -> String {
+    let percent = 100.0 * fraction;
+    if percent.abs() < 1.0 && percent != 0.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
+}
+
+/// A count with a narrow gap between its thousands.
+#[must_use]
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A number with `digits` significant digits, without an exponent from 1e-6 to 1e7.
+#[must_use]
+pub fn significant(value: f64, digits: usize) -> String {
+    if let Some(name) = crate::number::non_finite_name(value) {
+        return name.to_string();
+    }
+    if value == 0.0 {
+        return "0".to_string();
+    }
+    let exponent = value.abs().log10().floor() as i32;
+    if !(-6..7).contains(&exponent) {
+        return format!("{value:.*e}", digits.saturating_sub(1));
+    }
+    format!("{value:.*}", usize::try_from(digits as i32 - 1 - exponent).unwrap_or(0))
+}
+
+/// Decimals at which an error and the half width of its interval read well: one significant digit of the half width, two to
+/// four of the error.
+#[must_use]
+pub fn spread_decimals(value: f64, ci: &Interval) -> usize {
+    let decimals = |v: f64, digits: i32| (digits - 1 - v.log10().floor() as i32).clamp(0, 12) as usize;
+    let positive = |v: f64| v.is_finite() && v > 0.0;
+    match (positive(value), positive(ci.half_width())) {
+        (false, _) => 0,
+        (true, false) => decimals(value, 2),
+        (true, true) => decimals(ci.half_width(), 1).clamp(decimals(value, 2), decimals(value, 4)),
+    }
+}
+
+/// An error with the half width of its interval, both to `decimals`: `0.0019 ±0.0001`.
+#[must_use]
+pub fn with_spread(value: f64, ci: &Interval, decimals: usize) -> String {
+    let half = ci.half_width();
+    if !(value.is_finite() && half.is_finite()) {
+        return significant(value, 3);
+    }
+    format!("{value:.decimals$} ±{half:.decimals$}")
+}
+
+/// Small counts as words.
+#[must_use]
+pub fn count(n: usize) -> String {
+    const WORDS: [&str; 13] =
+        ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+    WORDS.get(n).map_or_else(|| n.to_string(), |w| w.to_string())
+}
+
+/// `n` taps in words, with the noun.
+#[must_use]
+pub fn taps(n: usize) -> String {
+    format!("{} {}", count(n), if n == 1 { "tap" } else { "taps" })
+}
+
+/// The verdict without its prefix: `no zone — block4 leaks least, but four taps are a demonstration, not an audit`.
+#[must_use]
+pub fn verdict(file: &SplitsFile) -> String {
+    let zone = &file.zone;
+    let few = if zone.evidence.few_taps {
+        let n = zone.evidence.taps;
+        format!("{} {} a demonstration, not an audit", taps(n), if n == 1 { "is" } else { "are" })
+    } else {
+        String::new()
+    };
+    match (&zone.verdict, &zone.first_split, &zone.last_split) {
+        (Verdict::Zone, Some(first), Some(last)) => {
+            let at = if first == last { format!("at {first}") } else { format!("from {first} to {last}") };
+            let ratio = zone.evidence.steps.iter().find(|s| s.to == *first).map_or(f64::NAN, |s| s.error_ratio);
+            let found = format!("protected zone {at} — attackers are left with {} times the error of any earlier cut", significant(ratio, 2));
+            if few.is_empty() { found } else { format!("{found}; but {few}") }
+        }
+        _ => {
+            let found = match most_resistant(file) {
+                Some(name) => format!("no zone — {name} leaks least"),
+                None => "no zone — all splits leak alike".to_string(),
+            };
+            if few.is_empty() { found } else { format!("{found}, but {few}") }
+        }
+    }
+}
+
+/// The split with the largest effective error, if its interval lies above the smallest one's.
+fn most_resistant(file: &SplitsFile) -> Option<&str> {
+    let error = |k: usize| file.splits[k].attack.mse_effective;
+    let best = (0..file.splits.len()).max_by(|&a, &b| error(a).total_cmp(&error(b)).then(b.cmp(&a)))?;
+    let first = file.splits.first()?;
+    let told_apart = file.splits[best].attack.ci.mse_effective.is_above(&first.attack.ci.mse_effective);
+    told_apart.then_some(file.splits[best].name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(bytes(65536), "64.0 KiB");
+        assert_eq!(bytes(3 << 19), "1.5 MiB");
+        assert_eq!(percent(0.0589), "5.9 %");
+        assert_eq!(percent(0.00058), "0.06 %");
+        assert_eq!(percent(1.0), "100.0 %");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(significant(0.20649, 3), "0.206");
+        assert_eq!(significant(41.26, 3), "41.3");
+        assert_eq!(significant(1234.6, 3), "1235");
+        assert_eq!(significant(1.5e-9, 3), "1.50e-9");
+        assert_eq!(significant(f64::NEG_INFINITY, 3), "-inf");
+        assert_eq!(significant(0.0, 3), "0");
+    }
+
+    #[test]
+    fn errors_show_as_many_digits_as_their_spread_allows() {
+        let spread = |value: f64, half: f64| {
+            let ci = Interval { lo: value - half, hi: value + half };
+            with_spread(value, &ci, spread_decimals(value, &ci))
+        };
+        assert_eq!(spread(0.001934, 0.00012), "0.0019 ±0.0001");
+        assert_eq!(spread(0.01134, 0.00038), "0.0113 ±0.0004");
+        assert_eq!(spread(0.004, 0.02), "0.0040 ±0.0200");
+        assert_eq!(spread(0.0, 0.0), "0 ±0");
+        assert_eq!(spread(f64::NAN, 0.1), "nan");
+    }
+
+    #[test]
+    fn ssim_is_put_into_words() {
+        let words: Vec<&str> = [1.0, 0.9, 0.89, 0.71, 0.4, 0.29, -0.2].into_iter().map(what_an_attacker_gets).collect();
+        let nothing = "nothing recognisable";
+        let want = ["the picture", "the picture", "a blurred picture", "shape, not detail", "traces of the shape", nothing, nothing];
+        assert_eq!(words, want);
+        assert_eq!(what_an_attacker_gets(f64::NAN), "not known");
+    }
+}
