@@ -165,4 +165,94 @@ pub enum Error {
         /// The template engine's reason.
         source: minijinja::Error,
     },
+    /// A preset that does not exist.
+    #[error("unknown preset {name:?}; known: {}", crate::config::PRESETS.map(|p| p.name).join(", "))]
+    UnknownPreset {
+        /// The name.
+        name: String,
+    },
+    /// A configuration that is misspelt or impossible.
+    #[error("the configuration cannot be used: {reason}")]
+    Config {
+        /// What is wrong, in one line.
+        reason: String,
+    },
+    /// A run that is resumed with another configuration.
+    #[error(
+        "{} was begun with another configuration ({field} differs); resume it with the same flags, or choose another directory with --out",
+        path.display()
+    )]
+    ConfigDiffers {
+        /// The run's directory.
+        path: PathBuf,
+        /// The first field that differs.
+        field: String,
+    },
+    /// Images could not be had.
+    #[error(transparent)]
+    Data(#[from] gpz_data::Error),
+    /// A statistic could not be taken.
+    #[error("statistics of {split} on {part}: {source}")]
+    Statistics {
+        /// The split.
+        split: String,
+        /// The part of the data.
+        part: String,
+        /// The estimator's reason.
+        source: gpz_estimators::Error,
+    },
+    /// A figure the data cannot give.
+    #[error("statistics of {split} on {part}: {reason}; more images per class are needed")]
+    NotIdentifiable {
+        /// The split.
+        split: String,
+        /// The part of the data.
+        part: String,
+        /// The estimator's reason.
+        reason: String,
+    },
+    /// A target could not be built, run or cut.
+    #[error(transparent)]
+    Model(#[from] gpz_models::Error),
+    /// Weights that do not fit the model.
+    #[error("{}: {source}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: gpz_nn::Error,
+    },
+    /// A network operation failed.
+    #[error(transparent)]
+    Nn(#[from] gpz_nn::Error),
+    /// Training, or an image metric, failed.
+    #[error(transparent)]
+    Inversion(#[from] gpz_inversion::Error),
+}
+
+impl Error {
+    /// A configuration error from a reader's message, which may span lines.
+    pub(crate) fn config(reason: impl std::fmt::Display) -> Self {
+        let text = reason.to_string();
+        // Readers underline the place in the text; the first line names it, the last says what is wrong.
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let reason = match lines[..] {
+            [] => String::new(),
+            [only] => only.to_owned(),
+            [first, .., last] => format!("{first}: {last}"),
+        };
+        Error::Config { reason }
+    }
+
+    /// Whether this is a stop that was asked for, after which the run can be resumed.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Error::Inversion(gpz_inversion::Error::Stopped))
+    }
+}
+
+impl From<gpz_tensor::Error> for Error {
+    fn from(error: gpz_tensor::Error) -> Self {
+        Error::Nn(error.into())
+    }
 }

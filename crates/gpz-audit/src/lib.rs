@@ -3,8 +3,10 @@
 
 pub mod assemble;
 pub mod choice;
+pub mod config;
 pub mod effective;
 pub mod error;
+pub mod evaluation;
 pub mod intervals;
 mod json;
 pub mod number;
@@ -13,7 +15,10 @@ pub mod report;
 pub mod run_dir;
 pub mod run_record;
 pub mod splits;
+pub mod statistics;
 pub mod summary;
+pub mod sweep;
+pub mod training;
 pub mod words;
 pub mod zone;
 

@@ -34,11 +34,12 @@ impl Module for Decoder {
     }
 
     fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut gpz_nn::Entry)) {
+        let last = 3 * self.stages.len();
         for (i, stage) in self.stages.iter_mut().enumerate() {
             stage.conv.visit_mut(&join(prefix, &format!("decoder.{}", 3 * i)), f);
             stage.norm.visit_mut(&join(prefix, &format!("decoder.{}", 3 * i + 1)), f);
         }
-        self.last.visit_mut(&join(prefix, &format!("decoder.{}", 3 * self.stages.len())), f);
+        self.last.visit_mut(&join(prefix, &format!("decoder.{last}")), f);
     }
 }
 

@@ -79,7 +79,7 @@ impl<'a> InversionTrainer<'a> {
         mut save: impl FnMut(&Self) -> Result<(), E>,
     ) -> Result<(), E> {
         let flip = Augment { flip: if self.plan.flip { 0.5 } else { 0.0 }, ..Augment::none() };
-        let options = BatchOptions::training(self.plan.training.batch).with_augment(flip);
+        let options = BatchOptions::shuffled(self.plan.training.batch).with_augment(flip);
         let batches = Batches::new(train, options, self.seed, "attack").map_err(Error::from)?;
         let epochs = self.plan.training.epochs;
         let Some(done) = self.attacks.first().map(|(_, learner)| learner.epochs_done()) else {

@@ -43,6 +43,12 @@ pub enum Error {
         /// Number of classes.
         classes: usize,
     },
+    /// A name that is no label distribution's.
+    #[error("unknown label distribution {text:?}; known: one-hot, ls:ALPHA and ls-uniform:ALPHA with ALPHA below 1, such as ls:+0.3")]
+    Labels {
+        /// The name.
+        text: String,
+    },
     /// A file that is not a safetensors file, or a damaged one.
     #[error("not a readable safetensors file: {reason}; save it again, or fetch it again")]
     Format {

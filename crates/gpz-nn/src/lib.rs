@@ -27,6 +27,7 @@
 pub mod checkpoint;
 mod error;
 mod init;
+mod labels;
 mod layers;
 pub mod loss;
 mod module;

@@ -143,6 +143,16 @@ impl Module for Entry {
     }
 }
 
+impl<M: Module + ?Sized> Module for Box<M> {
+    fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a Entry)) {
+        (**self).visit(prefix, f);
+    }
+
+    fn visit_mut<'a>(&'a mut self, prefix: &str, f: &mut dyn FnMut(String, &'a mut Entry)) {
+        (**self).visit_mut(prefix, f);
+    }
+}
+
 impl<M: Module> Module for Option<M> {
     fn visit<'a>(&'a self, prefix: &str, f: &mut dyn FnMut(String, &'a Entry)) {
         if let Some(module) = self {

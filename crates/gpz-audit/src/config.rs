@@ -1,0 +1,273 @@
+//! The resolved configuration of an audit: presets, and files that change parts of them.
+
+use gpz_inversion::{AttackPlan, TrainingPlan};
+use gpz_models::ModelSpec;
+use gpz_nn::{Labels, Rule, Schedule};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::choice::Limits;
+use crate::error::{Error, Result};
+
+/// Everything that decides what an audit computes. Written into the run's directory; equal configurations give equal `splits.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// The audited model, such as `cnn4:width=16`.
+    pub model: ModelSpec,
+    /// A built-in data set or a path.
+    pub data: String,
+    /// A safetensors file with the target's weights; trained here if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Seed of everything random but the cut of the data into parts.
+    pub seed: u64,
+    /// Height and width in which pictures are shown to the networks.
+    pub resolution: usize,
+    /// Resamples over images behind each interval and the zone's verdict.
+    pub resamples: usize,
+    /// How the target is trained.
+    pub target: TargetPlan,
+    /// How the attacks are trained.
+    pub attack: AttackPlan,
+    /// What a split must respect to be recommended.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How a target is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetPlan {
+    /// Distribution over classes that a label stands for.
+    pub labels: Labels,
+    /// How training pictures are changed at random.
+    pub augmentation: Augmentation,
+    /// Epochs, batch, optimiser and schedule.
+    pub training: TrainingPlan,
+}
+
+/// How training pictures are changed at random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// Not at all.
+    None,
+    /// Mirrored half of the time.
+    Flip,
+    /// Mirrored half of the time; brightness, contrast, saturation and hue changed by up to 0.2.
+    FlipAndJitter,
+}
+
+impl Augmentation {
+    /// The data set's own description of it.
+    #[must_use]
+    pub fn augment(self) -> gpz_data::Augment {
+        match self {
+            Augmentation::None => gpz_data::Augment::none(),
+            Augmentation::Flip => gpz_data::Augment { flip: 0.5, ..gpz_data::Augment::none() },
+            Augmentation::FlipAndJitter => gpz_data::Augment::paper(),
+        }
+    }
+}
+
+/// A preset's name and what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preset {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for.
+    pub description: &'static str,
+}
+
+/// Every preset there is.
+pub const PRESETS: [Preset; 2] = [
+    Preset { name: "quick", description: "cnn4 of width 16, minutes on two cores; shows what an audit is" },
+    Preset { name: "standard", description: "cnn4 of width 64, trained to rest; hours on two cores" },
+];
+
+/// The optimiser of the method's training: Adam with betas 0.5 and 0.999, amsgrad.
+fn adam(weight_decay: f64) -> Rule {
+    Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay }
+}
+
+impl AuditConfig {
+    /// The configuration of a preset.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] lists what there is.
+    pub fn preset(name: &str) -> Result<Self> {
+        match name {
+            "quick" => Ok(Self::with_epochs(16, (12, 64, 0.004), (30, 32, 0.01))),
+            "standard" => Ok(Self::with_epochs(64, (60, 128, 0.01), (60, 128, 0.01))),
+            _ => Err(Error::UnknownPreset { name: name.to_owned() }),
+        }
+    }
+
+    fn with_epochs(width: usize, target: (usize, usize, f64), attack: (usize, usize, f64)) -> Self {
+        let plan = |(epochs, batch, learning_rate), optimizer| TrainingPlan {
+            epochs,
+            batch,
+            learning_rate,
+            optimizer,
+            schedule: Schedule::Cosine { epochs, floor: 0.0 },
+        };
+        AuditConfig {
+            model: ModelSpec::Cnn4 { width },
+            data: "fashion-mnist".to_owned(),
+            weights: None,
+            seed: 1,
+            resolution: 64,
+            resamples: 2000,
+            target: TargetPlan {
+                labels: Labels::OneHot,
+                augmentation: Augmentation::Flip,
+                training: plan(target, adam(5e-4)),
+            },
+            attack: AttackPlan { training: plan(attack, adam(0.0)), flip: true },
+            limits: Limits::default(),
+        }
+    }
+
+    /// This configuration with the fields a TOML text names replaced.
+    ///
+    /// Tables are merged field by field, but a table with a `name`, such as an optimiser, is replaced as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the line and the field that is misspelt or has an impossible value.
+    pub fn overlaid(&self, text: &str) -> Result<Self> {
+        let changes: Table = text.parse().map_err(Error::config)?;
+        let mut table = Table::try_from(self).map_err(Error::config)?;
+        merge(&mut table, changes);
+        let config: AuditConfig = table.try_into().map_err(Error::config)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads a configuration that [`AuditConfig::to_toml`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let config: AuditConfig = toml::from_str(text).map_err(Error::config)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The text of `config.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; does not occur for values of this type.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(Error::config)
+    }
+
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the field.
+    pub fn validate(&self) -> Result<()> {
+        for (name, plan) in [("target", &self.target.training), ("attack", &self.attack.training)] {
+            let rate = plan.learning_rate;
+            if plan.epochs == 0 || plan.batch == 0 {
+                return Err(Error::config(format!("{name}.training: epochs and batch must be at least 1")));
+            }
+            if plan.batch == 1 {
+                return Err(Error::config(format!(
+                    "{name}.training.batch: 1 picture has no batch statistics; use at least 2"
+                )));
+            }
+            if !(rate.is_finite() && rate > 0.0) {
+                return Err(Error::config(format!("{name}.training.learning_rate: {rate} is not a positive number")));
+            }
+        }
+        if self.resolution == 0 {
+            return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));
+        }
+        self.limits.validate()
+    }
+}
+
+fn merge(base: &mut Table, changes: Table) {
+    for (key, change) in changes {
+        match (base.get_mut(&key), change) {
+            (Some(Value::Table(old)), Value::Table(new)) if !new.contains_key("name") => merge(old, new),
+            (_, change) => {
+                base.insert(key, change);
+            }
+        }
+    }
+}
+
+/// A training plan in words, for a report.
+#[must_use]
+pub fn plan_in_words(plan: &TrainingPlan) -> String {
+    let rule = match plan.optimizer {
+        Rule::Sgd { momentum, weight_decay } => {
+            format!("SGD, momentum {momentum}, weight decay {weight_decay}")
+        }
+        Rule::Adam { betas, amsgrad, weight_decay } => {
+            let name = if amsgrad { "Adam (amsgrad)" } else { "Adam" };
+            format!("{name}, betas {} and {}, weight decay {weight_decay}", betas[0], betas[1])
+        }
+        Rule::AdamW { betas, amsgrad, weight_decay } => {
+            let name = if amsgrad { "AdamW (amsgrad)" } else { "AdamW" };
+            format!("{name}, betas {} and {}, weight decay {weight_decay}", betas[0], betas[1])
+        }
+    };
+    let schedule = match plan.schedule {
+        Schedule::Constant => "constant".to_owned(),
+        Schedule::Plateau { factor, patience } => format!("× {factor} after {patience} epochs without progress"),
+        Schedule::Cosine { floor, .. } => format!("falling along a cosine to {floor}"),
+    };
+    format!("{rule}; learning rate {}, {schedule}", plan.learning_rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_read_back() -> Result<()> {
+        for preset in PRESETS {
+            let config = AuditConfig::preset(preset.name)?;
+            config.validate()?;
+            assert_eq!(AuditConfig::from_toml(&config.to_toml()?)?, config);
+        }
+        assert!(matches!(AuditConfig::preset("qiuck"), Err(Error::UnknownPreset { .. })));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_changes_what_it_names_and_nothing_else() -> Result<()> {
+        let base = AuditConfig::preset("quick")?;
+        let text = "seed = 7\n[attack.training]\nepochs = 3\noptimizer = { name = \"sgd\", momentum = 0.9, weight_decay = 0.0 }";
+        let changed = base.overlaid(text)?;
+        let mut want = base;
+        want.seed = 7;
+        want.attack.training.epochs = 3;
+        want.attack.training.optimizer = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
+        assert_eq!(changed, want);
+        Ok(())
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named() -> Result<()> {
+        let base = AuditConfig::preset("quick")?;
+        for (text, named) in [
+            ("sed = 7", "sed"),
+            ("[attack.training]\nepoch = 3", "epoch"),
+            ("[limits]\nmax_wire = 3", "max_wire"),
+            ("[target]\nlabels = \"smooth\"", "smooth"),
+            ("[target.training]\noptimizer = { name = \"adamx\" }", "adamx"),
+            ("model = \"cnn5\"", "cnn5"),
+            ("[attack.training]\nlearning_rate = -1.0", "learning_rate"),
+            ("seed = ", "line 1"),
+        ] {
+            let message = base.overlaid(text).expect_err(text).to_string();
+            assert!(message.contains(named), "{text}: {message}");
+            assert!(!message.contains('\n'), "one line: {message}");
+        }
+        Ok(())
+    }
+}

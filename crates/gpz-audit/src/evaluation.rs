@@ -1,0 +1,143 @@
+//! The attacks' figures on the test part, each image once, and the pictures a report shows.
+
+use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Parts, Test};
+use gpz_inversion::metrics::{self, ImageMetrics, ImageShape};
+use gpz_inversion::{Decoder, Observer, pictures, reconstruct};
+use gpz_models::{Normalisation, Target};
+use gpz_tensor::Tensor;
+
+use crate::error::{Error, Result};
+use crate::pictures::{Picture, encode_png};
+use crate::run_dir::{RunDir, files};
+use crate::run_record::{Baseline, PictureRecord, PictureScore};
+use crate::training::EVALUATION_BATCH;
+
+/// Pictures have values from 0 to 1.
+const RANGE: f64 = 1.0;
+/// Pictures a report shows at most beside the best and the worst.
+const SHOWN: usize = 8;
+
+/// What the attacks do on the test part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// For each attack, in the decoders' order, the figures of each test image.
+    pub metrics: Vec<Vec<ImageMetrics>>,
+    /// An attacker who sees nothing and answers with the mean of its own pictures.
+    pub mean_image: Baseline,
+}
+
+/// Attacks every test image at every split with the decoders in their chosen state.
+///
+/// # Errors
+/// Pictures smaller than the window of SSIM; shapes that do not fit; a stop that was asked for.
+pub fn evaluate(
+    target: &dyn Target,
+    decoders: &[(usize, Decoder)],
+    parts: &Parts,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
+    let test = &parts.test;
+    let mean = mean_picture(parts.auxiliary.train())?;
+    let batches = Batches::new(test, BatchOptions::in_order(EVALUATION_BATCH), 0, "test")?;
+    let mut attacks: Vec<Vec<ImageMetrics>> = vec![Vec::new(); decoders.len()];
+    let mut blind = Vec::new();
+    observer.begin("evaluation", batches.per_epoch() as u64);
+    for batch in batches.epoch(0) {
+        let [n, h, w, c] = batch.shape;
+        let shape = ImageShape::nhwc(n, h, w, c);
+        for (figures, guess) in attacks.iter_mut().zip(guesses(target, decoders, &batch)?) {
+            let guess = guess.to_channels_last_vec::<f32>()?;
+            figures.extend(metrics::compare(&batch.images, &guess, &shape, RANGE)?);
+        }
+        blind.extend(metrics::compare(&batch.images, &mean.repeat(n), &shape, RANGE)?);
+        observer.advance(1, "");
+        if observer.stop_requested() {
+            return Err(gpz_inversion::Error::Stopped.into());
+        }
+    }
+    observer.end(&format!("{} test images at {} splits", test.len(), decoders.len()));
+    let average = |f: fn(&ImageMetrics) -> f64| blind.iter().map(f).sum::<f64>() / blind.len().max(1) as f64;
+    let mean_image = Baseline { mse_per_element: average(|m| m.mse_per_element), ssim: average(|m| m.ssim) };
+    Ok(Evaluation { metrics: attacks, mean_image })
+}
+
+fn guesses(target: &dyn Target, decoders: &[(usize, Decoder)], batch: &Batch) -> Result<Vec<Tensor>> {
+    let normalisation = Normalisation::for_channels(batch.shape[3])?;
+    let decoders = decoders.iter().map(|(split, decoder)| (*split, decoder));
+    Ok(reconstruct(target, &normalisation, decoders, &pictures(batch)?)?)
+}
+
+/// Mean of a set's pictures, `[h, w, c]`.
+fn mean_picture(set: &dyn ImageSet) -> Result<Vec<f32>> {
+    let mut sums = vec![0.0f64; set.shape().elements()];
+    let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "mean")?;
+    for batch in batches.epoch(0) {
+        for picture in batch.images.chunks_exact(sums.len()) {
+            for (sum, value) in sums.iter_mut().zip(picture) {
+                *sum += f64::from(*value);
+            }
+        }
+    }
+    let n = set.len().max(1) as f64;
+    Ok(sums.into_iter().map(|sum| (sum / n) as f32).collect())
+}
+
+/// Positions of the test images a report shows: the first of each class, then the best and the worst of the deepest attack.
+fn shown(test: &Test, evaluation: &Evaluation) -> Vec<usize> {
+    let labels = test.labels();
+    let firsts = (0..test.classes()).filter_map(|class| labels.iter().position(|&label| label == class));
+    let mut positions: Vec<usize> = firsts.take(SHOWN).collect();
+    if let Some(deepest) = evaluation.metrics.last() {
+        let by_error = |a: &usize, b: &usize| deepest[*a].mse_per_element.total_cmp(&deepest[*b].mse_per_element);
+        let (best, worst) = ((0..deepest.len()).min_by(by_error), (0..deepest.len()).max_by(by_error));
+        for position in best.into_iter().chain(worst) {
+            if !positions.contains(&position) {
+                positions.push(position);
+            }
+        }
+    }
+    positions
+}
+
+/// Writes originals and reconstructions of the shown test images into the run's directory.
+///
+/// # Errors
+/// [`Error::CannotWrite`].
+pub fn write_pictures(
+    dir: &RunDir,
+    target: &dyn Target,
+    decoders: &[(usize, Decoder)],
+    test: &Test,
+    evaluation: &Evaluation,
+) -> Result<Vec<PictureRecord>, Error> {
+    let positions = shown(test, evaluation);
+    let batch = test.batch(&positions)?;
+    let [_, height, width, channels] = batch.shape;
+    let write = |name: String, pixels: &[f32]| {
+        dir.write(&name, &encode_png(&Picture { height, width, channels, pixels })?)
+    };
+    let pixels = height * width * channels;
+    for (i, picture) in batch.images.chunks_exact(pixels).enumerate() {
+        write(files::original_picture(i), picture)?;
+    }
+    let name = |split: usize| target.taps()[split - 1].name.clone();
+    for ((split, _), guess) in decoders.iter().zip(guesses(target, decoders, &batch)?) {
+        let guess = guess.to_channels_last_vec::<f32>()?;
+        for (i, picture) in guess.chunks_exact(pixels).enumerate() {
+            write(files::reconstruction_picture(&name(*split), i), picture)?;
+        }
+    }
+    let score = |position: usize| {
+        decoders.iter().zip(&evaluation.metrics).map(move |((split, _), figures)| {
+            let figures = &figures[position];
+            let (mse_per_element, ssim) = (figures.mse_per_element, figures.ssim);
+            PictureScore { split: target.taps()[split - 1].name.clone(), mse_per_element, ssim }
+        })
+    };
+    let record = |&position: &usize| PictureRecord {
+        test_index: position,
+        class: test.class_names()[test.label(position)].clone(),
+        splits: score(position).collect(),
+    };
+    Ok(positions.iter().map(record).collect())
+}

@@ -1,0 +1,175 @@
+//! Class geometry of the feature at every split, from two passes of the frozen target over a part.
+
+use gpz_data::{BatchOptions, Batches, ImageSet};
+use gpz_estimators::{
+    ClassMoments, DeviationPass, Deviations, Normalisation as Divisor, entropy,
+};
+use gpz_inversion::{Observer, pictures};
+use gpz_models::{Normalisation, Target};
+use gpz_tensor::Tensor;
+use ndarray::ArrayView2;
+
+use crate::error::{Error, Result};
+use crate::intervals::Interval;
+use crate::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
+use crate::training::EVALUATION_BATCH;
+
+/// What the statistics of one split on one part come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitStatistics {
+    /// R_c², averaged over classes, with its jackknife interval.
+    pub radius_sq: RadiusRecord,
+    /// Total, within and between, divided by the number of images.
+    pub variance: VarianceRecord,
+    /// Bounds on h(Z).
+    pub entropy_bounds_nats: EntropyBounds,
+    /// Contribution of each image to the unbiased within-class variance; images whose class has one are left out.
+    pub within_i: Vec<f64>,
+    /// Contribution of the same images to the unbiased total variance.
+    pub total_i: Vec<f64>,
+}
+
+impl SplitStatistics {
+    /// What a held-out part is reported by.
+    #[must_use]
+    pub fn held_out(&self) -> HeldOutRecord {
+        HeldOutRecord { radius_sq: self.radius_sq.clone(), variance: self.variance.clone() }
+    }
+}
+
+/// Bytes the running moments of all splits take.
+#[must_use]
+pub fn memory_bytes(target: &dyn Target) -> u128 {
+    target.taps().iter().map(|tap| ClassMoments::memory_bytes(target.classes(), tap.width())).sum()
+}
+
+/// Statistics at every split on a part, with its true labels, the target in evaluation mode.
+///
+/// The first pass makes the moments, the second each image's distances to its class mean and to the mean of all; no feature is kept.
+///
+/// # Errors
+/// [`Error::Statistics`] and [`Error::NotIdentifiable`] name the split and the part; [`gpz_inversion::Error::Stopped`] after a stop was
+/// asked for.
+pub fn take(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    level: f64,
+    observer: &mut dyn Observer,
+) -> Result<Vec<SplitStatistics>> {
+    let part = set.part().name().to_owned();
+    let named = |split: usize| {
+        let (split, part) = (target.taps()[split - 1].name.clone(), part.clone());
+        move |source| Error::Statistics { split, part, source }
+    };
+    let mut moments = Vec::new();
+    for tap in target.taps() {
+        let made = ClassMoments::new(set.classes(), tap.width());
+        moments.push(made.map_err(named(tap.index))?);
+    }
+    each_feature(target, set, observer, |split, z, labels| {
+        moments[split - 1].update(z, labels).map_err(named(split))
+    })?;
+    let mut passes = Vec::new();
+    for (tap, moments) in target.taps().iter().zip(&moments) {
+        passes.push(DeviationPass::new(moments).map_err(named(tap.index))?);
+    }
+    each_feature(target, set, observer, |split, z, labels| {
+        passes[split - 1].update(z, labels).map_err(named(split))
+    })?;
+    let mut statistics = Vec::new();
+    for (tap, pass) in target.taps().iter().zip(passes) {
+        let deviations = pass.finish().map_err(named(tap.index))?;
+        statistics.push(summarise(&deviations, level, &tap.name, &part)?);
+    }
+    Ok(statistics)
+}
+
+/// Calls `f` with the features of each batch at each split (1-based), one row per image in NCHW order, and the labels.
+fn each_feature(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    observer: &mut dyn Observer,
+    mut f: impl FnMut(usize, ArrayView2<'_, f32>, &[usize]) -> Result<()>,
+) -> Result<()> {
+    let normalisation = Normalisation::for_channels(set.channels())?;
+    let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "statistics")?;
+    for batch in batches.epoch(0) {
+        let x = normalisation.apply(&pictures(&batch)?)?;
+        target.visit_taps(&x, |split, z| -> Result<()> {
+            let rows = z.flatten_from(1)?;
+            with_rows(&rows, |rows| f(split, rows, &batch.labels))
+        })?;
+        observer.advance(1, set.part().name());
+        if observer.stop_requested() {
+            return Err(gpz_inversion::Error::Stopped.into());
+        }
+    }
+    Ok(())
+}
+
+fn with_rows(z: &Tensor, f: impl FnOnce(ArrayView2<'_, f32>) -> Result<()>) -> Result<()> {
+    let shape = (z.shape()[0], z.shape()[1]);
+    match z.as_row_major_slice::<f32>().and_then(|rows| ArrayView2::from_shape(shape, rows).ok()) {
+        Some(rows) => f(rows),
+        None => {
+            let rows = z.to_vec::<f32>();
+            let rows = ArrayView2::from_shape(shape, &rows)
+                .map_err(|_| gpz_tensor::Error::Shape {
+                    op: "features",
+                    shape: z.shape().into(),
+                    rule: "one row per image is needed",
+                })?;
+            f(rows)
+        }
+    }
+}
+
+/// Passes of [`take`] over a part, as an observer counts them.
+#[must_use]
+pub fn batches_of(set: &dyn ImageSet) -> u64 {
+    2 * set.len().div_ceil(EVALUATION_BATCH) as u64
+}
+
+fn summarise(deviations: &Deviations, level: f64, split: &str, part: &str) -> Result<SplitStatistics> {
+    let impossible = |reason: &dyn std::fmt::Display| Error::NotIdentifiable {
+        split: split.to_owned(),
+        part: part.to_owned(),
+        reason: reason.to_string(),
+    };
+    let named = |source| Error::Statistics { split: split.to_owned(), part: part.to_owned(), source };
+    let geometry = deviations.geometry();
+    let radius = deviations
+        .mean_radius_sq(Divisor::PlugIn, level)
+        .map_err(named)?
+        .map_err(|e| impossible(&e))?;
+    let unbiased = geometry
+        .mean_radius_sq(Divisor::Unbiased)
+        .ok_or_else(|| impossible(&"no class has two images"))?;
+    let mixture = entropy::mixture_bound_nats(geometry).map_err(|e| impossible(&e))?;
+    let contributions = deviations.contributions();
+    let counted = contributions.images().iter().filter_map(|i| i.within.map(|w| (w, i.total)));
+    let (within_i, total_i) = counted.unzip();
+    let part = part.to_owned();
+    Ok(SplitStatistics {
+        radius_sq: RadiusRecord {
+            part: part.clone(),
+            value: radius.value,
+            ci: Interval { lo: radius.low, hi: radius.high },
+            per_dim: radius.value / geometry.width() as f64,
+            unbiased,
+        },
+        variance: VarianceRecord {
+            part: part.clone(),
+            total: geometry.total(),
+            within: geometry.within(),
+            between: geometry.between(),
+        },
+        entropy_bounds_nats: EntropyBounds {
+            part,
+            isotropic: entropy::isotropic_bound_nats(geometry).value,
+            mixture: mixture.value,
+        },
+        within_i,
+        total_i,
+    })
+}

@@ -1,0 +1,381 @@
+//! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
+
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+
+use gpz_data::{Dataset, ImageSet, Part, Parts, SplitPlan};
+use gpz_inversion::{Decoder, InversionTrainer, Observer};
+use gpz_models::Target;
+use gpz_nn::{Module, checkpoint};
+
+use crate::assemble::{SplitInput, assemble};
+use crate::config::{AuditConfig, plan_in_words};
+use crate::error::{Error, Result};
+use crate::evaluation::{self, Evaluation};
+use crate::intervals::Resampling;
+use crate::report;
+use crate::run_dir::{RunDir, RunState, files};
+use crate::run_record::{
+    AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, RunRecord, TargetRecord, converged, utc,
+};
+use crate::splits::SplitsFile;
+use crate::statistics::{self, SplitStatistics};
+use crate::training::{self, TargetLearner};
+
+/// Confidence level of every interval.
+const LEVEL: f64 = 0.95;
+
+/// What the caller knows and the configuration does not: it stands in `run.json` alone.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// The command that repeats the run.
+    pub command: String,
+    /// Threads the networks run on.
+    pub threads: usize,
+    /// Versions of the program and of what matters to repeat the run; the program first.
+    pub versions: Vec<Named>,
+}
+
+/// The data of a configuration, opened and cut into its parts.
+///
+/// # Errors
+/// [`Error::Data`].
+pub fn open_data(config: &AuditConfig) -> Result<(Dataset, Parts)> {
+    let dataset = Dataset::open(&config.data)?;
+    let resolution = (config.resolution, config.resolution);
+    let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
+    Ok((dataset, parts))
+}
+
+/// Runs an audit in a directory, from wherever an earlier attempt there ended. A finished run is left alone, but for its report.
+///
+/// # Errors
+/// [`Error::ConfigDiffers`] on resuming with another configuration; [`Error::is_stop`] after a stop was asked for, with everything
+/// saved; whatever keeps the audit from being done.
+pub fn audit(
+    config: &AuditConfig,
+    dir: &RunDir,
+    circumstances: &Circumstances,
+    observer: &mut dyn Observer,
+) -> Result<SplitsFile> {
+    check_configuration(config, dir)?;
+    if dir.state() == RunState::Finished {
+        report::build(dir)?;
+        return Ok(report::load(dir.path())?.splits);
+    }
+    let started = SystemTime::now();
+    let mut clock = Clock::new();
+    let (dataset, parts) = open_data(config)?;
+    dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
+    clock.lap("data");
+
+    let (target, target_record) = obtain_target(config, dir, &parts, observer)?;
+    let target = &*target;
+    clock.lap("target");
+
+    let steps = statistics::batches_of(&parts.target_train) + statistics::batches_of(&parts.target_validation);
+    observer.begin("statistics", steps);
+    let trained_on = statistics::take(target, &parts.target_train, LEVEL, observer)?;
+    let held_out = statistics::take(target, &parts.target_validation, LEVEL, observer)?;
+    observer.end(&format!("{} splits, two passes", target.taps().len()));
+    clock.lap("statistics");
+
+    let (decoders, attack_records) = train_attacks(config, dir, target, &parts, observer)?;
+    clock.lap("attacks");
+
+    let evaluation = evaluation::evaluate(target, &decoders, &parts, observer)?;
+    let inputs = split_inputs(target, trained_on, held_out, &evaluation)?;
+    let resampling = Resampling { resamples: config.resamples, level: LEVEL, seed: config.seed };
+    let channels = parts.test.channels();
+    let (splits, choice) = assemble(&target.name(), channels, &inputs, &config.limits, &resampling)?;
+    let pictures = evaluation::write_pictures(dir, target, &decoders, &parts.test, &evaluation)?;
+    clock.lap("evaluation");
+
+    dir.write(files::SPLITS_JSON, splits.to_json()?.as_bytes())?;
+    dir.write(files::SPLITS_CSV, splits.to_csv()?.as_bytes())?;
+    dir.write(files::CHOICE_JSON, choice.to_json()?.as_bytes())?;
+    let record = RunRecord {
+        finished: true,
+        versions: circumstances.versions.clone(),
+        command: circumstances.command.clone(),
+        seed: config.seed,
+        device: "cpu".to_owned(),
+        threads: circumstances.threads,
+        started_utc: utc(started),
+        phases: clock.phases,
+        model: model_record(target),
+        data: data_record(config, &dataset, &parts),
+        target: target_record,
+        attacks: attack_records,
+        mean_image: Some(evaluation.mean_image),
+        pictures,
+        notes: notes(config),
+    };
+    // The record says that the run is finished, so it comes last but for what is made from it.
+    dir.write(files::RUN_JSON, record.to_json()?.as_bytes())?;
+    report::build(dir)?;
+    remove_states(dir, target);
+    Ok(splits)
+}
+
+/// A run goes on only under the configuration it was begun with.
+fn check_configuration(config: &AuditConfig, dir: &RunDir) -> Result<()> {
+    config.validate()?;
+    let path = dir.file(files::CONFIG);
+    if dir.state() == RunState::Empty || !path.exists() {
+        return Ok(());
+    }
+    let begun = AuditConfig::from_toml(&read_text(&path)?)?;
+    if begun == *config {
+        return Ok(());
+    }
+    let (old, new) = (begun.to_toml()?, config.to_toml()?);
+    let differs = old.lines().zip(new.lines()).find(|(old, new)| old != new);
+    let field = differs.and_then(|(old, _)| old.split(" =").next()).unwrap_or("a field");
+    Err(Error::ConfigDiffers { path: dir.path().to_path_buf(), field: field.trim().to_owned() })
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
+}
+
+/// State of an unfinished training, beside the checkpoints.
+fn state_file(name: &str) -> String {
+    format!("{}/{name}.state.safetensors", files::CHECKPOINTS)
+}
+
+/// The target: given, finished earlier in this run, or trained now.
+fn obtain_target(
+    config: &AuditConfig,
+    dir: &RunDir,
+    parts: &Parts,
+    observer: &mut dyn Observer,
+) -> Result<(Box<dyn Target>, TargetRecord)> {
+    let plan = &config.target;
+    let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
+    let (mut chosen_epoch, mut curve) = (0, Vec::new());
+    if let Some(weights) = &config.weights {
+        load_weights(&mut *target, Path::new(weights))?;
+    } else {
+        let mut learner = TargetLearner::new("the target", target, &plan.training);
+        let state = state_file("target");
+        if dir.file(&state).exists() {
+            learner.restore(&read_bytes(&dir.file(&state))?)?;
+        }
+        let data = (&parts.target_train, &parts.target_validation);
+        training::train_target(&mut learner, data, plan, config.seed, observer, |learner| {
+            dir.write(&state, &learner.state()?)
+        })?;
+        chosen_epoch = learner.best_epoch().unwrap_or(0);
+        curve = epochs(learner.curve());
+        target = learner.into_best()?;
+        dir.write(files::TARGET_CHECKPOINT, &checkpoint::save(&*target, Some(&target.name()))?)?;
+    }
+    let on_validation = training::evaluate(&*target, &parts.target_validation, plan.labels)?;
+    let on_test = training::evaluate(&*target, &parts.test, plan.labels)?;
+    let record = TargetRecord {
+        labels: plan.labels.to_string(),
+        loaded_from: config.weights.clone(),
+        optimiser: plan_in_words(&plan.training),
+        batch: plan.training.batch,
+        epochs: curve.len(),
+        chosen_epoch,
+        converged: converged(&losses(&curve)),
+        accuracy_validation: on_validation.accuracy,
+        accuracy_test: on_test.accuracy,
+        curve,
+    };
+    Ok((target, record))
+}
+
+/// Fills a target from a safetensors file.
+///
+/// # Errors
+/// [`Error::CannotRead`]; [`Error::Weights`] names the file and what does not fit.
+pub fn load_weights(target: &mut dyn Target, path: &Path) -> Result<()> {
+    let named = |source| Error::Weights { path: path.to_path_buf(), source };
+    let (tensors, _) = checkpoint::from_safetensors(&read_bytes(path)?).map_err(named)?;
+    checkpoint::load(target, &tensors).map_err(named)
+}
+
+type Attacks = (Vec<(usize, Decoder)>, Vec<AttackTraining>);
+
+fn train_attacks(
+    config: &AuditConfig,
+    dir: &RunDir,
+    target: &dyn Target,
+    parts: &Parts,
+    observer: &mut dyn Observer,
+) -> Result<Attacks> {
+    let name = |split: usize| format!("decoder_{}", target.taps()[split - 1].name);
+    let splits: Vec<usize> = target.taps().iter().map(|tap| tap.index).collect();
+    let mut trainer = InversionTrainer::new(target, &splits, config.attack, config.seed)?;
+    for &split in &splits {
+        let state = dir.file(&state_file(&name(split)));
+        if state.exists() {
+            trainer.restore(split, &read_bytes(&state)?)?;
+        }
+    }
+    let auxiliary = &parts.auxiliary;
+    trainer.train(auxiliary.train(), auxiliary.held_out(), observer, |trainer| -> Result<()> {
+        for (split, learner) in trainer.attacks() {
+            dir.write(&state_file(&name(*split)), &learner.state()?)?;
+        }
+        Ok(())
+    })?;
+    let plan = &config.attack.training;
+    let mut records = Vec::new();
+    for (split, learner) in trainer.attacks() {
+        let curve = epochs(learner.curve());
+        records.push(AttackTraining {
+            split: target.taps()[split - 1].name.clone(),
+            attack: "inverse network".to_owned(),
+            decoder_params: learner.module().parameter_count() as u64,
+            optimiser: plan_in_words(plan),
+            batch: plan.batch,
+            epochs: curve.len(),
+            chosen_epoch: learner.best_epoch().unwrap_or(0),
+            converged: converged(&losses(&curve)),
+            curve,
+        });
+    }
+    let decoders = trainer.into_decoders()?;
+    for (split, decoder) in &decoders {
+        let file = files::decoder_checkpoint(&target.taps()[split - 1].name);
+        dir.write(&file, &checkpoint::save(decoder, Some(&target.name()))?)?;
+    }
+    Ok((decoders, records))
+}
+
+/// States are of use only while the run is unfinished. What cannot be removed stays; the results do not depend on it.
+fn remove_states(dir: &RunDir, target: &dyn Target) {
+    let decoders = target.taps().iter().map(|tap| format!("decoder_{}", tap.name));
+    for name in decoders.chain(["target".to_owned()]) {
+        let _ = std::fs::remove_file(dir.file(&state_file(&name)));
+    }
+}
+
+fn split_inputs(
+    target: &dyn Target,
+    trained_on: Vec<SplitStatistics>,
+    held_out: Vec<SplitStatistics>,
+    evaluation: &Evaluation,
+) -> Result<Vec<SplitInput>> {
+    let mut inputs = Vec::new();
+    for ((tap, statistics), held_out) in target.taps().iter().zip(trained_on).zip(held_out) {
+        let cost = target.split_cost(tap.index)?;
+        let metrics = &evaluation.metrics[tap.index - 1];
+        inputs.push(SplitInput {
+            index: tap.index,
+            name: tap.name.clone(),
+            shape: tap.shape.clone(),
+            wire_bytes: cost.wire_bytes,
+            edge_params: cost.edge_params,
+            edge_params_fraction: cost.edge_params_fraction,
+            edge_macs_fraction: cost.edge_macs_fraction,
+            radius_sq: statistics.radius_sq,
+            variance: statistics.variance,
+            entropy_bounds_nats: statistics.entropy_bounds_nats,
+            held_out: Some(held_out.held_out()),
+            within_i: statistics.within_i,
+            total_i: statistics.total_i,
+            mse_i: metrics.iter().map(|m| m.mse_per_element).collect(),
+            ssim_i: metrics.iter().map(|m| m.ssim).collect(),
+        });
+    }
+    Ok(inputs)
+}
+
+fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
+    let epoch = |record: &gpz_inversion::EpochRecord| Epoch {
+        epoch: record.epoch,
+        train_loss: record.train_loss,
+        held_out_loss: record.held_out_loss,
+        held_out_accuracy: record.held_out_accuracy,
+    };
+    curve.iter().map(epoch).collect()
+}
+
+fn losses(curve: &[Epoch]) -> Vec<f64> {
+    curve.iter().map(|epoch| epoch.held_out_loss).collect()
+}
+
+fn model_record(target: &dyn Target) -> ModelRecord {
+    let name = target.name();
+    let (name, detail) = name.split_once(':').unwrap_or((&name, ""));
+    let costs = target.stage_costs();
+    ModelRecord {
+        name: name.to_owned(),
+        detail: detail.replace('=', " ").replace(',', ", "),
+        input_shape: target.input_shape().to_vec(),
+        params: costs.iter().map(|c| c.params).sum(),
+        macs: costs.iter().map(|c| c.macs).sum(),
+    }
+}
+
+fn data_record(config: &AuditConfig, dataset: &Dataset, parts: &Parts) -> DataRecord {
+    let built_in = gpz_data::built_in().iter().find(|set| set.name == dataset.name());
+    let (native, shown) = (dataset.native_shape(), parts.test.shape());
+    let part = |set: &dyn ImageSet, used_for: &str| PartRecord {
+        name: set.part().name().to_owned(),
+        images: set.len(),
+        used_for: used_for.to_owned(),
+    };
+    let resize = if native.size() == shown.size() {
+        "shown as stored".to_owned()
+    } else {
+        "resized with an antialiasing filter".to_owned()
+    };
+    let auxiliary = &parts.auxiliary;
+    DataRecord {
+        name: dataset.name().to_owned(),
+        source: built_in.map_or_else(|| config.data.clone(), |set| set.description.to_owned()),
+        licence: built_in.map_or("not known to gpz".to_owned(), |set| set.licence.to_owned()),
+        class_names: dataset.class_names().to_vec(),
+        native_shape: vec![native.channels, native.height, native.width],
+        shown_shape: vec![shown.channels, shown.height, shown.width],
+        resize,
+        parts: vec![
+            part(&parts.target_train, "training the target; statistics of the features"),
+            part(&parts.target_validation, "choosing the target's checkpoint; statistics on held-out images"),
+            part(auxiliary.train(), "training the attacks"),
+            part(auxiliary.held_out(), "choosing the attacks' checkpoints and learning rates"),
+            part(&parts.test, "the figures of the attacks and the target's accuracy, once"),
+        ],
+    }
+}
+
+fn notes(config: &AuditConfig) -> Vec<String> {
+    let mut notes = vec![
+        format!("Statistics are taken in evaluation mode with true labels, on {}, and again on {}.", Part::TargetTrain, Part::TargetValidation),
+        "One kind of attack was tried: a decoder trained on pairs of feature and picture. Others may do better.".to_owned(),
+        "One seed was run; intervals are over images, not over trainings.".to_owned(),
+    ];
+    if config.data == "fashion-mnist" {
+        notes.push("Pictures of 28×28 pixels are enlarged: errors per element are those of smooth pictures.".to_owned());
+    }
+    notes
+}
+
+/// Seconds of each phase.
+struct Clock {
+    last: Instant,
+    phases: Vec<Phase>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Clock { last: Instant::now(), phases: Vec::new() }
+    }
+
+    fn lap(&mut self, name: &str) {
+        let now = Instant::now();
+        let seconds = (now - self.last).as_secs_f64();
+        self.phases.push(Phase { name: name.to_owned(), seconds });
+        self.last = now;
+    }
+}

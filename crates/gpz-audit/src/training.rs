@@ -1,0 +1,120 @@
+//! Training a target, and its figures on a part of the data.
+
+use gpz_data::{Batch, BatchOptions, Batches, ImageSet, TargetTrain, TargetValidation};
+use gpz_inversion::{Learner, Observer, pictures};
+use gpz_models::{ModelSpec, Normalisation, Target};
+use gpz_nn::{Labels, Tape, Var, derive_seed, loss, rng_for};
+
+use crate::config::TargetPlan;
+use crate::error::Result;
+
+/// Images of an evaluation's forward pass; its results do not depend on it.
+pub(crate) const EVALUATION_BATCH: usize = 128;
+
+/// A target with what its training needs to go on.
+pub type TargetLearner = Learner<Box<dyn Target>>;
+
+/// An untrained target for the pictures and classes of a part, initialised from the seed.
+///
+/// # Errors
+/// Pictures the model does not take.
+pub fn build_target(model: ModelSpec, set: &dyn ImageSet, seed: u64) -> Result<Box<dyn Target>> {
+    let shape = set.shape();
+    let input = [shape.channels, shape.height, shape.width];
+    Ok(model.build(input, set.classes(), &mut rng_for(seed, "target", 0))?)
+}
+
+/// Trains a target to the end of its plan, from wherever the learner stands. The kept state is the one of the lowest loss on the
+/// validation part.
+///
+/// `save` is called after each epoch, and after the step in which a stop was asked for.
+///
+/// # Errors
+/// [`gpz_inversion::Error::NonFiniteLoss`] names the step; [`gpz_inversion::Error::Stopped`] after a stop was asked for; what `save` fails
+/// with.
+pub fn train_target(
+    learner: &mut TargetLearner,
+    (train, validation): (&TargetTrain, &TargetValidation),
+    plan: &TargetPlan,
+    seed: u64,
+    observer: &mut dyn Observer,
+    mut save: impl FnMut(&TargetLearner) -> Result<()>,
+) -> Result<()> {
+    let normalisation = Normalisation::for_channels(train.channels())?;
+    let options = BatchOptions::shuffled(plan.training.batch).with_augment(plan.augmentation.augment());
+    let batches = Batches::new(train, options, seed, "target")?;
+    let (done, epochs) = (learner.epochs_done(), plan.training.epochs);
+    observer.begin("target", (epochs.saturating_sub(done) * batches.per_epoch()) as u64);
+    for epoch in done..epochs {
+        let mut images = batches.epoch(epoch as u64);
+        images.skip_batches(learner.steps_done());
+        observer.advance(learner.steps_done() as u64, "");
+        let mut batch = Batch::empty();
+        while images.next_into(&mut batch) {
+            // A single picture has no batch statistics; the next epoch's shuffle places it elsewhere.
+            if batch.len() > 1 {
+                step(learner, &normalisation, plan.labels, seed, epoch, &batch)?;
+            }
+            observer.advance(1, &format!("{}/{epochs} epochs", epoch + 1));
+            if observer.stop_requested() {
+                save(learner)?;
+                return Err(gpz_inversion::Error::Stopped.into());
+            }
+        }
+        let figures = evaluate(&**learner.module(), validation, plan.labels)?;
+        learner.end_epoch(figures.loss_nats, Some(figures.accuracy))?;
+        save(learner)?;
+    }
+    let best = learner.best_epoch().and_then(|epoch| learner.curve().get(epoch - 1));
+    let accuracy = best.and_then(|record| record.held_out_accuracy).unwrap_or(f64::NAN);
+    observer.end(&format!("accuracy {:.1} % on validation images", 100.0 * accuracy));
+    Ok(())
+}
+
+fn step(
+    learner: &mut TargetLearner,
+    normalisation: &Normalisation,
+    labels: Labels,
+    seed: u64,
+    epoch: usize,
+    batch: &Batch,
+) -> Result<()> {
+    let target = learner.module();
+    let x = Var::constant(normalisation.apply(&pictures(batch)?)?);
+    let place = (epoch as u64) << 32 | learner.steps_done() as u64;
+    let tape = Tape::train(derive_seed(seed, "target dropout", place));
+    let log_probs = target.forward(&tape, &x)?;
+    let goal = labels.distributions(&batch.labels, target.classes(), log_probs.value().dtype())?;
+    let loss = loss::cross_entropy(&log_probs, &goal)?;
+    learner.step(&tape, &loss, batch.len())?;
+    Ok(())
+}
+
+/// How well a target classifies a part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    /// Mean cross entropy with the label distribution, in nats.
+    pub loss_nats: f64,
+    /// Fraction classified right.
+    pub accuracy: f64,
+}
+
+/// Loss and accuracy of a target on a part, in evaluation mode.
+///
+/// # Errors
+/// Pictures of another shape than the target's.
+pub fn evaluate(target: &dyn Target, set: &dyn ImageSet, labels: Labels) -> Result<Figures> {
+    let normalisation = Normalisation::for_channels(set.channels())?;
+    let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "evaluation")?;
+    let (mut loss_sum, mut right) = (0.0, 0.0);
+    for batch in batches.epoch(0) {
+        let x = Var::constant(normalisation.apply(&pictures(&batch)?)?);
+        let log_probs = target.forward(&Tape::eval(), &x)?;
+        let goal = labels.distributions(&batch.labels, target.classes(), log_probs.value().dtype())?;
+        let n = batch.len() as f64;
+        loss_sum += n * loss::cross_entropy(&log_probs, &goal)?.value().item()?;
+        right += n * loss::accuracy(log_probs.value(), &batch.labels)?;
+    }
+    let n = set.len().max(1) as f64;
+    Ok(Figures { loss_nats: loss_sum / n, accuracy: right / n })
+}
