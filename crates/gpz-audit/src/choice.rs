@@ -252,9 +252,9 @@ fn cheapest(feasible: &[&SplitRecord], candidates: &[Candidate]) -> Decision {
         return (Objective::Cheapest, None, nothing_feasible(candidates));
     };
     let reason = format!(
-        "{} is the cheapest of {} that meet every limit: {:.1} % of the MACs on the edge, {} bytes on the wire, effective error {:.4}",
-        best.name,
+        "of {} that meet every limit {} is the cheapest: {:.1} % of the MACs on the edge, {} bytes on the wire, effective error {:.4}",
         count(feasible.len()),
+        best.name,
         100.0 * best.edge_macs_fraction,
         best.wire_bytes,
         best.attack.mse_effective
@@ -280,20 +280,15 @@ fn most_resistant(feasible: &[&SplitRecord], candidates: &[Candidate]) -> Decisi
         .min_by(|a, b| by_cost(a, b))
         .unwrap_or(strongest);
     let reason = if best.name == strongest.name {
-        format!(
-            "{} leaves the largest effective error, {:.4}, of {} within the limits",
-            best.name,
-            error(best),
-            count(feasible.len())
-        )
+        format!("of {} within the limits {} leaves the largest effective error, {:.4}", count(feasible.len()), best.name, error(best))
     } else {
         format!(
-            "{} is the cheapest of the splits whose effective error ({:.4}) cannot be told from the largest one within the limits ({:.4} \
-             at {})",
-            best.name,
-            error(best),
+            "within the limits the largest effective error is {:.4} at {}; of the splits that cannot be told from it {} ({:.4}) is the \
+             cheapest",
             error(strongest),
-            strongest.name
+            strongest.name,
+            best.name,
+            error(best)
         )
     };
     (Objective::MostResistant, Some(best.name.clone()), reason)

@@ -104,7 +104,7 @@ split       wire  edge MACs   R_c²/D  within/total    MSE (effective)  SSIM  wh
 block1  64.0 KiB      5.9 %  0.00195          0.80  0.00200 ±0.00003*  0.96  the picture
 block2  32.0 KiB     42.1 %  0.00361          0.74  0.00200 ±0.00003   0.96  the picture
 block3  16.0 KiB     78.3 %  0.00703          0.72  0.00450 ±0.00007   0.86  a blurred picture
-block4   8.0 KiB     99.1 %  0.00879          0.45    0.0120 ±0.0002   0.66  shape, not detail
+block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020   0.66  shape, not detail
 * the attack on this split lags; the figure is what a deeper split's attack shows to be possible
 ";
         assert_eq!(text, want, "\n{text}");

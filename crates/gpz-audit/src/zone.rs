@@ -293,8 +293,8 @@ fn step(
 fn reason(steps: &[StepEvidence], first: Option<&str>) -> String {
     if let Some(found) = first.and_then(|name| steps.iter().find(|s| s.to == name)) {
         return format!(
-            "at {} within/total variance falls more than on any earlier step in {:.1} % of the resamples, and the effective error is \
-             {:.2} times that of every earlier split with disjoint intervals",
+            "at {} the within-class share of the variance falls more than on any earlier step (in {:.1} % of the resamples), and the \
+             effective error is at least {:.2} times that of every earlier split, intervals disjoint",
             found.to,
             100.0 * found.largest_drop_share,
             found.error_ratio
@@ -304,20 +304,12 @@ fn reason(steps: &[StepEvidence], first: Option<&str>) -> String {
         return "fewer than three taps: no step has an earlier one to be compared with".to_string();
     }
     let list = |f: fn(&StepEvidence) -> bool| -> String {
-        let names: Vec<&str> = steps
-            .iter()
-            .filter(|s| f(s))
-            .map(|s| s.to.as_str())
-            .collect();
-        if names.is_empty() {
-            "at no split".to_string()
-        } else {
-            format!("at {}", names.join(", "))
-        }
+        let names: Vec<&str> = steps.iter().filter(|s| f(s)).map(|s| s.to.as_str()).collect();
+        if names.is_empty() { "at no split".to_string() } else { format!("at {}", names.join(", ")) }
     };
     format!(
-        "the two conditions do not hold together: within/total variance falls decisively more than before {}, the effective error \
-         at least doubles {}",
+        "two things would have to happen at the same split: the within-class share of the variance falls more than on any earlier step \
+         ({}), and the effective error at least doubles ({})",
         list(|s| s.variance_condition),
         list(|s| s.error_condition)
     )

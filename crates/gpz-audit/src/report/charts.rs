@@ -82,7 +82,7 @@ impl SplitChart<'_> {
         }
         if self.full {
             let entries: Vec<(&str, Mark, &str)> = self.series.iter().map(|s| (s.name, s.mark, s.class)).collect();
-            legend(&mut canvas, left, 36.0, &entries);
+            legend(&mut canvas, left, 36.0, &entries, true);
         }
         canvas.finish(self.id, self.title, &self.description())
     }
@@ -142,11 +142,13 @@ fn draw_series(canvas: &mut Canvas, series: &Series<'_>, x: &impl Fn(usize) -> f
     }
 }
 
-/// One row of marks with names.
-fn legend(canvas: &mut Canvas, left: f64, y: f64, entries: &[(&str, Mark, &str)]) {
+/// One row of marks with names; `lines` draws the line through each mark.
+fn legend(canvas: &mut Canvas, left: f64, y: f64, entries: &[(&str, Mark, &str)], lines: bool) {
     let mut x = left;
     for (name, mark, class) in entries {
-        canvas.line(&format!("line {class}"), (x, y - 4.0), (x + 24.0, y - 4.0));
+        if lines {
+            canvas.line(&format!("line {class}"), (x, y - 4.0), (x + 24.0, y - 4.0));
+        }
         canvas.mark(&format!("mark {class}"), *mark, (x + 12.0, y - 4.0), 4.5);
         canvas.text("legend", (x + 31.0, y), Anchor::Start, name);
         x += 31.0 + text_width(name) + 22.0;
@@ -201,7 +203,7 @@ impl ParetoChart<'_> {
         canvas.line("axis", (left, bottom), (right, bottom));
         canvas.text("axis-title", (4.0, 14.0), Anchor::Start, "effective MSE per element, higher is safer");
         canvas.text("axis-title", (right, height - 6.0), Anchor::End, self.cost_axis);
-        legend(&mut canvas, left, 34.0, &[("no cheaper cut is as safe", Mark::Square, "effective"), ("beaten", Mark::Circle, "measured")]);
+        legend(&mut canvas, left, 34.0, &[("no cheaper cut is as safe", Mark::Square, "effective"), ("beaten by another cut", Mark::Circle, "measured")], false);
 
         let place = |o: &Offer<'_>| Some((x.at(o.cost)?, y.at(o.error)?));
         let mut front: Vec<(f64, f64)> =
@@ -217,8 +219,8 @@ impl ParetoChart<'_> {
         }
         let mut labels = Labels::default();
         for offer in &self.offers {
-            if let Some((px, py)) = place(offer) {
-                labels.block(px, py);
+            if let (Some((px, py)), Some(lo), Some(hi)) = (place(offer), y.at(offer.interval.lo), y.at(offer.interval.hi)) {
+                labels.block(px, py.min(hi), py.max(lo));
             }
         }
         for (k, offer) in self.offers.iter().enumerate() {
@@ -234,7 +236,8 @@ impl ParetoChart<'_> {
             }
             // With many splits only those worth taking are named.
             if efficient || offer.recommended || self.offers.len() <= 12 {
-                labels.write(&mut canvas, (px, py), offer.name, (left, right));
+                let ends = (y.at(offer.interval.hi).unwrap_or(py), y.at(offer.interval.lo).unwrap_or(py));
+                labels.write(&mut canvas, (px, py), ends, offer.name, (left, right));
             }
         }
         canvas.finish(self.id, self.title, &self.description())
@@ -258,19 +261,20 @@ struct Labels {
 }
 
 impl Labels {
-    /// Keeps the box of a point free.
-    fn block(&mut self, x: f64, y: f64) {
-        self.taken.push([x - 5.0, y - 5.0, x + 5.0, y + 5.0]);
+    /// Keeps the box of a point with its interval free.
+    fn block(&mut self, x: f64, top: f64, bottom: f64) {
+        self.taken.push([x - 5.0, top - 5.0, x + 5.0, bottom + 5.0]);
     }
 
-    /// Writes the label right of, left of, above or below the point, in the first place that is free, else nowhere.
-    fn write(&mut self, canvas: &mut Canvas, (x, y): (f64, f64), text: &str, (left, right): (f64, f64)) {
+    /// Writes the label above, right of, left of or below the point and its interval, in the first place that is free, else
+    /// nowhere.
+    fn write(&mut self, canvas: &mut Canvas, (x, y): (f64, f64), (top, bottom): (f64, f64), text: &str, (left, right): (f64, f64)) {
         let width = text_width(text);
         let places = [
+            (x, top - 10.0, Anchor::Middle, x - width / 2.0),
             (x + 13.0, y + 4.0, Anchor::Start, x + 13.0),
             (x - 13.0, y + 4.0, Anchor::End, x - 13.0 - width),
-            (x, y - 14.0, Anchor::Middle, x - width / 2.0),
-            (x, y + 22.0, Anchor::Middle, x - width / 2.0),
+            (x, bottom + 19.0, Anchor::Middle, x - width / 2.0),
         ];
         for (at, base, anchor, start) in places {
             let own = [start, base - 11.0, start + width, base + 3.0];

@@ -13,6 +13,9 @@ const PNG_BUDGET: usize = 1_900_000;
 /// Columns shown at most.
 const MAX_COLUMNS: usize = 10;
 
+/// Rows shown at most: more do not say more.
+const MAX_ROWS: usize = 9;
+
 /// Columns kept as long as leaving out rows can still meet the budget.
 const MIN_COLUMNS: usize = 4;
 
@@ -31,6 +34,8 @@ struct Row {
     words: &'static str,
     ssim: String,
     error: String,
+    /// Whether the attack lags behind one on a deeper split.
+    limited: bool,
     recommended: bool,
     cells: Vec<Cell>,
 }
@@ -69,26 +74,19 @@ impl Grid {
 
 fn row(input: &ReportInput, k: usize, columns: &[usize]) -> Row {
     let split = &input.splits.splits[k];
-    let error = |i: usize| -> Option<f64> {
-        let scores = &input.run.pictures[i].splits;
-        scores.iter().find(|s| s.split == split.name).map(|s| s.mse_per_element).filter(|e| e.is_finite())
-    };
-    let known = || columns.iter().copied().filter_map(|i| Some((i, error(i)?)));
-    let best = known().min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i);
-    let worst = known().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i);
+    let marked = best_and_worst(input, &split.name, columns.iter().copied()).filter(|(best, worst)| best != worst);
     let cell = |&i: &usize| {
         let picture = input.pictures.get(i).and_then(|p| p.reconstructions.get(k)).and_then(|png| data_uri(png.as_deref()));
-        let mark = match () {
-            () if best == worst => "",
-            () if best == Some(i) => "best",
-            () if worst == Some(i) => "worst",
-            () => "",
+        let mark = match marked {
+            Some((best, _)) if best == i => "best",
+            Some((_, worst)) if worst == i => "worst",
+            _ => "",
         };
         let class = &input.run.pictures[i].class;
         Cell {
             source: picture,
             alt: format!("reconstruction of original {} ({class}) from {}", i + 1, split.name),
-            caption: error(i).map_or_else(String::new, |e| words::significant(e, 2)),
+            caption: error(input, &split.name, i).map_or_else(String::new, |e| words::significant(e, 2)),
             mark,
         }
     };
@@ -98,43 +96,92 @@ fn row(input: &ReportInput, k: usize, columns: &[usize]) -> Row {
         words: words::what_an_attacker_gets(attack.ssim_effective),
         ssim: words::significant(attack.ssim, 2),
         error: words::significant(attack.mse_per_element, 2),
+        limited: attack.attack_limited,
         recommended: input.choice.split.as_deref() == Some(split.name.as_str()),
         cells: columns.iter().map(cell).collect(),
     }
 }
 
-/// Indices of the pictures and of the splits that fit into the budget: columns are left out first, down to four, then rows,
-/// evenly over the depth and never the recommended one.
+/// Indices of the pictures and of the splits that are shown. Of many splits some are picked evenly over the depth; if the budget
+/// is exceeded columns are left out, down to four, then further rows.
 fn fit(input: &ReportInput) -> Option<(Vec<usize>, Vec<usize>)> {
-    let all_rows: Vec<usize> = (0..input.splits.splits.len()).collect();
+    let splits = input.splits.splits.len();
     let columns = input.run.pictures.len().min(MAX_COLUMNS);
+    let rows = |count: usize| evenly(count, splits, &turning_points(input));
     let size = |columns: usize, rows: &[usize]| -> usize {
         let bytes = |png: Option<&Option<Vec<u8>>>| png.and_then(Option::as_ref).map_or(0, Vec::len);
         let pictures = input.pictures.iter().take(columns);
         pictures.map(|p| bytes(Some(&p.original)) + rows.iter().map(|&k| bytes(p.reconstructions.get(k))).sum::<usize>()).sum()
     };
-    let narrower = (1..=columns).rev().map(|c| (c, all_rows.clone()));
-    let wide_enough = narrower.take_while(|(c, _)| *c >= MIN_COLUMNS.min(columns));
-    let shorter = (1..all_rows.len()).rev().map(|r| (MIN_COLUMNS.min(columns), evenly(r, &all_rows, recommended(input))));
-    let (columns, rows) = wide_enough.chain(shorter).find(|(c, rows)| size(*c, rows) <= PNG_BUDGET)?;
+    let most_rows = splits.min(MAX_ROWS);
+    let fewest_columns = columns.min(MIN_COLUMNS);
+    let narrower = (fewest_columns.max(1)..=columns).rev().map(|c| (c, rows(most_rows)));
+    let shorter = (1..most_rows).rev().map(|r| (fewest_columns, rows(r)));
+    let (columns, rows) = narrower.chain(shorter).find(|(c, rows)| *c > 0 && size(*c, rows) <= PNG_BUDGET)?;
     Some(((0..columns).collect(), rows))
 }
 
-fn recommended(input: &ReportInput) -> Option<usize> {
-    let name = input.choice.split.as_deref()?;
-    input.splits.splits.iter().position(|s| s.name == name)
+/// The splits a reader looks for: the recommended one, the first of the zone and the last before it.
+fn turning_points(input: &ReportInput) -> Vec<usize> {
+    let position = |name: &Option<String>| input.splits.splits.iter().position(|s| Some(&s.name) == name.as_ref());
+    let first = position(&input.splits.zone.first_split);
+    let before = first.and_then(|k| k.checked_sub(1));
+    [position(&input.choice.split), first, before].into_iter().flatten().collect()
 }
 
-/// `count` of `all`, the first and the last among them where there is room, and always `keep`.
-fn evenly(count: usize, all: &[usize], keep: Option<usize>) -> Vec<usize> {
-    let last = all.len().saturating_sub(1);
+/// `count` of `n` rows, evenly, the last one among them; the nearest of them make place for the rows in `keep`, the most
+/// important of which come first.
+fn evenly(count: usize, n: usize, keep: &[usize]) -> Vec<usize> {
+    let last = n.saturating_sub(1);
     let mut picked: Vec<usize> = (0..count).map(|i| if count == 1 { last } else { i * last / (count - 1) }).collect();
-    if let Some(keep) = keep.filter(|k| !picked.contains(k))
-        && let Some(nearest) = picked.iter_mut().min_by_key(|p| p.abs_diff(keep))
-    {
-        *nearest = keep;
+    for (i, &row) in keep.iter().enumerate() {
+        let free = |p: &&mut usize| !keep[..i].contains(p);
+        if !picked.contains(&row)
+            && let Some(nearest) = picked.iter_mut().filter(free).min_by_key(|p| p.abs_diff(row))
+        {
+            *nearest = row;
+        }
     }
+    picked.sort_unstable();
     picked
+}
+
+/// An original beside what the attack on one split made of it.
+#[derive(Serialize)]
+pub(super) struct Example {
+    original: String,
+    reconstruction: String,
+    class: String,
+    split: String,
+}
+
+impl Example {
+    /// Of the pictures of a run the one the attack on `split` did best on, as the most damaging one is what counts.
+    pub(super) fn new(input: &ReportInput, split: &str) -> Option<Self> {
+        let k = input.splits.splits.iter().position(|s| s.name == split)?;
+        let (i, _) = best_and_worst(input, split, 0..input.run.pictures.len())?;
+        let pictures = input.pictures.get(i)?;
+        Some(Self {
+            original: data_uri(pictures.original.as_deref())?,
+            reconstruction: data_uri(pictures.reconstructions.get(k)?.as_deref())?,
+            class: input.run.pictures[i].class.clone(),
+            split: split.to_string(),
+        })
+    }
+}
+
+/// Error of the attack on `split` on picture `i`.
+fn error(input: &ReportInput, split: &str, i: usize) -> Option<f64> {
+    let scores = &input.run.pictures.get(i)?.splits;
+    scores.iter().find(|s| s.split == split).map(|s| s.mse_per_element).filter(|e| e.is_finite())
+}
+
+/// The pictures the attack on `split` did best and worst on; of equal ones the first.
+fn best_and_worst(input: &ReportInput, split: &str, pictures: impl Iterator<Item = usize>) -> Option<(usize, usize)> {
+    let known: Vec<(usize, f64)> = pictures.filter_map(|i| Some((i, error(input, split, i)?))).collect();
+    let best = known.iter().min_by(|a, b| a.1.total_cmp(&b.1))?.0;
+    let worst = known.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0;
+    Some((best, worst))
 }
 
 fn note(input: &ReportInput, columns: usize, rows: usize) -> Option<String> {
@@ -155,11 +202,11 @@ mod tests {
 
     #[test]
     fn rows_are_left_out_evenly() {
-        let all: Vec<usize> = (0..50).collect();
-        assert_eq!(evenly(5, &all, None), [0, 12, 24, 36, 49]);
-        assert_eq!(evenly(5, &all, Some(40)), [0, 12, 24, 40, 49]);
-        assert_eq!(evenly(1, &all, None), [49]);
-        assert_eq!(evenly(1, &all, Some(3)), [3]);
+        assert_eq!(evenly(5, 50, &[]), [0, 12, 24, 36, 49]);
+        assert_eq!(evenly(5, 50, &[40, 41]), [0, 12, 24, 40, 41]);
+        assert_eq!(evenly(1, 50, &[]), [49]);
+        assert_eq!(evenly(1, 50, &[3, 4]), [3]);
+        assert_eq!(evenly(4, 4, &[3, 2]), [0, 1, 2, 3]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::ReportInput;
+use super::grid::Example;
 use crate::splits::SplitRecord;
 use crate::words;
 use crate::zone::{StepEvidence, Verdict};
@@ -17,6 +18,8 @@ pub(super) struct Headline {
     cut_title: &'static str,
     cut: String,
     cut_reason: String,
+    /// The best reconstruction from there beside its original.
+    example: Option<Example>,
     cost: Vec<[String; 2]>,
     rests_on: Vec<String>,
     strongest_objection: String,
@@ -38,6 +41,7 @@ impl Headline {
             cut_title,
             cut: cut.map_or_else(|| "none".to_string(), |s| s.name.clone()),
             cut_reason: sentence(&input.choice.reason),
+            example: cut.and_then(|s| Example::new(input, &s.name)),
             cost: cut.map_or_else(Vec::new, cost),
             rests_on: rests_on(input),
             strongest_objection,
@@ -55,19 +59,19 @@ fn verdict(input: &ReportInput) -> String {
         let ratio = step.map_or(f64::NAN, |s| s.error_ratio);
         let deeper = if file.zone.last_split.as_deref() == Some(first) { "" } else { " or deeper" };
         return format!(
-            "Cut {model} at {first}{deeper}: from there on, whoever intercepts what is sent rebuilds the picture with {} times the error \
-             of any earlier cut.",
+            "Cut {model} at {first}{deeper}: whoever intercepts what is sent from there rebuilds the picture with at least {} times the \
+             error of any earlier cut.",
             words::significant(ratio, 2)
         );
     }
     match least_leaking(input) {
         Some(split) => format!(
-            "No cut of {model} is a safe zone. The least leaky one, {}, still gives an interceptor {} (SSIM {}).",
+            "No cut of {model} is a protected one. At the least leaky, {}, whoever intercepts what is sent gets {} (SSIM {}).",
             split.name,
             words::what_an_attacker_gets(split.attack.ssim_effective),
             words::significant(split.attack.ssim_effective, 2)
         ),
-        None => format!("No cut of {model} is a safe zone."),
+        None => format!("No cut of {model} is a protected one."),
     }
 }
 
@@ -86,14 +90,12 @@ fn cost(split: &SplitRecord) -> Vec<[String; 2]> {
     let attack = &split.attack;
     let decimals = words::spread_decimals(attack.mse_effective, &attack.ci.mse_effective);
     [
-        ("on the wire", format!("{} per image", words::bytes(split.wire_bytes))),
-        ("on the edge", format!("{} of the computation", words::percent(split.edge_macs_fraction))),
-        (
-            "edge memory",
-            format!("{} parameters, {}", words::thousands(split.edge_params), words::percent(split.edge_params_fraction)),
-        ),
-        ("attacker's error", words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals)),
-        ("an attacker gets", words::what_an_attacker_gets(attack.ssim_effective).to_string()),
+        ("sent per image", words::bytes(split.wire_bytes)),
+        ("edge computes", format!("{} of the MACs", words::percent(split.edge_macs_fraction))),
+        ("edge stores", format!("{} of the parameters", words::percent(split.edge_params_fraction))),
+        ("attacker's MSE", words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals)),
+        ("attacker's SSIM", words::significant(attack.ssim_effective, 2)),
+        ("attacker gets", words::what_an_attacker_gets(attack.ssim_effective).to_string()),
     ]
     .map(|(name, value)| [name.to_string(), value])
     .to_vec()

@@ -141,31 +141,35 @@ impl Scale {
         (pixel.is_finite() && (!self.log || value > 0.0)).then_some(pixel)
     }
 
-    /// Round values inside the scale, at least two where possible and about `wanted`.
+    /// Round values inside the scale, about `wanted` of them.
     pub(super) fn ticks(&self, wanted: usize) -> Vec<f64> {
-        if self.log {
-            let decades = (self.lo.log10().floor() as i32)..=(self.hi.log10().ceil() as i32);
-            let all = |steps: &[f64]| -> Vec<f64> {
-                let each = |d: i32| steps.iter().map(move |s| s * 10f64.powi(d));
-                decades.clone().flat_map(each).filter(|v| (self.lo..=self.hi).contains(v)).collect()
-            };
-            let sets: [&[f64]; 4] = [&[1.0], &[1.0, 3.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]];
-            let fitting = sets.iter().map(|s| all(s)).filter(|t| t.len() >= 2);
-            let mut best: Vec<f64> = Vec::new();
-            for ticks in fitting {
-                if best.is_empty() || ticks.len() <= wanted {
-                    best = ticks;
-                }
-            }
-            return best;
+        if !self.log {
+            return even_ticks(self.lo, self.hi, wanted);
         }
-        let raw = (self.hi - self.lo) / wanted.max(1) as f64;
-        let power = 10f64.powf(raw.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= raw).unwrap_or(raw);
-        let first = (self.lo / step).ceil() as i64;
-        let last = (self.hi / step).floor() as i64;
-        (first..=last).map(|k| k as f64 * step).collect()
+        let decades = (self.lo.log10().floor() as i32)..=(self.hi.log10().ceil() as i32);
+        let all = |steps: &[f64]| -> Vec<f64> {
+            let each = |d: i32| steps.iter().map(move |s| s * 10f64.powi(d));
+            decades.clone().flat_map(each).filter(|v| (self.lo..=self.hi).contains(v)).collect()
+        };
+        // From coarse to fine, the finest that is not too dense; less than a third of a decade is nearly even.
+        let sets: [&[f64]; 3] = [&[1.0], &[1.0, 3.0], &[1.0, 2.0, 5.0]];
+        let mut best: Vec<f64> = Vec::new();
+        for ticks in sets.iter().map(|s| all(s)).filter(|t| t.len() >= 2) {
+            if best.is_empty() || ticks.len() <= wanted {
+                best = ticks;
+            }
+        }
+        if best.is_empty() { even_ticks(self.lo, self.hi, wanted) } else { best }
     }
+}
+
+/// Multiples of 1, 2 or 5 times a power of ten between `lo` and `hi`, about `wanted` of them.
+fn even_ticks(lo: f64, hi: f64, wanted: usize) -> Vec<f64> {
+    let raw = (hi - lo) / wanted.max(1) as f64;
+    let power = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= raw).unwrap_or(raw);
+    let (first, last) = ((lo / step).ceil() as i64, (hi / step).floor() as i64);
+    (first..=last).map(|k| k as f64 * step).collect()
 }
 
 /// A tick's label: as few digits as the value needs.

@@ -337,7 +337,7 @@ fn steps_table(input: &ReportInput) -> Table {
             significant(s.drop, 3),
             interval(&s.drop_ci),
             percent(s.largest_drop_share),
-            yes(s.variance_condition),
+            if k == 0 { "first step".to_string() } else { yes(s.variance_condition) },
             format!("×{}", significant(s.error_ratio, 3)),
             yes(s.intervals_disjoint),
             yes(s.error_condition),

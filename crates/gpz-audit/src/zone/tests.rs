@@ -91,7 +91,7 @@ fn a_planted_zone_is_found() {
     let got = Sweep::planted(0.5, 1).locate();
     assert_eq!(answer(&got), (Verdict::Zone, Some("t7"), Some("t10")));
     assert!(
-        !got.evidence.few_taps && got.evidence.reason.starts_with("at t7 within/total"),
+        !got.evidence.few_taps && got.evidence.reason.starts_with("at t7 the within-class share"),
         "{:?}",
         got.evidence.reason
     );
@@ -144,7 +144,7 @@ fn one_condition_alone_is_not_enough() {
     assert_eq!(answer(&got), NO_ZONE);
     assert!(got.evidence.steps[5].error_condition && !got.evidence.steps[5].variance_condition);
     assert!(
-        got.evidence.reason.ends_with("at least doubles at t7"),
+        got.evidence.reason.ends_with("at least doubles (at t7)"),
         "{}",
         got.evidence.reason
     );

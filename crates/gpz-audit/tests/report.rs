@@ -1,0 +1,162 @@
+//! The report as a page: self-contained, escaped, whole, and the same when it is rebuilt from its directory.
+
+mod common;
+
+use common::Plan;
+use gpz_audit::Error;
+use gpz_audit::pictures::{Picture, encode_png};
+use gpz_audit::report::{self, ReportInput};
+use gpz_audit::run_dir::{RunDir, files};
+
+fn page(plan: &Plan) -> (ReportInput, String) {
+    let input = common::run(plan);
+    let page = report::render(&input).unwrap();
+    (input, page)
+}
+
+/// The page with the embedded pictures, whose letters mean nothing, taken out.
+fn without_pictures(page: &str) -> String {
+    let mut pieces = page.split("src=\"");
+    let first = pieces.next().unwrap_or_default().to_string();
+    pieces.fold(first, |text, piece| text + piece.split_once('"').expect("a closing quote").1)
+}
+
+/// Checks that every element is closed in the order it was opened.
+fn assert_balanced(page: &str) {
+    const VOID: [&str; 3] = ["meta", "img", "!DOCTYPE"];
+    let mut open: Vec<&str> = Vec::new();
+    // The style sheet holds no "<"; texts have theirs escaped.
+    for tag in page.split('<').skip(1) {
+        let (inside, _) = tag.split_once('>').expect("a tag that ends");
+        let name = inside.trim_start_matches('/').split([' ', '/', '\n']).next().unwrap();
+        if inside.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "</{name}> closes something else");
+        } else if !VOID.contains(&name) && !inside.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, [""; 0]);
+}
+
+#[test]
+fn the_page_is_whole_and_loads_nothing() {
+    for plan in [Plan::quick(), Plan::deep()] {
+        let (_, page) = page(&plan);
+        assert_balanced(&page);
+        assert!(page.len() < 3_000_000, "{} bytes", page.len());
+        assert!(page.contains("default-src 'none'; img-src data:;"));
+        for source in page.split("src=\"").skip(1) {
+            assert!(source.starts_with("data:image/png;base64,"), "{}", &source[..40]);
+        }
+        let without_namespace = without_pictures(&page).replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+        for forbidden in ["http:", "https:", "<script", "<link", "href=", "url(", "@import", "<iframe", "NaN", "undefined"] {
+            assert!(!without_namespace.contains(forbidden), "{forbidden}");
+        }
+    }
+}
+
+#[test]
+fn four_taps_are_called_a_demonstration() {
+    let (input, page) = page(&Plan::quick());
+    assert!(page.contains("No cut of cnn4 is a protected one. At the least leaky, block4,"));
+    assert!(page.contains("Four taps: too few places to tell a turn from a trend. This is a demonstration, not an audit."));
+    assert!(page.contains("No bound: no channel declared"));
+    assert!(page.contains("this attack lags behind a deeper one"));
+    for mark in ["<b>best</b>", "<b>worst</b>"] {
+        assert_eq!(page.matches(mark).count(), input.splits.splits.len(), "{mark}");
+    }
+    for file in [files::SPLITS_JSON, files::SPLITS_CSV, files::RUN_JSON, files::CHOICE_JSON, files::CONFIG] {
+        assert!(page.contains(file), "{file}");
+    }
+}
+
+#[test]
+fn a_zone_is_recommended_and_drawn() {
+    let (input, page) = page(&Plan::deep());
+    assert_eq!(input.splits.zone.first_split.as_deref(), Some("unit19"));
+    assert!(page.contains("Cut ir26 at unit19 or deeper:"));
+    assert!(page.contains("Recommended cut") && page.contains("protected zone</text>"));
+    assert!(!page.contains("demonstration"));
+    // Of 26 rows nine are shown, those around the turn among them.
+    assert!(page.contains("Shown: 8 of 8 pictures at 9 of 26 splits."));
+    for split in ["unit18", "unit19", "unit26"] {
+        assert!(page.contains(&format!("reconstruction of original 1 (T-shirt&#x2f;top) from {split}\"")), "{split}");
+    }
+}
+
+#[test]
+fn text_from_outside_stays_text() {
+    let hostile = "<script>alert(\"1\")</script>'&amp;";
+    let mut input = common::run(&Plan { names: ["a", hostile, "c", "d"].map(String::from).to_vec(), ..Plan::quick() });
+    input.splits.model = hostile.into();
+    input.run.data.name = hostile.into();
+    input.run.command = hostile.into();
+    input.run.notes = vec![hostile.into()];
+    input.run.pictures.iter_mut().for_each(|p| p.class = hostile.into());
+    let page = report::render(&input).unwrap();
+    assert_balanced(&page);
+    assert!(!page.contains("<script") && !page.contains("alert(\""));
+    assert!(page.contains("&lt;script&gt;"));
+}
+
+/// Figures that are missing or infinite are gaps or words, and nothing is drawn at no place.
+#[test]
+fn figures_that_are_no_numbers_are_shown_as_such() {
+    let mut input = common::run(&Plan::quick());
+    let second = &mut input.splits.splits[1];
+    second.radius_sq.value = f64::NAN;
+    second.attack.psnr_db = f64::INFINITY;
+    second.attack.mse_per_element = 0.0;
+    second.attack.mse_effective = 0.0;
+    second.attack.ci.mse_effective.lo = f64::NEG_INFINITY;
+    second.entropy_bounds_nats.mixture = f64::NEG_INFINITY;
+    input.run.mean_image = None;
+    let page = report::render(&input).unwrap();
+    assert_balanced(&page);
+    let page = without_pictures(&page);
+    for (text, there) in [("NaN", false), ("<td>inf</td>", true), ("<td>-inf</td>", true), ("<td>nan</td>", true)] {
+        assert_eq!(page.contains(text), there, "{text}");
+    }
+    for coordinate in ["=\"inf", "=\"-inf", ",inf", ",-inf"] {
+        assert!(!page.contains(coordinate), "{coordinate}");
+    }
+}
+
+/// Pictures that cannot be compressed do not push the page over its limit.
+#[test]
+fn the_page_stays_small_whatever_the_pictures() {
+    let mut input = common::run(&Plan::deep());
+    let noise: Vec<f32> = (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 255.0).collect();
+    let mut png = encode_png(&Picture { height: 64, width: 64, channels: 3, pixels: &noise }).unwrap();
+    png.resize(100_000, 0);
+    for picture in &mut input.pictures {
+        picture.original = Some(png.clone());
+        picture.reconstructions.iter_mut().for_each(|r| *r = Some(png.clone()));
+    }
+    let page = report::render(&input).unwrap();
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    assert!(page.contains("Shown: 4 of 8 pictures at 3 of 26 splits."), "fewer columns first, then fewer rows");
+}
+
+#[test]
+fn a_report_is_rebuilt_from_its_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let (input, want) = page(&Plan::quick());
+    let dir = RunDir::create(&root.path().join("run")).unwrap();
+    common::write(&input, &dir).unwrap();
+    assert_eq!(report::load(dir.path()).unwrap(), input);
+    let path = report::build(&dir).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), want);
+
+    std::fs::remove_file(dir.file(&files::original_picture(2))).unwrap();
+    std::fs::write(dir.file(&files::reconstruction_picture("block2", 3)), "<html>").unwrap();
+    report::rebuild(dir.path()).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().matches("no picture</span>").count(), 2);
+
+    std::fs::write(dir.file(files::CHOICE_JSON), "{\"split\": 3").unwrap();
+    let err = report::rebuild(dir.path()).unwrap_err();
+    assert!(matches!(&err, Error::Damaged { .. }) && err.to_string().contains("choice.json"), "{err}");
+    std::fs::remove_file(dir.file(files::SPLITS_JSON)).unwrap();
+    let err = report::rebuild(dir.path()).unwrap_err();
+    assert!(err.to_string().contains("splits.json") && err.to_string().ends_with("is this the directory of a run?"), "{err}");
+}
