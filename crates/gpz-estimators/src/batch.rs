@@ -21,7 +21,7 @@ const MAGNITUDE: f64 = 1e150;
 
 /// Width of the column blocks: as even as possible, and a multiple of 16 so that only the last has scalar columns.
 pub(crate) fn block_columns(width: usize) -> usize {
-    width.div_ceil(width.div_ceil(BLOCK_COLUMNS)).next_multiple_of(16)
+    width.div_ceil(width.div_ceil(BLOCK_COLUMNS)).div_ceil(16) * 16
 }
 
 /// The blocks of `width` columns.
@@ -119,14 +119,23 @@ impl<'a, T: Element> Batch<'a, T> {
         &self.order
     }
 
-    /// Some columns of the first row of these, as `f64`.
-    pub(crate) fn first_row(&self, rows: &ClassRows, columns: Range<usize>) -> Vec<f64> {
-        let row = self.order[rows.range.start];
+    /// A value amid these rows for some columns: the median of the first, the middle and the last row.
+    ///
+    /// It is one of the rows' own values, so equal rows are at no distance from it, and no single outlying row decides it.
+    pub(crate) fn pivot(&self, rows: &ClassRows, columns: Range<usize>) -> Vec<f64> {
+        let ClassRows { range, .. } = rows;
+        let three =
+            [range.start, range.start.midpoint(range.end), range.end - 1].map(|at| self.order[at]);
+        let median = |[a, b, c]: [f64; 3]| a.min(b).max(a.max(b).min(c));
         match &self.rows {
             Rows::Contiguous(all) => {
-                all[row * self.width..][columns].iter().map(|value| value.widen()).collect()
+                let [a, b, c] = three.map(|row| &all[row * self.width..][columns.clone()]);
+                let values = a.iter().zip(b).zip(c);
+                values.map(|((a, b), c)| median([a.widen(), b.widen(), c.widen()])).collect()
             }
-            Rows::Strided(all) => columns.map(|column| all[[row, column]].widen()).collect(),
+            Rows::Strided(all) => {
+                columns.map(|column| median(three.map(|row| all[[row, column]].widen()))).collect()
+            }
         }
     }
 

@@ -21,7 +21,7 @@ const DENSE_ROWS: usize = 8;
 ///
 /// Classes and width are fixed at construction; rows come in batches of any size and layout, `f32` or `f64`, and states of
 /// disjoint shards [merge](Self::merge) in any grouping. No `n × width` array is ever held. Everything is accumulated as `f64`
-/// deviations from the class's running mean (from its first row while it has none), so a large common offset costs no digits;
+/// deviations from the class's running mean (from a value amid its first rows while it has none), so offsets cost no digits;
 /// see `docs/class-moments.md` for the derivation and for what a batch costs.
 ///
 /// Statistics are of the labels given. Give true labels: predicted ones move rows between classes.
@@ -61,7 +61,7 @@ impl PartialEq for Workspace {
 /// What the rows of one piece are measured from.
 enum Pivot<'a> {
     Mean(&'a [f64]),
-    FirstRowOf(&'a ClassRows),
+    Amid(&'a ClassRows),
 }
 
 /// One class of a round, with its part of the state and its pieces of the workspace, `[pieces, 2, width]`.
@@ -115,14 +115,14 @@ impl ClassMoments {
     /// 256 MiB or, if that is more, what one class needs (`16·width`).
     #[must_use]
     pub fn memory_bytes(classes: usize, width: usize) -> u128 {
+        let step = block_columns(width.clamp(1, isize::MAX as usize));
+        let blocks = width.div_ceil(step) as u128;
         let (classes, width) = (classes as u128, width as u128);
         let f64s = size_of::<f64>() as u128;
-        let blocks = width
-            .div_ceil(block_columns(usize::try_from(width).unwrap_or(usize::MAX).max(1)) as u128);
-        let state = f64s * (2 * classes * width + classes);
+        let state = (f64s * 2 * classes).saturating_mul(width).saturating_add(f64s * classes);
         let update = (WORKSPACE_BYTES as u128).max(f64s * 2 * width);
-        let geometry = f64s * (2 * width + classes * (blocks + 2));
-        state + update.max(geometry)
+        let geometry = (f64s * classes).saturating_mul(blocks + 2).saturating_add(f64s * 2 * width);
+        state.saturating_add(update.max(geometry))
     }
 
     /// Number of classes, as fixed at construction.
@@ -337,7 +337,7 @@ impl ClassWork<'_> {
     }
 }
 
-/// Sums each class's rows about its mean or, if it has none yet, about its first row.
+/// Sums each class's rows about its mean or, if it has none yet, about a value amid them.
 fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) {
     let mut work = Vec::new();
     for ClassWork { rows, count, mean, squares, pieces } in round {
@@ -346,14 +346,12 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
         let mut shards = rows.shards(width);
         if **count == 0 {
             work.extend(
-                shards
-                    .next()
-                    .map(|shard| (shard, Pivot::FirstRowOf(rows), &mut **mean, &mut **squares)),
+                shards.next().map(|shard| (shard, Pivot::Amid(rows), &mut **mean, &mut **squares)),
             );
             work.extend(
                 shards
                     .zip(pieces)
-                    .map(|(shard, (sum, squares))| (shard, Pivot::FirstRowOf(rows), sum, squares)),
+                    .map(|(shard, (sum, squares))| (shard, Pivot::Amid(rows), sum, squares)),
             );
         } else {
             let mean = &**mean;
@@ -378,8 +376,8 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
                     sum,
                     squares,
                 ),
-                Pivot::FirstRowOf(rows) => {
-                    let pivot = batch.first_row(rows, columns.clone());
+                Pivot::Amid(rows) => {
+                    let pivot = batch.pivot(rows, columns.clone());
                     batch.accumulate(isa, shard.clone(), columns, &pivot, sum, squares);
                 }
             }
@@ -388,7 +386,7 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
 }
 
 /// Makes sums part of the state. With `S` and `Q` about the running mean `μ` of `n` rows, the mean of all `n′` rows is
-/// `μ + S/n′` and the squares grow by `Q − S²/n′`; a class without rows starts from its first row with `n = 0`.
+/// `μ + S/n′` and the squares grow by `Q − S²/n′`; a class without rows starts from its pivot with `n = 0`.
 fn commit<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>]) {
     round.par_iter_mut().for_each(|ClassWork { rows, count, mean, squares, pieces }| {
         let width = mean.len();
@@ -409,7 +407,7 @@ fn commit<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>]) {
                     mean.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
                     squares.iter_mut().zip(grown).for_each(|(total, grown)| *total += grown);
                 }
-                let pivot = batch.first_row(rows, columns.clone());
+                let pivot = batch.pivot(rows, columns.clone());
                 for ((mean, squares), pivot) in mean.iter_mut().zip(squares).zip(pivot) {
                     let sum = *mean;
                     *mean = pivot + sum / n;

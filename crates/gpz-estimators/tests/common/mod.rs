@@ -1,0 +1,69 @@
+//! Oracles and inputs that the test files share.
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
+use ndarray::{Array2, ArrayView2};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+pub fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+pub fn normal(rng: &mut impl Rng, shape: (usize, usize)) -> Array2<f64> {
+    Array2::from_shape_simple_fn(shape, || StandardNormal.sample(rng))
+}
+
+pub fn labels(rng: &mut impl Rng, n: usize, classes: usize) -> Vec<usize> {
+    (0..n).map(|_| rng.random_range(0..classes)).collect()
+}
+
+/// Two passes in `f64`, the plain way: count, mean and sums of squared deviations of each class.
+pub struct Oracle {
+    pub counts: Vec<u64>,
+    pub means: Array2<f64>,
+    pub squares: Array2<f64>,
+    pub mean: Vec<f64>,
+    pub variance: Vec<f64>,
+}
+
+impl Oracle {
+    /// `offset` is subtracted first and added to the means, so that large offsets cost the oracle nothing.
+    pub fn new(
+        features: ArrayView2<'_, f64>,
+        labels: &[usize],
+        classes: usize,
+        offset: f64,
+    ) -> Self {
+        let (n, d) = features.dim();
+        let mut counts = vec![0; classes];
+        let mut means = Array2::zeros((classes, d));
+        let mut mean = vec![0.0; d];
+        for (row, &label) in features.rows().into_iter().zip(labels) {
+            counts[label] += 1;
+            for (j, value) in row.iter().enumerate() {
+                means[[label, j]] += value - offset;
+                mean[j] += (value - offset) / n as f64;
+            }
+        }
+        for (class, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+            means.row_mut(class).mapv_inplace(|sum: f64| sum / count as f64);
+        }
+        let mut squares = Array2::zeros((classes, d));
+        let mut variance = vec![0.0; d];
+        for (row, &label) in features.rows().into_iter().zip(labels) {
+            for (j, value) in row.iter().enumerate() {
+                squares[[label, j]] += (value - offset - means[[label, j]]).powi(2);
+                variance[j] += (value - offset - mean[j]).powi(2) / n as f64;
+            }
+        }
+        means += offset;
+        mean.iter_mut().for_each(|mean| *mean += offset);
+        Self { counts, means, squares, mean, variance }
+    }
+}
+
+/// `|a − b| ≤ tolerance · scale`, false for NaN.
+pub fn close(a: f64, b: f64, tolerance: f64, scale: f64) -> bool {
+    (a - b).abs() <= tolerance * scale.abs()
+}
