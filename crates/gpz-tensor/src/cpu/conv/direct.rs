@@ -39,7 +39,8 @@ impl Pass {
         let len = |[height, width]: [usize; 2], channels| self.images * height * width * channels;
         assert_eq!(x.len(), len(self.source, self.source_channels), "input of another geometry");
         assert_eq!(y.len(), len(self.out, self.out_channels), "output of another geometry");
-        let per_channel = [epilogue.bias, epilogue.affine.map(|a| a.0), epilogue.affine.map(|a| a.1)];
+        let per_channel =
+            [epilogue.bias, epilogue.affine.map(|a| a.0), epilogue.affine.map(|a| a.1)];
         for values in per_channel.into_iter().flatten() {
             assert_eq!(values.len(), self.out_channels, "one value per output channel is needed");
         }
@@ -82,7 +83,11 @@ pub(super) fn run<T: Element>(
     if pass.source_channels <= THIN && packed.phases.iter().all(adjacent) {
         let border = Border::new(&pass, step, out_step, &grids);
         copy = border.copy(&pass, x);
-        source = Source { data: copy.as_slice(), extent: border.extent(&pass), pitch: pass.source_channels };
+        source = Source {
+            data: copy.as_slice(),
+            extent: border.extent(&pass),
+            pitch: pass.source_channels,
+        };
         for grid in &mut grids {
             merge(grid, border.before);
         }
@@ -131,10 +136,12 @@ impl Border {
         let mut border = Border { before: [0; 2], after: [0; 2] };
         for grid in grids {
             for axis in 0..2 {
-                let pixels = pass.out[axis].saturating_sub(grid.first[axis]).div_ceil(out_step[axis]);
+                let pixels =
+                    pass.out[axis].saturating_sub(grid.first[axis]).div_ceil(out_step[axis]);
                 let Some(last) = pixels.checked_sub(1) else { continue };
                 for tap in &grid.taps {
-                    let end = (last * step[axis]) as isize + tap[axis] + 1 - pass.source[axis] as isize;
+                    let end =
+                        (last * step[axis]) as isize + tap[axis] + 1 - pass.source[axis] as isize;
                     border.before[axis] = border.before[axis].max((-tap[axis]).max(0) as usize);
                     border.after[axis] = border.after[axis].max(end.max(0) as usize);
                 }
@@ -156,19 +163,23 @@ impl Border {
         let picture_row = pass.source[1] * channels;
         let left = self.before[1] * channels;
         if row > 0 {
-            copy.as_mut_slice().par_chunks_mut(row).with_min_len(64).enumerate().for_each(|(r, to)| {
-                let (image, r) = (r / height, r % height);
-                match r.checked_sub(self.before[0]).filter(|&r| r < pass.source[0]) {
-                    Some(r) => {
-                        let (border, rest) = to.split_at_mut(left);
-                        let (middle, after) = rest.split_at_mut(picture_row);
-                        border.fill(T::ZERO);
-                        middle.copy_from_slice(&x[(image * pass.source[0] + r) * picture_row..][..picture_row]);
-                        after.fill(T::ZERO);
+            copy.as_mut_slice().par_chunks_mut(row).with_min_len(64).enumerate().for_each(
+                |(r, to)| {
+                    let (image, r) = (r / height, r % height);
+                    match r.checked_sub(self.before[0]).filter(|&r| r < pass.source[0]) {
+                        Some(r) => {
+                            let (border, rest) = to.split_at_mut(left);
+                            let (middle, after) = rest.split_at_mut(picture_row);
+                            border.fill(T::ZERO);
+                            middle.copy_from_slice(
+                                &x[(image * pass.source[0] + r) * picture_row..][..picture_row],
+                            );
+                            after.fill(T::ZERO);
+                        }
+                        None => to.fill(T::ZERO),
                     }
-                    None => to.fill(T::ZERO),
-                }
-            });
+                },
+            );
         }
         copy
     }

@@ -18,12 +18,7 @@ pub struct Window {
 impl Window {
     /// A square window without dilation.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
-        Window {
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            padding: [padding; 2],
-            dilation: [1; 2],
-        }
+        Window { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], dilation: [1; 2] }
     }
 }
 
@@ -115,9 +110,8 @@ impl Geometry {
                 });
             }
             let reach = window.dilation[axis] * (window.kernel[axis] - 1) + output_padding[axis];
-            let spread = input[axis]
-                .checked_sub(1)
-                .and_then(|n| n.checked_mul(window.stride[axis]));
+            let spread =
+                input[axis].checked_sub(1).and_then(|n| n.checked_mul(window.stride[axis]));
             output[axis] = spread
                 .and_then(|n| (n + reach + 1).checked_sub(2 * window.padding[axis]))
                 .filter(|&n| n > 0)
@@ -147,10 +141,7 @@ impl Geometry {
                 .try_fold(self.batch.max(1), |n, &f| n.checked_mul(f.max(1)))
                 .filter(|&n| n <= isize::MAX as usize / 16)
         };
-        match (
-            count(self.fine, self.fine_channels),
-            count(self.coarse, self.coarse_channels),
-        ) {
+        match (count(self.fine, self.fine_channels), count(self.coarse, self.coarse_channels)) {
             (Some(_), Some(_)) => Ok(self),
             _ => Err(Error::Value {
                 op,
@@ -163,29 +154,17 @@ impl Geometry {
 
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
-        if self.transposed {
-            self.fine
-        } else {
-            self.coarse
-        }
+        if self.transposed { self.fine } else { self.coarse }
     }
 
     /// Elements of the input, `[n, h, w, ci]` in memory.
     pub fn input_len(&self) -> usize {
-        if self.transposed {
-            self.coarse_len()
-        } else {
-            self.fine_len()
-        }
+        if self.transposed { self.coarse_len() } else { self.fine_len() }
     }
 
     /// Elements of the output, `[n, h, w, co]` in memory.
     pub fn output_len(&self) -> usize {
-        if self.transposed {
-            self.fine_len()
-        } else {
-            self.coarse_len()
-        }
+        if self.transposed { self.fine_len() } else { self.coarse_len() }
     }
 
     /// Elements of the weights, `[coarse channels, fine channels, kh, kw]`.
@@ -209,30 +188,15 @@ impl Geometry {
 
 fn check(op: &'static str, window: &Window) -> Result<()> {
     let named = [
-        (
-            "kernel_size",
-            window.kernel,
-            1,
-            "it must be between 1 and 2^24",
-        ),
+        ("kernel_size", window.kernel, 1, "it must be between 1 and 2^24"),
         ("stride", window.stride, 1, "it must be between 1 and 2^24"),
-        (
-            "dilation",
-            window.dilation,
-            1,
-            "it must be between 1 and 2^24",
-        ),
+        ("dilation", window.dilation, 1, "it must be between 1 and 2^24"),
         ("padding", window.padding, 0, "it must be at most 2^24"),
     ];
     for (name, values, least, rule) in named {
         for value in values {
             if !(least..=LIMIT).contains(&value) {
-                return Err(Error::Value {
-                    op,
-                    name,
-                    value: value as f64,
-                    rule,
-                });
+                return Err(Error::Value { op, name, value: value as f64, rule });
             }
         }
     }

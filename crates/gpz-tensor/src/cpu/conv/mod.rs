@@ -9,9 +9,9 @@ pub(crate) mod packed;
 mod reference;
 pub(crate) mod sum;
 mod taps;
-pub(crate) mod tile;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tile;
 mod weight_gradient;
 
 pub use geometry::{Geometry, Window};
@@ -34,12 +34,7 @@ pub struct Epilogue<'a, T> {
 
 impl<T> Default for Epilogue<'_, T> {
     fn default() -> Self {
-        Epilogue {
-            bias: None,
-            affine: None,
-            residual: None,
-            relu: false,
-        }
+        Epilogue { bias: None, affine: None, residual: None, relu: false }
     }
 }
 

@@ -81,7 +81,8 @@ pub(super) fn weight_gradient<T: Element>(g: &Geometry, x: &[T], dy: &[T]) -> Ve
     connections(g, |p, q, k| {
         for a in 0..ca {
             for b in 0..cb {
-                sums[weight_at(g, a, b, k)] += coarse[p * ca + a].to_f64() * fine[q * cb + b].to_f64();
+                sums[weight_at(g, a, b, k)] +=
+                    coarse[p * ca + a].to_f64() * fine[q * cb + b].to_f64();
             }
         }
     });

@@ -110,12 +110,15 @@ impl<T: Element> Sum<'_, T> {
         let channels = self.blocks.channels;
         let mut units = Vec::new();
         let shape = (output.len() / channels, channels);
-        let Ok(mut rest) = ArrayViewMut2::from_shape(shape, output) else { unreachable!("the output is dense") };
+        let Ok(mut rest) = ArrayViewMut2::from_shape(shape, output) else {
+            unreachable!("the output is dense")
+        };
         for image in (0..self.images).step_by(images) {
             let image_range = image..self.images.min(image + images);
             for row in (0..height).step_by(rows) {
                 let row_range = row..height.min(row + rows);
-                let (mut band, below) = rest.split_at(Axis(0), image_range.len() * row_range.len() * width);
+                let (mut band, below) =
+                    rest.split_at(Axis(0), image_range.len() * row_range.len() * width);
                 rest = below;
                 for channel in (0..channels).step_by(UNIT_CHANNELS) {
                     let few = UNIT_CHANNELS.min(channels - channel);
@@ -186,27 +189,32 @@ impl<T: Element> Job<'_, T> {
         let begins = slice.start == 0;
         let ends = slice.end == part.grid.run;
         while cursor.left >= P {
-            let pixels: [Pixel; P] = std::array::from_fn(|_| cursor.next());
+            let mut pixels = [Pixel::default(); P];
+            for pixel in &mut pixels {
+                *pixel = cursor.next();
+            }
             let mut tile = zeros::<T, I, P, V>(isa);
             if !begins || self.sum.accumulate {
                 for (row, pixel) in tile.iter_mut().zip(&pixels) {
                     let out = columns(&mut unit.out, pixel.out, first_column, part.width);
-                    *row = std::array::from_fn(|v| load_within(isa, out, v));
+                    for (v, value) in row.iter_mut().enumerate() {
+                        *value = load_within(isa, out, v);
+                    }
                 }
             }
             for (t, &[dh, dw]) in part.grid.taps.iter().enumerate() {
-                let shift = (dh * width as isize + dw) * source.pitch as isize;
+                let shift =
+                    (dh * width as isize + dw) * source.pitch as isize + slice.start as isize;
                 let mut inside = false;
-                let x: [&[T]; P] = std::array::from_fn(|p| {
-                    let pixel = &pixels[p];
+                let mut x = [zero_row; P];
+                for (x, pixel) in x.iter_mut().zip(&pixels) {
                     // A negative coordinate becomes a huge one.
                     if ((pixel.h + dh) as usize) < height && ((pixel.w + dw) as usize) < width {
                         inside = true;
-                        &source.data[(pixel.base + shift) as usize..][slice.clone()]
-                    } else {
-                        zero_row
+                        let from = (pixel.base + shift) as usize;
+                        *x = &source.data[from..from + slice.len()];
                     }
-                });
+                }
                 if inside {
                     let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
                     tile = accumulate(isa, tile, x, &weights[..slice.len() * V * I::LANES]);
@@ -285,14 +293,19 @@ struct Part<'a, T> {
 
 /// The columns `first..first + width`, as far as there are, of a row of the output.
 #[inline(always)]
-fn columns<'a, T>(out: &'a mut ArrayViewMut2<'_, T>, row: usize, first: usize, width: usize) -> &'a mut [T] {
+fn columns<'a, T>(
+    out: &'a mut ArrayViewMut2<'_, T>,
+    row: usize,
+    first: usize,
+    width: usize,
+) -> &'a mut [T] {
     let row = out.row_mut(row).into_slice().unwrap_or_default();
     let end = row.len().min(first + width);
     &mut row[first..end]
 }
 
 /// A grid pixel: where it reads and where it writes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Pixel {
     /// Source coordinates of a tap without offset.
     h: isize,
@@ -324,7 +337,9 @@ impl Cursor {
     fn new<T>(sum: &Sum<'_, T>, grid: &Grid, unit: &Unit<'_, T>) -> Self {
         let [height, width] = sum.source.extent;
         let pitch = sum.source.pitch;
-        let index = |limit: usize, axis: usize| limit.saturating_sub(grid.first[axis]).div_ceil(sum.out_step[axis]);
+        let index = |limit: usize, axis: usize| {
+            limit.saturating_sub(grid.first[axis]).div_ceil(sum.out_step[axis])
+        };
         let (top, bottom) = (index(unit.rows.start, 0), index(unit.rows.end, 0));
         let columns = index(sum.out[1], 1);
         let (row, column) = (sum.step[0] * width * pitch, sum.step[1] * pitch);
@@ -339,10 +354,16 @@ impl Cursor {
             by_position: unit.images.len() > 1,
             h: [(top * sum.step[0]) as isize, sum.step[0] as isize],
             w: [0, sum.step[1] as isize],
-            base: [unit.images.start * height * width * pitch + top * row, height * width * pitch, row, column]
-                .map(|v| v as isize),
+            base: [
+                unit.images.start * height * width * pitch + top * row,
+                height * width * pitch,
+                row,
+                column,
+            ]
+            .map(|v| v as isize),
             out: [
-                (grid.first[0] + top * sum.out_step[0] - unit.rows.start) * sum.out[1] + grid.first[1],
+                (grid.first[0] + top * sum.out_step[0] - unit.rows.start) * sum.out[1]
+                    + grid.first[1],
                 out_rows,
                 sum.out_step[0] * sum.out[1],
                 sum.out_step[1],
@@ -356,7 +377,10 @@ impl Cursor {
         let pixel = Pixel {
             h: self.h[0] + i as isize * self.h[1],
             w: self.w[0] + j as isize * self.w[1],
-            base: self.base[0] + n as isize * self.base[1] + i as isize * self.base[2] + j as isize * self.base[3],
+            base: self.base[0]
+                + n as isize * self.base[1]
+                + i as isize * self.base[2]
+                + j as isize * self.base[3],
             out: self.out[0] + n * self.out[1] + i * self.out[2] + j * self.out[3],
         };
         self.left -= 1;

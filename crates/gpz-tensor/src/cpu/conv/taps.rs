@@ -60,7 +60,11 @@ impl Direction {
         for (h, rows) in axes[0].iter().enumerate() {
             for (w, columns) in axes[1].iter().enumerate() {
                 let taps = rows.iter().flat_map(|&(dh, kh)| {
-                    columns.iter().map(move |&(dw, kw)| Tap { dh, dw, position: kh * window.kernel[1] + kw })
+                    columns.iter().map(move |&(dw, kw)| Tap {
+                        dh,
+                        dw,
+                        position: kh * window.kernel[1] + kw,
+                    })
                 });
                 phases.push(Phase { first: [h, w], taps: taps.collect() });
             }
@@ -71,7 +75,8 @@ impl Direction {
     /// For each phase along one axis the offsets of its taps and their kernel positions, ascending.
     fn axis_phases(self, window: &Window, axis: usize) -> Vec<Vec<(isize, usize)>> {
         let [kernel, stride, padding, dilation] =
-            [window.kernel, window.stride, window.padding, window.dilation].map(|v| v[axis] as isize);
+            [window.kernel, window.stride, window.padding, window.dilation]
+                .map(|v| v[axis] as isize);
         match self {
             Direction::Gather => {
                 vec![(0..kernel).map(|k| (k * dilation - padding, k as usize)).collect()]

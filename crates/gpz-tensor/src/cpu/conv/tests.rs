@@ -86,7 +86,8 @@ impl<T: Element> Case<T> {
 /// `got` within a few roundings of `want`, where `size` is the sum of the terms' magnitudes.
 fn close<T: Element>(what: &str, got: &[T], want: &[f64], size: &[f64]) {
     assert_eq!(got.len(), want.len());
-    let epsilon = if T::DTYPE == crate::DType::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
+    let epsilon =
+        if T::DTYPE == crate::DType::F32 { f64::from(f32::EPSILON) } else { f64::EPSILON };
     for (i, ((got, want), size)) in got.iter().zip(want).zip(size).enumerate() {
         let error = (got.to_f64() - want).abs();
         // A missing or doubled term would be off by about 0.5.
@@ -104,21 +105,32 @@ const CHANNELS: [usize; 12] = [1, 2, 3, 8, 15, 16, 17, 33, 48, 63, 64, 65];
 
 fn windows() -> impl Strategy<Value = Window> {
     let pair = |range: std::ops::Range<usize>| [range.clone(), range];
-    (pair(1..6), pair(1..4), pair(0..3), pair(1..3))
-        .prop_map(|(kernel, stride, padding, dilation)| Window { kernel, stride, padding, dilation })
+    (pair(1..6), pair(1..4), pair(0..3), pair(1..3)).prop_map(
+        |(kernel, stride, padding, dilation)| Window { kernel, stride, padding, dilation },
+    )
 }
 
 fn geometries() -> impl Strategy<Value = Geometry> {
     let channels = || prop::sample::select(&CHANNELS[..]);
     let batch = prop::sample::select(&[0usize, 1, 2, 5, 7][..]);
-    (any::<bool>(), batch, [1usize..13, 1..13], [channels(), channels()], windows(), [0usize..3, 0..3])
-        .prop_filter_map("the window does not fit", |(transposed, batch, input, channels, window, output_padding)| {
-            if transposed {
-                Geometry::conv_transpose2d(batch, input, channels, window, output_padding).ok()
-            } else {
-                Geometry::conv2d(batch, input, channels, window).ok()
-            }
-        })
+    (
+        any::<bool>(),
+        batch,
+        [1usize..13, 1..13],
+        [channels(), channels()],
+        windows(),
+        [0usize..3, 0..3],
+    )
+        .prop_filter_map(
+            "the window does not fit",
+            |(transposed, batch, input, channels, window, output_padding)| {
+                if transposed {
+                    Geometry::conv_transpose2d(batch, input, channels, window, output_padding).ok()
+                } else {
+                    Geometry::conv2d(batch, input, channels, window).ok()
+                }
+            },
+        )
         .prop_filter("too slow for the definition", |g| {
             g.weight_len() * g.batch * g.coarse[0] * g.coarse[1] < 4_000_000
         })

@@ -44,12 +44,15 @@ pub(crate) use for_tiles;
 pub(crate) fn accumulate<T: Element, I: Lanes<T>, const P: usize, const V: usize>(
     isa: I,
     mut tile: Tile<I::Vector, P, V>,
-    x: [&[T]; P],
+    mut x: [&[T]; P],
     w: &[T],
 ) -> Tile<I::Vector, P, V> {
-    let x = x.map(|run| &run[..x[0].len()]);
-    for (c, row) in w.chunks_exact(V * I::LANES).take(x[0].len()).enumerate() {
-        let w: [I::Vector; V] = std::array::from_fn(|v| isa.load(&row[v * I::LANES..]));
+    let len = x[0].len();
+    for run in &mut x {
+        *run = &run[..len];
+    }
+    for (c, row) in w.chunks_exact(V * I::LANES).take(len).enumerate() {
+        let w = load_row::<T, I, V>(isa, row);
         for p in 0..P {
             let scalar = isa.splat(x[p][c]);
             for v in 0..V {
@@ -70,8 +73,7 @@ pub(crate) fn accumulate_outer<T: Element, I: Lanes<T>, const P: usize, const V:
     count: usize,
 ) -> Tile<I::Vector, P, V> {
     for i in 0..count {
-        let row = &vectors[i * vector_pitch..][..V * I::LANES];
-        let w: [I::Vector; V] = std::array::from_fn(|v| isa.load(&row[v * I::LANES..]));
+        let w = load_row::<T, I, V>(isa, &vectors[i * vector_pitch..][..V * I::LANES]);
         for p in 0..P {
             let scalar = isa.splat(rows[p][i * row_pitch]);
             for v in 0..V {
@@ -82,9 +84,24 @@ pub(crate) fn accumulate_outer<T: Element, I: Lanes<T>, const P: usize, const V:
     tile
 }
 
+/// `V` vectors. Like all of this file it counts on being inlined, which `std::array::from_fn` does not promise.
+#[inline(always)]
+pub(crate) fn load_row<T: Element, I: Lanes<T>, const V: usize>(
+    isa: I,
+    row: &[T],
+) -> [I::Vector; V] {
+    let mut vectors = [isa.splat(T::ZERO); V];
+    for (v, vector) in vectors.iter_mut().enumerate() {
+        *vector = isa.load(&row[v * I::LANES..]);
+    }
+    vectors
+}
+
 /// A tile of zeros.
 #[inline(always)]
-pub(crate) fn zeros<T: Element, I: Lanes<T>, const P: usize, const V: usize>(isa: I) -> Tile<I::Vector, P, V> {
+pub(crate) fn zeros<T: Element, I: Lanes<T>, const P: usize, const V: usize>(
+    isa: I,
+) -> Tile<I::Vector, P, V> {
     [[isa.splat(T::ZERO); V]; P]
 }
 
@@ -105,7 +122,12 @@ pub(crate) fn load_within<T: Element, I: Lanes<T>>(isa: I, row: &[T], v: usize) 
 
 /// Writes vector `v` of a row, which may end within it: the lanes beyond are dropped.
 #[inline(always)]
-pub(crate) fn store_within<T: Element, I: Lanes<T>>(isa: I, value: I::Vector, row: &mut [T], v: usize) {
+pub(crate) fn store_within<T: Element, I: Lanes<T>>(
+    isa: I,
+    value: I::Vector,
+    row: &mut [T],
+    v: usize,
+) {
     let from = v * I::LANES;
     match row.get_mut(from..from + I::LANES) {
         Some(whole) => isa.store(value, whole),

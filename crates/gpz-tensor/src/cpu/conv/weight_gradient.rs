@@ -11,7 +11,7 @@ use super::geometry::Geometry;
 use super::packed::Blocks;
 use super::sum::Grid;
 use super::taps::Direction;
-use super::tile::{Tile, accumulate_outer, for_tiles};
+use super::tile::{accumulate_outer, for_tiles, load_row, zeros};
 use crate::Element;
 use crate::buffer::Buffer;
 use crate::simd::{Isa, Kernel, Lanes};
@@ -59,7 +59,12 @@ pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw:
     let bordered;
     if lanes_are_coarse && b <= THIN {
         let pass = Pass::new(geometry, Direction::Gather);
-        let grid = Grid { first: [0; 2], taps: taps.iter().map(|t| [t.dh, t.dw]).collect(), run: b, weights: 0 };
+        let grid = Grid {
+            first: [0; 2],
+            taps: taps.iter().map(|t| [t.dh, t.dw]).collect(),
+            run: b,
+            weights: 0,
+        };
         let border = Border::new(&pass, geometry.window.stride, [1; 2], &[grid]);
         bordered = border.copy(&pass, fine.data);
         fine = Side { data: bordered.as_slice(), extent: border.extent(&pass), pitch: b };
@@ -72,7 +77,8 @@ pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw:
     } else {
         let rows = if lanes_are_coarse { b } else { a };
         for tap in &taps {
-            groups.push(Group { shift: [tap.dh, tap.dw], rows: offsets.len()..offsets.len() + rows });
+            groups
+                .push(Group { shift: [tap.dh, tap.dw], rows: offsets.len()..offsets.len() + rows });
             offsets.extend(0..rows);
         }
     }
@@ -107,11 +113,15 @@ pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw:
 /// The pixels with `pitch` channels, as many of them zero as are added.
 fn widen<T: Element>(data: &[T], channels: usize, pitch: usize) -> Buffer<T> {
     let mut wide = Buffer::unfilled(data.len() / channels * pitch);
-    wide.as_mut_slice().par_chunks_mut(pitch).with_min_len(1024).zip(data.par_chunks(channels)).for_each(|(to, from)| {
-        let (filled, rest) = to.split_at_mut(channels);
-        filled.copy_from_slice(from);
-        rest.fill(T::ZERO);
-    });
+    wide.as_mut_slice()
+        .par_chunks_mut(pitch)
+        .with_min_len(1024)
+        .zip(data.par_chunks(channels))
+        .for_each(|(to, from)| {
+            let (filled, rest) = to.split_at_mut(channels);
+            filled.copy_from_slice(from);
+            rest.fill(T::ZERO);
+        });
     wide
 }
 
@@ -141,7 +151,8 @@ impl Cut {
         let most = (PARTIAL_ELEMENTS / geometry.weight_len()).max(1);
         let shares = tasks.div_ceil(lane_cuts).min(most);
         let over_images = geometry.batch / shares.min(geometry.batch).max(1) >= width.max(2);
-        let shares = shares.min(if over_images { geometry.batch } else { geometry.batch * height }).max(1);
+        let shares =
+            shares.min(if over_images { geometry.batch } else { geometry.batch * height }).max(1);
         Cut { shares, over_images, row_cuts: tasks.div_ceil(lane_cuts * shares) }
     }
 }
@@ -255,9 +266,12 @@ impl<T: Element> Job<'_, T> {
     ) {
         let (coarse, fine) = (&self.coarse, &self.fine);
         let sums = &mut task.sums[(row - task.rows.start) * V * I::LANES..][..P * V * I::LANES];
-        let offsets: [usize; P] = std::array::from_fn(|p| self.offsets[row + p]);
-        let mut tile: Tile<I::Vector, P, V> =
-            std::array::from_fn(|p| std::array::from_fn(|v| isa.load(&sums[(p * V + v) * I::LANES..])));
+        let mut offsets = [0; P];
+        offsets.copy_from_slice(&self.offsets[row..row + P]);
+        let mut tile = zeros::<T, I, P, V>(isa);
+        for (row, sums) in tile.iter_mut().zip(sums.chunks_exact(V * I::LANES)) {
+            *row = load_row(isa, sums);
+        }
         let columns = inside(shift[1], self.stride[1], coarse.extent[1], fine.extent[1]);
         // Along a row, or along the pictures at one position.
         let [coarse_step, fine_step] = if self.cut.over_images {
@@ -265,8 +279,11 @@ impl<T: Element> Job<'_, T> {
         } else {
             [1, self.stride[1]]
         };
-        let (runs, count) =
-            if self.cut.over_images { (columns.clone(), strip.images.len()) } else { (columns.start..columns.start + 1, columns.len()) };
+        let (runs, count) = if self.cut.over_images {
+            (columns.clone(), strip.images.len())
+        } else {
+            (columns.start..columns.start + 1, columns.len())
+        };
         for line in strip.lines.clone() {
             let (image, i) = if self.cut.over_images {
                 (strip.images.start, line)
@@ -282,19 +299,23 @@ impl<T: Element> Job<'_, T> {
                     continue;
                 }
                 let w = ((j * self.stride[1]) as isize + shift[1]) as usize;
-                let coarse_at = ((image * coarse.extent[0] + i) * coarse.extent[1] + j) * coarse.pitch;
-                let fine_at = ((image * fine.extent[0] + h as usize) * fine.extent[1] + w) * fine.pitch;
+                let coarse_at =
+                    ((image * coarse.extent[0] + i) * coarse.extent[1] + j) * coarse.pitch;
+                let fine_at =
+                    ((image * fine.extent[0] + h as usize) * fine.extent[1] + w) * fine.pitch;
                 let from_coarse = (&coarse.data[coarse_at..], coarse_step * coarse.pitch);
                 let from_fine = (&fine.data[fine_at..], fine_step * fine.pitch);
-                let (rows, vectors) =
-                    if self.lanes_are_coarse { (from_fine, from_coarse) } else { (from_coarse, from_fine) };
-                tile = accumulate_outer(
-                    isa,
-                    tile,
-                    (offsets.map(|offset| &rows.0[offset..]), rows.1),
-                    (&vectors.0[task.first_lane..], vectors.1),
-                    count,
-                );
+                let (rows, vectors) = if self.lanes_are_coarse {
+                    (from_fine, from_coarse)
+                } else {
+                    (from_coarse, from_fine)
+                };
+                let mut row_data = [rows.0; P];
+                for (row, &offset) in row_data.iter_mut().zip(&offsets) {
+                    *row = &rows.0[offset..];
+                }
+                let vectors = (&vectors.0[task.first_lane..], vectors.1);
+                tile = accumulate_outer(isa, tile, (row_data, rows.1), vectors, count);
             }
         }
         for (p, row) in tile.iter().enumerate() {
