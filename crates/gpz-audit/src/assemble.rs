@@ -71,10 +71,8 @@ pub fn assemble(
     };
     let errors = split_errors(&columns(|s| &s.mse_i), resampling)?;
     // SSIM is measured on the same images as the error.
-    let both: Vec<(&str, &[f64])> = columns(|s| &s.mse_i)
-        .into_iter()
-        .chain(columns(|s| &s.ssim_i))
-        .collect();
+    let both: Vec<(&str, &[f64])> =
+        columns(|s| &s.mse_i).into_iter().chain(columns(|s| &s.ssim_i)).collect();
     check_images(&both, "SSIM", true)?;
     let ssim = splits
         .iter()
@@ -88,12 +86,7 @@ pub fn assemble(
     let records: Vec<SplitRecord> = splits
         .iter()
         .enumerate()
-        .map(|(k, s)| {
-            record(
-                s,
-                attack_record(channels, &errors[k], ssim[k], ssim_effective[k]),
-            )
-        })
+        .map(|(k, s)| record(s, attack_record(channels, &errors[k], ssim[k], ssim_effective[k])))
         .collect();
     let choice = choose(&records, &zone, limits)?;
     let file = SplitsFile {
@@ -164,10 +157,7 @@ fn attack_record(
 /// For each split the largest mean SSIM on it or on any deeper one.
 fn largest_from_here_on(ssim: &[(f64, Interval)]) -> Vec<f64> {
     let negated: Vec<f64> = ssim.iter().map(|(mean, _)| -mean).collect();
-    smallest_from_here_on(&negated)
-        .into_iter()
-        .map(|v| -v)
-        .collect()
+    smallest_from_here_on(&negated).into_iter().map(|v| -v).collect()
 }
 
 #[cfg(test)]

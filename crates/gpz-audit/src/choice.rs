@@ -34,6 +34,9 @@ pub struct Limits {
     pub max_psnr_db: Option<f64>,
 }
 
+/// Name of a limit, its value, whether the value means something, and what it must be.
+type Check = (&'static str, Option<f64>, fn(f64) -> bool, &'static str);
+
 impl Limits {
     /// Whether no limit is set.
     #[must_use]
@@ -52,7 +55,7 @@ impl Limits {
     /// # Errors
     /// [`Error::Limit`] names the first that does not.
     pub fn validate(&self) -> Result<()> {
-        let checks: [(&'static str, Option<f64>, fn(f64) -> bool, &'static str); 5] = [
+        let checks: [Check; 5] = [
             (
                 "max_wire_bytes",
                 self.max_wire_bytes.map(|b| b as f64),
@@ -77,12 +80,7 @@ impl Limits {
                 |v| (-1.0..=1.0).contains(&v),
                 "give a similarity in [-1, 1]",
             ),
-            (
-                "max_psnr_db",
-                self.max_psnr_db,
-                |v| v.is_finite(),
-                "give a number of decibels",
-            ),
+            ("max_psnr_db", self.max_psnr_db, |v| v.is_finite(), "give a number of decibels"),
         ];
         for (limit, value, good, mend) in checks {
             if let Some(value) = value.filter(|&v| !good(v)) {
@@ -103,32 +101,16 @@ impl Limits {
         };
         let psnr_db = gpz_inversion::metrics::psnr_db(attack.mse_effective, 1.0);
         [
-            most(
-                "max_wire_bytes",
-                self.max_wire_bytes.map(|b| b as f64),
-                split.wire_bytes as f64,
-            ),
-            most(
-                "max_edge_macs_fraction",
-                self.max_edge_macs_fraction,
-                split.edge_macs_fraction,
-            ),
-            least(
-                "min_mse_effective",
-                self.min_mse_effective,
-                attack.mse_effective,
-            ),
+            most("max_wire_bytes", self.max_wire_bytes.map(|b| b as f64), split.wire_bytes as f64),
+            most("max_edge_macs_fraction", self.max_edge_macs_fraction, split.edge_macs_fraction),
+            least("min_mse_effective", self.min_mse_effective, attack.mse_effective),
             most("max_ssim", self.max_ssim, attack.ssim_effective),
             most("max_psnr_db", self.max_psnr_db, psnr_db),
         ]
         .into_iter()
         .filter(|(_, _, _, met)| !met)
         .filter_map(|(limit, allowed, actual, _)| {
-            Some(Exceeded {
-                limit: limit.to_string(),
-                allowed: allowed?,
-                actual,
-            })
+            Some(Exceeded { limit: limit.to_string(), allowed: allowed?, actual })
         })
         .collect()
     }
@@ -208,19 +190,11 @@ pub fn choose(splits: &[SplitRecord], zone: &ZoneRecord, limits: &Limits) -> Res
         .iter()
         .map(|split| {
             let ruled_out_by = limits.exceeded_by(split);
-            Candidate {
-                split: split.name.clone(),
-                feasible: ruled_out_by.is_empty(),
-                ruled_out_by,
-            }
+            Candidate { split: split.name.clone(), feasible: ruled_out_by.is_empty(), ruled_out_by }
         })
         .collect();
-    let feasible: Vec<&SplitRecord> = splits
-        .iter()
-        .zip(&candidates)
-        .filter(|(_, c)| c.feasible)
-        .map(|(s, _)| s)
-        .collect();
+    let feasible: Vec<&SplitRecord> =
+        splits.iter().zip(&candidates).filter(|(_, c)| c.feasible).map(|(s, _)| s).collect();
     let (objective, split, reason) = if limits.is_empty() {
         by_zone(zone)
     } else if limits.bounds_quality() {
@@ -228,13 +202,7 @@ pub fn choose(splits: &[SplitRecord], zone: &ZoneRecord, limits: &Limits) -> Res
     } else {
         most_resistant(&feasible, &candidates)
     };
-    Ok(ChoiceRecord {
-        split,
-        reason,
-        objective,
-        limits: *limits,
-        candidates,
-    })
+    Ok(ChoiceRecord { split, reason, objective, limits: *limits, candidates })
 }
 
 type Decision = (Objective, Option<String>, String);
@@ -264,23 +232,21 @@ fn cheapest(feasible: &[&SplitRecord], candidates: &[Candidate]) -> Decision {
 
 fn most_resistant(feasible: &[&SplitRecord], candidates: &[Candidate]) -> Decision {
     let error = |s: &SplitRecord| s.attack.mse_effective;
-    let Some(strongest) = feasible
-        .iter()
-        .copied()
-        .max_by(|a, b| error(a).total_cmp(&error(b)))
+    let Some(strongest) = feasible.iter().copied().max_by(|a, b| error(a).total_cmp(&error(b)))
     else {
         return (Objective::MostResistant, None, nothing_feasible(candidates));
     };
     let interval = |s: &SplitRecord| -> Interval { s.attack.ci.mse_effective };
     let level = |s: &&&SplitRecord| !interval(strongest).is_above(&interval(s));
-    let best = feasible
-        .iter()
-        .filter(level)
-        .copied()
-        .min_by(|a, b| by_cost(a, b))
-        .unwrap_or(strongest);
+    let best =
+        feasible.iter().filter(level).copied().min_by(|a, b| by_cost(a, b)).unwrap_or(strongest);
     let reason = if best.name == strongest.name {
-        format!("of {} within the limits {} leaves the largest effective error, {:.4}", count(feasible.len()), best.name, error(best))
+        format!(
+            "of {} within the limits {} leaves the largest effective error, {:.4}",
+            count(feasible.len()),
+            best.name,
+            error(best)
+        )
     } else {
         format!(
             "within the limits the largest effective error is {:.4} at {}; of the splits that cannot be told from it {} ({:.4}) is the \
@@ -295,35 +261,24 @@ fn most_resistant(feasible: &[&SplitRecord], candidates: &[Candidate]) -> Decisi
 }
 
 fn by_cost(a: &SplitRecord, b: &SplitRecord) -> std::cmp::Ordering {
-    a.edge_macs_fraction
-        .total_cmp(&b.edge_macs_fraction)
-        .then(a.wire_bytes.cmp(&b.wire_bytes))
+    a.edge_macs_fraction.total_cmp(&b.edge_macs_fraction).then(a.wire_bytes.cmp(&b.wire_bytes))
 }
 
 fn count(n: usize) -> String {
-    if n == 1 {
-        "1 split".to_string()
-    } else {
-        format!("{n} splits")
-    }
+    if n == 1 { "1 split".to_string() } else { format!("{n} splits") }
 }
 
 /// Says which limit to relax first: the one that alone keeps most splits out.
 fn nothing_feasible(candidates: &[Candidate]) -> String {
     let mut blockers: Vec<(&str, usize)> = Vec::new();
     for exceeded in candidates.iter().flat_map(|c| &c.ruled_out_by) {
-        match blockers
-            .iter_mut()
-            .find(|(limit, _)| *limit == exceeded.limit)
-        {
+        match blockers.iter_mut().find(|(limit, _)| *limit == exceeded.limit) {
             Some((_, n)) => *n += 1,
             None => blockers.push((&exceeded.limit, 1)),
         }
     }
-    let list: Vec<String> = blockers
-        .iter()
-        .map(|(limit, n)| format!("{limit} rules out {n}"))
-        .collect();
+    let list: Vec<String> =
+        blockers.iter().map(|(limit, n)| format!("{limit} rules out {n}")).collect();
     format!(
         "no split meets every limit: of {} {}; relax one of them",
         candidates.len(),

@@ -37,11 +37,7 @@ pub fn split_errors(splits: &[(&str, &[f64])], resampling: &Resampling) -> Resul
     let measured = images.means();
     let effective = smallest_from_here_on(&measured);
     let replicates = resampling.replicate(images.images(), Purpose::Attack, |w| {
-        let means: Vec<f64> = images
-            .weighted_sums(w)
-            .iter()
-            .map(|s| s / w.len() as f64)
-            .collect();
+        let means: Vec<f64> = images.weighted_sums(w).iter().map(|s| s / w.len() as f64).collect();
         let effective = smallest_from_here_on(&means);
         (means, effective)
     });
@@ -52,12 +48,7 @@ pub fn split_errors(splits: &[(&str, &[f64])], resampling: &Resampling) -> Resul
         effective_ci: resampling.interval(replicates.iter().map(|(_, e)| e[k]).collect()),
         attack_limited: effective < measured,
     };
-    Ok(measured
-        .iter()
-        .zip(&effective)
-        .enumerate()
-        .map(record)
-        .collect())
+    Ok(measured.iter().zip(&effective).enumerate().map(record).collect())
 }
 
 /// For each position the smallest value from there on.
@@ -77,10 +68,8 @@ mod tests {
     #[test]
     fn a_shallow_attack_that_lags_is_limited_by_the_deeper_ones() {
         let errors = [vec![0.006; 8], vec![0.002; 8], vec![0.004; 8]];
-        let splits: Vec<(&str, &[f64])> = ["a", "b", "c"]
-            .into_iter()
-            .zip(errors.iter().map(Vec::as_slice))
-            .collect();
+        let splits: Vec<(&str, &[f64])> =
+            ["a", "b", "c"].into_iter().zip(errors.iter().map(Vec::as_slice)).collect();
         let got = split_errors(&splits, &Resampling::default()).unwrap();
         let effective: Vec<f64> = got.iter().map(|e| e.effective).collect();
         assert_eq!(effective, [0.002, 0.002, 0.004]);

@@ -45,19 +45,13 @@ impl Interval {
     /// The interval of `f` of the figure, for a decreasing `f`: the ends change places.
     #[must_use]
     pub fn map_decreasing(&self, f: impl Fn(f64) -> f64) -> Interval {
-        Interval {
-            lo: f(self.hi),
-            hi: f(self.lo),
-        }
+        Interval { lo: f(self.hi), hi: f(self.lo) }
     }
 
     /// The interval of `factor` times the figure, for a positive factor.
     #[must_use]
     pub fn scaled(&self, factor: f64) -> Interval {
-        Interval {
-            lo: factor * self.lo,
-            hi: factor * self.hi,
-        }
+        Interval { lo: factor * self.lo, hi: factor * self.hi }
     }
 }
 
@@ -91,11 +85,7 @@ pub struct Resampling {
 
 impl Default for Resampling {
     fn default() -> Self {
-        Self {
-            resamples: 2000,
-            level: 0.95,
-            seed: 1,
-        }
+        Self { resamples: 2000, level: 0.95, seed: 1 }
     }
 }
 
@@ -147,26 +137,17 @@ impl Resampling {
             }
             figure(weights)
         };
-        (0..self.resamples)
-            .into_par_iter()
-            .map_init(Vec::new, draw)
-            .collect()
+        (0..self.resamples).into_par_iter().map_init(Vec::new, draw).collect()
     }
 
     /// Percentile interval of resampled values: two order statistics, no interpolation. NaN among them makes both ends NaN.
     pub(crate) fn interval(&self, mut values: Vec<f64>) -> Interval {
         if values.is_empty() || values.iter().any(|v| v.is_nan()) {
-            return Interval {
-                lo: f64::NAN,
-                hi: f64::NAN,
-            };
+            return Interval { lo: f64::NAN, hi: f64::NAN };
         }
         values.sort_unstable_by(f64::total_cmp);
         let rank = self.tail_rank().clamp(1, values.len());
-        Interval {
-            lo: values[rank - 1],
-            hi: values[values.len() - rank],
-        }
+        Interval { lo: values[rank - 1], hi: values[values.len() - rank] }
     }
 
     /// The `k` for which the interval ends at the `k`-th smallest and `k`-th largest value.
@@ -217,10 +198,7 @@ impl Paired {
         };
         order.sort_by(compare);
         Self {
-            columns: columns
-                .iter()
-                .map(|c| order.iter().map(|&i| c[i]).collect())
-                .collect(),
+            columns: columns.iter().map(|c| order.iter().map(|&i| c[i]).collect()).collect(),
             images,
         }
     }
@@ -231,10 +209,7 @@ impl Paired {
 
     /// Mean of each column.
     pub(crate) fn means(&self) -> Vec<f64> {
-        self.columns
-            .iter()
-            .map(|c| c.iter().sum::<f64>() / self.images as f64)
-            .collect()
+        self.columns.iter().map(|c| c.iter().sum::<f64>() / self.images as f64).collect()
     }
 
     /// Sum of each column under the weights of one resample.
@@ -247,12 +222,7 @@ impl Paired {
 fn dot(x: &[f64], y: &[f64]) -> f64 {
     let mut acc = [0.0; 4];
     let (xs, ys) = (x.chunks_exact(4), y.chunks_exact(4));
-    let tail: f64 = xs
-        .remainder()
-        .iter()
-        .zip(ys.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
+    let tail: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in xs.zip(ys) {
         for (acc, (x, y)) in acc.iter_mut().zip(x.iter().zip(y)) {
             *acc += x * y;
@@ -270,28 +240,14 @@ pub(crate) fn check_images(
     let want = columns.first().map_or(0, |(_, c)| c.len());
     for &(split, column) in columns {
         if column.is_empty() {
-            return Err(Error::NoImages {
-                split: split.into(),
-                figure,
-            });
+            return Err(Error::NoImages { split: split.into(), figure });
         }
         if column.len() != want {
-            return Err(Error::ImageCount {
-                split: split.into(),
-                figure,
-                got: column.len(),
-                want,
-            });
+            return Err(Error::ImageCount { split: split.into(), figure, got: column.len(), want });
         }
         let good = |v: f64| v.is_finite() && (signed || v >= 0.0);
         if let Some((image, &value)) = column.iter().enumerate().find(|&(_, &v)| !good(v)) {
-            return Err(Error::ImageFigure {
-                split: split.into(),
-                image,
-                figure,
-                value,
-                signed,
-            });
+            return Err(Error::ImageFigure { split: split.into(), image, figure, value, signed });
         }
     }
     Ok(())
@@ -309,17 +265,11 @@ mod tests {
     /// Per-image errors are skewed; the exponential law (skewness 2) is a hard case for the percentile interval.
     #[test]
     fn intervals_hold_their_level_on_skewed_data() {
-        let resampling = Resampling {
-            resamples: 400,
-            level: 0.95,
-            seed: 3,
-        };
+        let resampling = Resampling { resamples: 400, level: 0.95, seed: 3 };
         let (trials, n) = (600, 200);
         let hits = (0..trials)
             .filter(|&t| {
-                let (_, ci) = resampling
-                    .mean("s", "x", &exponential(n, 1000 + t))
-                    .unwrap();
+                let (_, ci) = resampling.mean("s", "x", &exponential(n, 1000 + t)).unwrap();
                 ci.lo <= 1.0 && 1.0 <= ci.hi
             })
             .count();
@@ -334,11 +284,7 @@ mod tests {
         let (mean, ci) = Resampling::default().mean("s", "x", &values).unwrap();
         let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 5000.0).sqrt();
         let want = 1.96 * sd / 5000f64.sqrt();
-        assert!(
-            (ci.half_width() / want - 1.0).abs() < 0.08,
-            "{} vs {want}",
-            ci.half_width()
-        );
+        assert!((ci.half_width() / want - 1.0).abs() < 0.08, "{} vs {want}", ci.half_width());
         assert!(ci.lo < mean && mean < ci.hi);
     }
 
@@ -349,28 +295,15 @@ mod tests {
         let resampling = Resampling::default();
         let want = resampling.mean("s", "x", &values).unwrap();
         assert_eq!(resampling.mean("s", "x", &reversed).unwrap(), want);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .unwrap();
-        assert_eq!(
-            pool.install(|| resampling.mean("s", "x", &values).unwrap()),
-            want
-        );
-        let other = Resampling {
-            seed: 2,
-            ..resampling
-        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(pool.install(|| resampling.mean("s", "x", &values).unwrap()), want);
+        let other = Resampling { seed: 2, ..resampling };
         assert_ne!(other.mean("s", "x", &values).unwrap().1, want.1);
     }
 
     #[test]
     fn ends_are_order_statistics() {
-        let resampling = Resampling {
-            resamples: 2000,
-            level: 0.95,
-            seed: 0,
-        };
+        let resampling = Resampling { resamples: 2000, level: 0.95, seed: 0 };
         let ci = resampling.interval((0..2000).rev().map(f64::from).collect());
         assert_eq!((ci.lo, ci.hi), (49.0, 1950.0));
         let db = ci.map_decreasing(|v| -v);
@@ -381,33 +314,17 @@ mod tests {
     #[test]
     fn bad_input_is_named() {
         let resampling = Resampling::default();
-        assert!(matches!(
-            resampling.mean("b", "mse", &[]),
-            Err(Error::NoImages { .. })
-        ));
-        let err = resampling
-            .mean("block2", "mse", &[1.0, f64::NAN])
-            .unwrap_err();
+        assert!(matches!(resampling.mean("b", "mse", &[]), Err(Error::NoImages { .. })));
+        let err = resampling.mean("block2", "mse", &[1.0, f64::NAN]).unwrap_err();
         assert_eq!(
             err.to_string(),
             "split block2, image 1: mse is NaN; it must be a finite number"
         );
-        for (resamples, level) in [
-            (0, 0.95),
-            (50, 0.95),
-            (2000, 1.0),
-            (2000, f64::NAN),
-            (150, 0.99),
-        ] {
-            let bad = Resampling {
-                resamples,
-                level,
-                seed: 0,
-            };
-            assert!(
-                matches!(bad.validate(), Err(Error::Resampling { .. })),
-                "{bad:?}"
-            );
+        for (resamples, level) in
+            [(0, 0.95), (50, 0.95), (2000, 1.0), (2000, f64::NAN), (150, 0.99)]
+        {
+            let bad = Resampling { resamples, level, seed: 0 };
+            assert!(matches!(bad.validate(), Err(Error::Resampling { .. })), "{bad:?}");
         }
     }
 }

@@ -26,11 +26,8 @@ fn join_flat_lists(pretty: &str) -> String {
         let end = next_outside_strings(&list[1..], |c| matches!(c, '[' | '{' | ']')).map(|i| i + 1);
         match end {
             Some(end) if list[end..].starts_with(']') => {
-                let items: Vec<&str> = list[1..end]
-                    .lines()
-                    .map(str::trim)
-                    .filter(|l| !l.is_empty())
-                    .collect();
+                let items: Vec<&str> =
+                    list[1..end].lines().map(str::trim).filter(|l| !l.is_empty()).collect();
                 out.push('[');
                 out.push_str(&items.join(" "));
                 out.push(']');

@@ -122,31 +122,22 @@ mod tests {
         for a in values {
             let text = serde_json::to_string(&Pair { a, b: Some(a) }).unwrap();
             let back: Pair = serde_json::from_str(&text).unwrap();
+            assert!(back.a.to_bits() == a.to_bits() || (a.is_nan() && back.a.is_nan()), "{text}");
             assert!(
-                back.a.to_bits() == a.to_bits() || (a.is_nan() && back.a.is_nan()),
-                "{text}"
-            );
-            assert!(
-                back.b
-                    .is_some_and(|b| b.to_bits() == a.to_bits() || (a.is_nan() && b.is_nan())),
+                back.b.is_some_and(|b| b.to_bits() == a.to_bits() || (a.is_nan() && b.is_nan())),
                 "{text}"
             );
         }
         assert_eq!(
-            serde_json::to_string(&Pair {
-                a: f64::NAN,
-                b: None
-            })
-            .unwrap(),
+            serde_json::to_string(&Pair { a: f64::NAN, b: None }).unwrap(),
             r#"{"a":"nan","b":null}"#
         );
     }
 
     #[test]
     fn other_strings_are_no_numbers() {
-        let err = serde_json::from_str::<Pair>(r#"{"a":"Infinity","b":null}"#)
-            .unwrap_err()
-            .to_string();
+        let err =
+            serde_json::from_str::<Pair>(r#"{"a":"Infinity","b":null}"#).unwrap_err().to_string();
         assert!(err.contains("\"inf\""), "{err}");
         assert_eq!(serde_json::from_str::<Pair>(r#"{"a":3}"#).unwrap().a, 3.0);
     }

@@ -72,7 +72,11 @@ pub fn load(directory: &Path) -> Result<ReportInput> {
     let pictures = (0..run.pictures.len())
         .map(|i| PicturePngs {
             original: png(files::original_picture(i)),
-            reconstructions: splits.splits.iter().map(|s| png(files::reconstruction_picture(&s.name, i))).collect(),
+            reconstructions: splits
+                .splits
+                .iter()
+                .map(|s| png(files::reconstruction_picture(&s.name, i)))
+                .collect(),
         })
         .collect();
     Ok(ReportInput { splits, choice: parse(directory, files::CHOICE_JSON)?, run, pictures })
@@ -80,7 +84,8 @@ pub fn load(directory: &Path) -> Result<ReportInput> {
 
 fn parse<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> Result<T> {
     let text = read_text(directory, name)?;
-    serde_json::from_str(&text).map_err(|source| Error::Damaged { path: directory.join(name), source })
+    serde_json::from_str(&text)
+        .map_err(|source| Error::Damaged { path: directory.join(name), source })
 }
 
 /// The page as HTML.
@@ -92,7 +97,9 @@ pub fn render(input: &ReportInput) -> Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    environment.add_template("report.html", include_str!("report/report.html.jinja")).map_err(fail)?;
+    environment
+        .add_template("report.html", include_str!("report/report.html.jinja"))
+        .map_err(fail)?;
     let template = environment.get_template("report.html").map_err(fail)?;
     template.render(minijinja::value::Serde(view::View::new(input))).map_err(fail)
 }

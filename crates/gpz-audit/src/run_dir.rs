@@ -64,7 +64,9 @@ pub mod files {
 
     /// A split's name with everything but letters, digits, `-`, `_` and inner dots replaced by `_`.
     fn file_stem(split: &str) -> String {
-        let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+        let keep = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }
+        };
         split.trim_start_matches('.').chars().map(keep).collect()
     }
 }
@@ -73,8 +75,14 @@ const LOCK: &str = ".lock";
 const PARTIAL: &str = ".partial";
 
 /// Entries that mark a directory as that of a run.
-const MARKS: [&str; 6] =
-    [files::CONFIG, files::SPLITS_JSON, files::RUN_JSON, files::CHOICE_JSON, files::REPORT_HTML, files::CHECKPOINTS];
+const MARKS: [&str; 6] = [
+    files::CONFIG,
+    files::SPLITS_JSON,
+    files::RUN_JSON,
+    files::CHOICE_JSON,
+    files::REPORT_HTML,
+    files::CHECKPOINTS,
+];
 
 /// How far the run in a directory has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +135,9 @@ impl RunDir {
         let dir = Self::resume(path)?;
         match dir.state {
             RunState::Empty => Ok(dir),
-            RunState::Unfinished | RunState::Finished => Err(Error::HoldsRun { path: path.to_path_buf() }),
+            RunState::Unfinished | RunState::Finished => {
+                Err(Error::HoldsRun { path: path.to_path_buf() })
+            }
         }
     }
 
@@ -146,11 +156,18 @@ impl RunDir {
         inspect(&path)?;
         let lock_path = path.join(LOCK);
         let cannot = |source| Error::CannotWrite { path: lock_path.clone(), source };
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(cannot)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { path }),
-            Err(TryLockError::Error(source)) => return Err(Error::CannotWrite { path: lock_path, source }),
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::CannotWrite { path: lock_path, source });
+            }
         }
         let state = inspect(&path)?;
         let dir = RunDir { path, state, made, _lock: lock };
@@ -189,13 +206,18 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::FileName`], [`Error::CannotWrite`].
-    pub fn write_with(&self, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    pub fn write_with(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<()> {
         write_atomically(&self.path, name, fill)
     }
 
     /// Removes temporary files of a process that was killed while it wrote.
     fn remove_partial_files(&self) -> Result<()> {
-        for folder in [self.path.clone(), self.file(files::CHECKPOINTS), self.file(files::PICTURES)] {
+        for folder in [self.path.clone(), self.file(files::CHECKPOINTS), self.file(files::PICTURES)]
+        {
             for name in entries(&folder)? {
                 if is_partial(&name) {
                     let path = folder.join(name);
@@ -222,9 +244,14 @@ impl Drop for RunDir {
 }
 
 /// Writes `folder/name` whole or not at all; see [`RunDir::write_with`].
-pub(crate) fn write_atomically(folder: &Path, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub(crate) fn write_atomically(
+    folder: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     let relative = Path::new(name);
-    let inside = !name.is_empty() && relative.components().all(|c| matches!(c, Component::Normal(_)));
+    let inside =
+        !name.is_empty() && relative.components().all(|c| matches!(c, Component::Normal(_)));
     let (true, Some(file_name)) = (inside, relative.file_name()) else {
         return Err(Error::FileName { name: name.to_string() });
     };
@@ -263,7 +290,8 @@ fn make_all(path: &Path) -> Result<Vec<PathBuf>> {
         at = p.parent();
     }
     missing.reverse();
-    fs::create_dir_all(path).map_err(|source| Error::CannotWrite { path: path.to_path_buf(), source })?;
+    fs::create_dir_all(path)
+        .map_err(|source| Error::CannotWrite { path: path.to_path_buf(), source })?;
     Ok(missing)
 }
 
@@ -300,7 +328,9 @@ fn inspect(path: &Path) -> Result<RunState> {
     struct Mark {
         finished: bool,
     }
-    let mark = fs::read_to_string(path.join(files::RUN_JSON)).ok().and_then(|text| serde_json::from_str::<Mark>(&text).ok());
+    let mark = fs::read_to_string(path.join(files::RUN_JSON))
+        .ok()
+        .and_then(|text| serde_json::from_str::<Mark>(&text).ok());
     Ok(if mark.is_some_and(|m| m.finished) { RunState::Finished } else { RunState::Unfinished })
 }
 

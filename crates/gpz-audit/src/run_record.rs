@@ -258,7 +258,13 @@ pub fn utc(moment: SystemTime) -> String {
         days -= length;
         month += 1;
     }
-    format!("{year}-{month:02}-{:02} {:02}:{:02}:{:02} UTC", days + 1, second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year}-{month:02}-{:02} {:02}:{:02}:{:02} UTC",
+        days + 1,
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 #[cfg(test)]

@@ -204,15 +204,10 @@ impl SplitsFile {
     /// # Errors
     /// [`Error::Csv`]; does not occur in memory.
     pub fn to_csv(&self) -> Result<String> {
-        let fail = |reason: String| Error::Csv {
-            what: "splits.csv",
-            reason,
-        };
+        let fail = |reason: String| Error::Csv { what: "splits.csv", reason };
         let mut writer = csv::Writer::from_writer(Vec::new());
         let header: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
-        writer
-            .write_record(&header)
-            .map_err(|e| fail(e.to_string()))?;
+        writer.write_record(&header).map_err(|e| fail(e.to_string()))?;
         for split in &self.splits {
             let row: Vec<String> = COLUMNS.iter().map(|(_, cell)| cell(split)).collect();
             writer.write_record(&row).map_err(|e| fail(e.to_string()))?;
@@ -234,13 +229,7 @@ type Column = (&'static str, fn(&SplitRecord) -> String);
 const COLUMNS: &[Column] = &[
     ("index", |s| s.index.to_string()),
     ("name", |s| s.name.clone()),
-    ("shape", |s| {
-        s.shape
-            .iter()
-            .map(usize::to_string)
-            .collect::<Vec<_>>()
-            .join("x")
-    }),
+    ("shape", |s| s.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")),
     ("width", |s| s.width.to_string()),
     ("wire_bytes", |s| s.wire_bytes.to_string()),
     ("edge_params", |s| s.edge_params.to_string()),
@@ -255,23 +244,13 @@ const COLUMNS: &[Column] = &[
     ("variance_total", |s| number(s.variance.total)),
     ("variance_within", |s| number(s.variance.within)),
     ("variance_between", |s| number(s.variance.between)),
-    ("within_over_total", |s| {
-        number(s.variance.within_over_total())
-    }),
-    ("entropy_bound_isotropic_nats", |s| {
-        number(s.entropy_bounds_nats.isotropic)
-    }),
-    ("entropy_bound_mixture_nats", |s| {
-        number(s.entropy_bounds_nats.mixture)
-    }),
+    ("within_over_total", |s| number(s.variance.within_over_total())),
+    ("entropy_bound_isotropic_nats", |s| number(s.entropy_bounds_nats.isotropic)),
+    ("entropy_bound_mixture_nats", |s| number(s.entropy_bounds_nats.mixture)),
     ("attack_part", |s| s.attack.part.clone()),
     ("mse_per_element", |s| number(s.attack.mse_per_element)),
-    ("mse_per_element_lo", |s| {
-        number(s.attack.ci.mse_per_element.lo)
-    }),
-    ("mse_per_element_hi", |s| {
-        number(s.attack.ci.mse_per_element.hi)
-    }),
+    ("mse_per_element_lo", |s| number(s.attack.ci.mse_per_element.lo)),
+    ("mse_per_element_hi", |s| number(s.attack.ci.mse_per_element.hi)),
     ("mse_channel_sum", |s| number(s.attack.mse_channel_sum)),
     ("mse_effective", |s| number(s.attack.mse_effective)),
     ("mse_effective_lo", |s| number(s.attack.ci.mse_effective.lo)),

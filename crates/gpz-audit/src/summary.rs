@@ -27,14 +27,19 @@ const COLUMNS: [Column; 8] = [
     ("within/total", Align::Right, |s, _| format!("{:.2}", s.variance.within_over_total())),
     ("MSE (effective)", Align::Right, error_cell),
     ("SSIM", Align::Right, |s, _| format!("{:.2}", s.attack.ssim_effective)),
-    ("what an attacker gets", Align::Left, |s, _| words::what_an_attacker_gets(s.attack.ssim_effective).to_string()),
+    ("what an attacker gets", Align::Left, |s, _| {
+        words::what_an_attacker_gets(s.attack.ssim_effective).to_string()
+    }),
 ];
 
 /// The effective error with its spread; `*` where the attack on this very split lags behind a deeper one.
 fn error_cell(split: &SplitRecord, shared: &Shared) -> String {
     let attack = &split.attack;
     let mark = if attack.attack_limited { '*' } else { ' ' };
-    format!("{}{mark}", words::with_spread(attack.mse_effective, &attack.ci.mse_effective, shared.error_decimals))
+    format!(
+        "{}{mark}",
+        words::with_spread(attack.mse_effective, &attack.ci.mse_effective, shared.error_decimals)
+    )
 }
 
 /// The table of the splits, one line each below a heading, every line ended. Error and SSIM are the effective ones: the
@@ -46,10 +51,15 @@ fn error_cell(split: &SplitRecord, shared: &Shared) -> String {
 /// ```
 #[must_use]
 pub fn table(file: &SplitsFile) -> String {
-    let decimals = |s: &SplitRecord| words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective);
+    let decimals = |s: &SplitRecord| {
+        words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective)
+    };
     let shared = Shared { error_decimals: file.splits.iter().map(decimals).max().unwrap_or(0) };
-    let mut rows: Vec<Vec<String>> = vec![COLUMNS.iter().map(|(title, ..)| title.to_string()).collect()];
-    rows.extend(file.splits.iter().map(|s| COLUMNS.iter().map(|(.., cell)| cell(s, &shared)).collect()));
+    let mut rows: Vec<Vec<String>> =
+        vec![COLUMNS.iter().map(|(title, ..)| title.to_string()).collect()];
+    rows.extend(
+        file.splits.iter().map(|s| COLUMNS.iter().map(|(.., cell)| cell(s, &shared)).collect()),
+    );
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
     let mut out = String::new();
@@ -93,7 +103,15 @@ mod tests {
     use crate::testing::{four_splits, spread};
 
     fn audited(splits: &[crate::assemble::SplitInput]) -> SplitsFile {
-        assemble("cnn4", 1, splits, &Limits::default(), &Resampling { resamples: 200, ..Resampling::default() }).unwrap().0
+        assemble(
+            "cnn4",
+            1,
+            splits,
+            &Limits::default(),
+            &Resampling { resamples: 200, ..Resampling::default() },
+        )
+        .unwrap()
+        .0
     }
 
     #[test]
@@ -119,7 +137,11 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020   0.66  sh
             "verdict: protected zone at block4 — attackers are left with 2.7 times the error of any earlier cut; but four taps are a \
              demonstration, not an audit"
         );
-        assert!(choice_line(&found).starts_with("choice: no limits were set and block4 is"), "{}", choice_line(&found));
+        assert!(
+            choice_line(&found).starts_with("choice: no limits were set and block4 is"),
+            "{}",
+            choice_line(&found)
+        );
 
         splits[3].within_i = spread(300, 28.0);
         assert_eq!(
@@ -134,6 +156,10 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020   0.66  sh
             verdict_line(&alike),
             "verdict: no zone — all splits leak alike, but four taps are a demonstration, not an audit"
         );
-        assert!(choice_line(&alike).starts_with("choice: no limits were set and there is no"), "{}", choice_line(&alike));
+        assert!(
+            choice_line(&alike).starts_with("choice: no limits were set and there is no"),
+            "{}",
+            choice_line(&alike)
+        );
     }
 }

@@ -6,9 +6,7 @@ use crate::splits::{EntropyBounds, RadiusRecord, VarianceRecord};
 
 /// Per-image values with the given mean and a spread of ±20 %, the same for every caller.
 pub(crate) fn spread(n: usize, mean: f64) -> Vec<f64> {
-    (0..n)
-        .map(|i| mean * (1.0 + 0.4 * ((i * 37 % n) as f64 / (n - 1) as f64 - 0.5)))
-        .collect()
+    (0..n).map(|i| mean * (1.0 + 0.4 * ((i * 37 % n) as f64 / (n - 1) as f64 - 0.5))).collect()
 }
 
 /// Four splits: errors 2, 2, 4.5 and 12 thousandths (the first attack lags at 6), falling SSIM, rising cost.
@@ -31,10 +29,7 @@ pub(crate) fn four_splits() -> Vec<SplitInput> {
                 radius_sq: RadiusRecord {
                     part: "target-train".into(),
                     value: radius,
-                    ci: Interval {
-                        lo: 0.98 * radius,
-                        hi: 1.02 * radius,
-                    },
+                    ci: Interval { lo: 0.98 * radius, hi: 1.02 * radius },
                     per_dim: radius / width as f64,
                     unbiased: radius * 300.0 / 299.0,
                 },

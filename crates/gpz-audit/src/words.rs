@@ -8,8 +8,12 @@ use crate::zone::Verdict;
 ///
 /// Below 0.3 nobody recognises the picture (Liu et al., arXiv 2506.15412). The other marks are this program's own reading
 /// of SSIM on small pictures; they put a number into words and decide nothing.
-pub const ATTACKER_GETS: [(f64, &str); 4] =
-    [(0.9, "the picture"), (0.75, "a blurred picture"), (0.5, "shape, not detail"), (0.3, "traces of the shape")];
+pub const ATTACKER_GETS: [(f64, &str); 4] = [
+    (0.9, "the picture"),
+    (0.75, "a blurred picture"),
+    (0.5, "shape, not detail"),
+    (0.3, "traces of the shape"),
+];
 
 /// What an attacker gets whose best SSIM on a split or any deeper one is `ssim_effective`.
 #[must_use]
@@ -17,7 +21,10 @@ pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
     if ssim_effective.is_nan() {
         return "not known";
     }
-    ATTACKER_GETS.iter().find(|(from, _)| ssim_effective >= *from).map_or("nothing recognisable", |(_, words)| words)
+    ATTACKER_GETS
+        .iter()
+        .find(|(from, _)| ssim_effective >= *from)
+        .map_or("nothing recognisable", |(_, words)| words)
 }
 
 /// A number of bytes in B, KiB or MiB.
@@ -37,7 +44,11 @@ pub fn bytes(n: u64) -> String {
 #[must_use]
 pub fn percent(fraction: f64) -> String {
     let percent = 100.0 * fraction;
-    if percent.abs() < 1.0 && percent != 0.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
+    if percent.abs() < 1.0 && percent != 0.0 {
+        format!("{percent:.2} %")
+    } else {
+        format!("{percent:.1} %")
+    }
 }
 
 /// A count with a narrow gap between its thousands.
@@ -74,7 +85,8 @@ pub fn significant(value: f64, digits: usize) -> String {
 /// four of the error.
 #[must_use]
 pub fn spread_decimals(value: f64, ci: &Interval) -> usize {
-    let decimals = |v: f64, digits: i32| (digits - 1 - v.log10().floor() as i32).clamp(0, 12) as usize;
+    let decimals =
+        |v: f64, digits: i32| (digits - 1 - v.log10().floor() as i32).clamp(0, 12) as usize;
     let positive = |v: f64| v.is_finite() && v > 0.0;
     match (positive(value), positive(ci.half_width())) {
         (false, _) => 0,
@@ -96,8 +108,10 @@ pub fn with_spread(value: f64, ci: &Interval, decimals: usize) -> String {
 /// Small counts as words.
 #[must_use]
 pub fn count(n: usize) -> String {
-    const WORDS: [&str; 13] =
-        ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+    const WORDS: [&str; 13] = [
+        "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+        "eleven", "twelve",
+    ];
     WORDS.get(n).map_or_else(|| n.to_string(), |w| w.to_string())
 }
 
@@ -119,9 +133,21 @@ pub fn verdict(file: &SplitsFile) -> String {
     };
     match (&zone.verdict, &zone.first_split, &zone.last_split) {
         (Verdict::Zone, Some(first), Some(last)) => {
-            let at = if first == last { format!("at {first}") } else { format!("from {first} to {last}") };
-            let ratio = zone.evidence.steps.iter().find(|s| s.to == *first).map_or(f64::NAN, |s| s.error_ratio);
-            let found = format!("protected zone {at} — attackers are left with {} times the error of any earlier cut", significant(ratio, 2));
+            let at = if first == last {
+                format!("at {first}")
+            } else {
+                format!("from {first} to {last}")
+            };
+            let ratio = zone
+                .evidence
+                .steps
+                .iter()
+                .find(|s| s.to == *first)
+                .map_or(f64::NAN, |s| s.error_ratio);
+            let found = format!(
+                "protected zone {at} — attackers are left with {} times the error of any earlier cut",
+                significant(ratio, 2)
+            );
             if few.is_empty() { found } else { format!("{found}; but {few}") }
         }
         _ => {
@@ -137,9 +163,11 @@ pub fn verdict(file: &SplitsFile) -> String {
 /// The split with the largest effective error, if its interval lies above the smallest one's.
 fn most_resistant(file: &SplitsFile) -> Option<&str> {
     let error = |k: usize| file.splits[k].attack.mse_effective;
-    let best = (0..file.splits.len()).max_by(|&a, &b| error(a).total_cmp(&error(b)).then(b.cmp(&a)))?;
+    let best =
+        (0..file.splits.len()).max_by(|&a, &b| error(a).total_cmp(&error(b)).then(b.cmp(&a)))?;
     let first = file.splits.first()?;
-    let told_apart = file.splits[best].attack.ci.mse_effective.is_above(&first.attack.ci.mse_effective);
+    let told_apart =
+        file.splits[best].attack.ci.mse_effective.is_above(&first.attack.ci.mse_effective);
     told_apart.then_some(file.splits[best].name.as_str())
 }
 
@@ -180,9 +208,20 @@ mod tests {
 
     #[test]
     fn ssim_is_put_into_words() {
-        let words: Vec<&str> = [1.0, 0.9, 0.89, 0.71, 0.4, 0.29, -0.2].into_iter().map(what_an_attacker_gets).collect();
+        let words: Vec<&str> = [1.0, 0.9, 0.89, 0.71, 0.4, 0.29, -0.2]
+            .into_iter()
+            .map(what_an_attacker_gets)
+            .collect();
         let nothing = "nothing recognisable";
-        let want = ["the picture", "the picture", "a blurred picture", "shape, not detail", "traces of the shape", nothing, nothing];
+        let want = [
+            "the picture",
+            "the picture",
+            "a blurred picture",
+            "shape, not detail",
+            "traces of the shape",
+            nothing,
+            nothing,
+        ];
         assert_eq!(words, want);
         assert_eq!(what_an_attacker_gets(f64::NAN), "not known");
     }

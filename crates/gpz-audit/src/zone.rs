@@ -182,14 +182,9 @@ pub fn locate(taps: &[TapEvidence<'_>], resampling: &Resampling) -> Result<ZoneR
         taps.iter().map(|t| (t.name, f(t))).collect()
     };
     let errors = split_errors(&columns(|t| t.mse_i), resampling)?;
-    let ratios = Ratios::new(
-        &columns(|t| t.within_i),
-        &columns(|t| t.total_i),
-        resampling,
-    )?;
-    let steps: Vec<StepEvidence> = (1..taps.len())
-        .map(|k| step(taps, k, &ratios, &errors, resampling))
-        .collect();
+    let ratios = Ratios::new(&columns(|t| t.within_i), &columns(|t| t.total_i), resampling)?;
+    let steps: Vec<StepEvidence> =
+        (1..taps.len()).map(|k| step(taps, k, &ratios, &errors, resampling)).collect();
 
     let first = steps.iter().find(|s| s.holds()).map(|s| s.to.clone());
     let names: Vec<&str> = taps.iter().map(|t| t.name).collect();
@@ -202,15 +197,8 @@ pub fn locate(taps: &[TapEvidence<'_>], resampling: &Resampling) -> Result<ZoneR
         mse_effective_ci: errors[k].effective_ci,
     };
     Ok(ZoneRecord {
-        verdict: if first.is_some() {
-            Verdict::Zone
-        } else {
-            Verdict::NoZone
-        },
-        last_split: first
-            .as_ref()
-            .and(names.last())
-            .map(|name| name.to_string()),
+        verdict: if first.is_some() { Verdict::Zone } else { Verdict::NoZone },
+        last_split: first.as_ref().and(names.last()).map(|name| name.to_string()),
         evidence: ZoneEvidence {
             reason: reason(&steps, first.as_deref()),
             taps: taps.len(),
@@ -305,7 +293,11 @@ fn reason(steps: &[StepEvidence], first: Option<&str>) -> String {
     }
     let list = |f: fn(&StepEvidence) -> bool| -> String {
         let names: Vec<&str> = steps.iter().filter(|s| f(s)).map(|s| s.to.as_str()).collect();
-        if names.is_empty() { "at no split".to_string() } else { format!("at {}", names.join(", ")) }
+        if names.is_empty() {
+            "at no split".to_string()
+        } else {
+            format!("at {}", names.join(", "))
+        }
     };
     format!(
         "two things would have to happen at the same split: the within-class share of the variance falls more than on any earlier step \

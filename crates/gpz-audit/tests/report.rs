@@ -48,8 +48,20 @@ fn the_page_is_whole_and_loads_nothing() {
         for source in page.split("src=\"").skip(1) {
             assert!(source.starts_with("data:image/png;base64,"), "{}", &source[..40]);
         }
-        let without_namespace = without_pictures(&page).replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
-        for forbidden in ["http:", "https:", "<script", "<link", "href=", "url(", "@import", "<iframe", "NaN", "undefined"] {
+        let without_namespace =
+            without_pictures(&page).replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+        for forbidden in [
+            "http:",
+            "https:",
+            "<script",
+            "<link",
+            "href=",
+            "url(",
+            "@import",
+            "<iframe",
+            "NaN",
+            "undefined",
+        ] {
             assert!(!without_namespace.contains(forbidden), "{forbidden}");
         }
     }
@@ -65,7 +77,9 @@ fn four_taps_are_called_a_demonstration() {
     for mark in ["<b>best</b>", "<b>worst</b>"] {
         assert_eq!(page.matches(mark).count(), input.splits.splits.len(), "{mark}");
     }
-    for file in [files::SPLITS_JSON, files::SPLITS_CSV, files::RUN_JSON, files::CHOICE_JSON, files::CONFIG] {
+    for file in
+        [files::SPLITS_JSON, files::SPLITS_CSV, files::RUN_JSON, files::CHOICE_JSON, files::CONFIG]
+    {
         assert!(page.contains(file), "{file}");
     }
 }
@@ -80,14 +94,22 @@ fn a_zone_is_recommended_and_drawn() {
     // Of 26 rows nine are shown, those around the turn among them.
     assert!(page.contains("Shown: 8 of 8 pictures at 9 of 26 splits."));
     for split in ["unit18", "unit19", "unit26"] {
-        assert!(page.contains(&format!("reconstruction of original 1 (T-shirt&#x2f;top) from {split}\"")), "{split}");
+        assert!(
+            page.contains(&format!(
+                "reconstruction of original 1 (T-shirt&#x2f;top) from {split}\""
+            )),
+            "{split}"
+        );
     }
 }
 
 #[test]
 fn text_from_outside_stays_text() {
     let hostile = "<script>alert(\"1\")</script>'&amp;";
-    let mut input = common::run(&Plan { names: ["a", hostile, "c", "d"].map(String::from).to_vec(), ..Plan::quick() });
+    let mut input = common::run(&Plan {
+        names: ["a", hostile, "c", "d"].map(String::from).to_vec(),
+        ..Plan::quick()
+    });
     input.splits.model = hostile.into();
     input.run.data.name = hostile.into();
     input.run.command = hostile.into();
@@ -114,7 +136,9 @@ fn figures_that_are_no_numbers_are_shown_as_such() {
     let page = report::render(&input).unwrap();
     assert_balanced(&page);
     let page = without_pictures(&page);
-    for (text, there) in [("NaN", false), ("<td>inf</td>", true), ("<td>-inf</td>", true), ("<td>nan</td>", true)] {
+    for (text, there) in
+        [("NaN", false), ("<td>inf</td>", true), ("<td>-inf</td>", true), ("<td>nan</td>", true)]
+    {
         assert_eq!(page.contains(text), there, "{text}");
     }
     for coordinate in ["=\"inf", "=\"-inf", ",inf", ",-inf"] {
@@ -126,8 +150,10 @@ fn figures_that_are_no_numbers_are_shown_as_such() {
 #[test]
 fn the_page_stays_small_whatever_the_pictures() {
     let mut input = common::run(&Plan::deep());
-    let noise: Vec<f32> = (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 255.0).collect();
-    let mut png = encode_png(&Picture { height: 64, width: 64, channels: 3, pixels: &noise }).unwrap();
+    let noise: Vec<f32> =
+        (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 255.0).collect();
+    let mut png =
+        encode_png(&Picture { height: 64, width: 64, channels: 3, pixels: &noise }).unwrap();
     png.resize(100_000, 0);
     for picture in &mut input.pictures {
         picture.original = Some(png.clone());
@@ -135,7 +161,10 @@ fn the_page_stays_small_whatever_the_pictures() {
     }
     let page = report::render(&input).unwrap();
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
-    assert!(page.contains("Shown: 4 of 8 pictures at 3 of 26 splits."), "fewer columns first, then fewer rows");
+    assert!(
+        page.contains("Shown: 4 of 8 pictures at 3 of 26 splits."),
+        "fewer columns first, then fewer rows"
+    );
 }
 
 #[test]
@@ -155,8 +184,15 @@ fn a_report_is_rebuilt_from_its_directory() {
 
     std::fs::write(dir.file(files::CHOICE_JSON), "{\"split\": 3").unwrap();
     let err = report::rebuild(dir.path()).unwrap_err();
-    assert!(matches!(&err, Error::Damaged { .. }) && err.to_string().contains("choice.json"), "{err}");
+    assert!(
+        matches!(&err, Error::Damaged { .. }) && err.to_string().contains("choice.json"),
+        "{err}"
+    );
     std::fs::remove_file(dir.file(files::SPLITS_JSON)).unwrap();
     let err = report::rebuild(dir.path()).unwrap_err();
-    assert!(err.to_string().contains("splits.json") && err.to_string().ends_with("is this the directory of a run?"), "{err}");
+    assert!(
+        err.to_string().contains("splits.json")
+            && err.to_string().ends_with("is this the directory of a run?"),
+        "{err}"
+    );
 }

@@ -58,24 +58,12 @@ pub struct ImageShape {
 impl ImageShape {
     /// `n` images stored channels-last, `[n, height, width, channels]`.
     pub fn nhwc(n: usize, height: usize, width: usize, channels: usize) -> Self {
-        Self {
-            n,
-            height,
-            width,
-            channels,
-            order: PixelOrder::Nhwc,
-        }
+        Self { n, height, width, channels, order: PixelOrder::Nhwc }
     }
 
     /// `n` images stored as planes, `[n, channels, height, width]`.
     pub fn nchw(n: usize, channels: usize, height: usize, width: usize) -> Self {
-        Self {
-            n,
-            height,
-            width,
-            channels,
-            order: PixelOrder::Nchw,
-        }
+        Self { n, height, width, channels, order: PixelOrder::Nchw }
     }
 
     /// Values per image, or the reason why this is no shape.
@@ -86,10 +74,7 @@ impl ImageShape {
             width: self.width,
             channels: self.channels,
         };
-        let len = self
-            .height
-            .checked_mul(self.width)
-            .and_then(|v| v.checked_mul(self.channels));
+        let len = self.height.checked_mul(self.width).and_then(|v| v.checked_mul(self.channels));
         match len {
             Some(len) if len > 0 && len.checked_mul(self.n).is_some() => Ok(len),
             _ => Err(bad),
@@ -184,11 +169,7 @@ pub fn mse_per_image<T: Pixel>(
                     d * d
                 })
                 .sum();
-            if sum.is_finite() {
-                Ok(sum / len as f64)
-            } else {
-                Err(non_finite(image, x, y))
-            }
+            if sum.is_finite() { Ok(sum / len as f64) } else { Err(non_finite(image, x, y)) }
         })
         .collect()
 }
@@ -295,31 +276,18 @@ fn pairs<'a, T: Sync>(
     candidate: &'a [T],
     len: usize,
 ) -> impl IndexedParallelIterator<Item = (usize, (&'a [T], &'a [T]))> {
-    reference
-        .par_chunks_exact(len)
-        .zip(candidate.par_chunks_exact(len))
-        .enumerate()
+    reference.par_chunks_exact(len).zip(candidate.par_chunks_exact(len)).enumerate()
 }
 
 /// Says which pixel made a result non-finite. Finite pixels whose square overflows are reported by their difference.
 fn non_finite<T: Pixel>(image: usize, x: &[T], y: &[T]) -> Error {
     let bad = |v: &[T]| v.iter().map(|&v| v.into()).find(|v: &f64| !v.is_finite());
     match (bad(x), bad(y)) {
-        (Some(value), _) => Error::NonFinitePixel {
-            which: "reference",
-            image,
-            value,
-        },
-        (None, Some(value)) => Error::NonFinitePixel {
-            which: "candidate",
-            image,
-            value,
-        },
-        (None, None) => Error::NonFinitePixel {
-            which: "squared difference",
-            image,
-            value: f64::INFINITY,
-        },
+        (Some(value), _) => Error::NonFinitePixel { which: "reference", image, value },
+        (None, Some(value)) => Error::NonFinitePixel { which: "candidate", image, value },
+        (None, None) => {
+            Error::NonFinitePixel { which: "squared difference", image, value: f64::INFINITY }
+        }
     }
 }
 

@@ -3,28 +3,14 @@ use crate::testing::four_splits;
 use crate::zone::Verdict;
 
 fn run(splits: &[SplitInput], limits: &Limits) -> Result<(SplitsFile, ChoiceRecord)> {
-    assemble(
-        "cnn4",
-        3,
-        splits,
-        limits,
-        &Resampling {
-            resamples: 400,
-            ..Resampling::default()
-        },
-    )
+    assemble("cnn4", 3, splits, limits, &Resampling { resamples: 400, ..Resampling::default() })
 }
 
 #[test]
 fn records_follow_from_the_measurements() {
     let (file, choice) = run(&four_splits(), &Limits::default()).unwrap();
-    let [first, second, .., last] = &file.splits[..] else {
-        panic!("four splits")
-    };
-    assert_eq!(
-        (first.width, first.shape.as_slice()),
-        (16384, &[16, 32, 32][..])
-    );
+    let [first, second, .., last] = &file.splits[..] else { panic!("four splits") };
+    assert_eq!((first.width, first.shape.as_slice()), (16384, &[16, 32, 32][..]));
     assert!(first.attack.attack_limited && !second.attack.attack_limited);
     assert_eq!(first.attack.mse_effective, second.attack.mse_per_element);
     assert_eq!(first.attack.ssim_effective, second.attack.ssim);
@@ -43,11 +29,7 @@ fn records_follow_from_the_measurements() {
             (a.psnr_db, a.ci.psnr_db),
             (a.ssim, a.ci.ssim),
         ] {
-            assert!(
-                ci.lo < value && value < ci.hi,
-                "{}: {value} in {ci:?}",
-                s.name
-            );
+            assert!(ci.lo < value && value < ci.hi, "{}: {value} in {ci:?}", s.name);
         }
         // The zone looks at the very same effective errors.
         let tap = &file.zone.evidence.per_tap[s.index - 1];
@@ -63,17 +45,10 @@ fn records_follow_from_the_measurements() {
 
 #[test]
 fn an_undecided_choice_is_null_with_its_reason() {
-    let limits = Limits {
-        max_ssim: Some(0.1),
-        ..Limits::default()
-    };
+    let limits = Limits { max_ssim: Some(0.1), ..Limits::default() };
     let (file, choice) = run(&four_splits(), &limits).unwrap();
     assert_eq!((&file.choice, &choice.split), (&None, &None));
-    assert!(
-        file.choice_reason.contains("max_ssim rules out 4"),
-        "{}",
-        file.choice_reason
-    );
+    assert!(file.choice_reason.contains("max_ssim rules out 4"), "{}", file.choice_reason);
     let text = file.to_json().unwrap();
     assert!(
         text.contains("\"choice\": null") && text.contains("\"choice_reason\": \"no split"),
@@ -88,10 +63,7 @@ fn splits_json_reads_back_to_the_same_bytes() {
     file.splits[1].attack.psnr_db = f64::INFINITY;
     file.splits[2].radius_sq.value = f64::NAN;
     let text = file.to_json().unwrap();
-    assert_eq!(
-        SplitsFile::from_json(&text).unwrap().to_json().unwrap(),
-        text
-    );
+    assert_eq!(SplitsFile::from_json(&text).unwrap().to_json().unwrap(), text);
     assert!(text.contains("\"psnr_db\": \"inf\"") && text.contains("\"value\": \"nan\""));
     assert!(text.contains("\"mixture\": \"-inf\"") && text.contains("\"shape\": [16, 32, 32]"));
     let keys = [
@@ -137,27 +109,16 @@ fn splits_json_reads_back_to_the_same_bytes() {
     ];
     let mut at = 0;
     for key in keys {
-        at += text[at..]
-            .find(key)
-            .unwrap_or_else(|| panic!("{key} is missing or out of order"));
+        at += text[at..].find(key).unwrap_or_else(|| panic!("{key} is missing or out of order"));
     }
 }
 
 #[test]
 fn the_same_audit_gives_the_same_bytes_on_any_number_of_threads() {
-    let text = || {
-        run(&four_splits(), &Limits::default())
-            .unwrap()
-            .0
-            .to_json()
-            .unwrap()
-    };
+    let text = || run(&four_splits(), &Limits::default()).unwrap().0.to_json().unwrap();
     let want = text();
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         assert_eq!(pool.install(text), want, "{threads} threads");
     }
 }
@@ -174,10 +135,7 @@ fn the_table_has_a_row_per_split() {
     assert_eq!(&rows[0][column("shape")], "16x32x32");
     assert_eq!(&rows[3][column("entropy_bound_mixture_nats")], "-inf");
     for (row, split) in rows.iter().zip(&file.splits) {
-        assert_eq!(
-            row[column("mse_effective")].parse(),
-            Ok(split.attack.mse_effective)
-        );
+        assert_eq!(row[column("mse_effective")].parse(), Ok(split.attack.mse_effective));
         assert_eq!(
             row[column("within_over_total")].parse(),
             Ok(split.variance.within_over_total())
@@ -198,8 +156,5 @@ fn bad_measurements_are_named() {
     let mut splits = four_splits();
     splits[1].mse_i[7] = f64::NAN;
     let err = run(&splits, &Limits::default()).unwrap_err().to_string();
-    assert!(
-        err.starts_with("split block2, image 7: squared error is NaN"),
-        "{err}"
-    );
+    assert!(err.starts_with("split block2, image 7: squared error is NaN"), "{err}");
 }

@@ -6,13 +6,8 @@ use crate::testing::four_splits;
 use proptest::prelude::*;
 
 fn audited() -> SplitsFile {
-    let resampling = Resampling {
-        resamples: 200,
-        ..Resampling::default()
-    };
-    assemble("cnn4", 1, &four_splits(), &Limits::default(), &resampling)
-        .unwrap()
-        .0
+    let resampling = Resampling { resamples: 200, ..Resampling::default() };
+    assemble("cnn4", 1, &four_splits(), &Limits::default(), &resampling).unwrap().0
 }
 
 fn choose_under(limits: Limits) -> ChoiceRecord {
@@ -23,10 +18,7 @@ fn choose_under(limits: Limits) -> ChoiceRecord {
 #[test]
 fn without_limits_the_zone_decides() {
     let got = choose_under(Limits::default());
-    assert_eq!(
-        (got.objective, got.split.as_deref()),
-        (Objective::Zone, Some("block4"))
-    );
+    assert_eq!((got.objective, got.split.as_deref()), (Objective::Zone, Some("block4")));
 
     let mut file = audited();
     file.zone.verdict = Verdict::NoZone;
@@ -34,8 +26,7 @@ fn without_limits_the_zone_decides() {
     let got = choose(&file.splits, &file.zone, &Limits::default()).unwrap();
     assert_eq!(got.split, None);
     assert!(
-        got.reason
-            .ends_with("nothing decides; set limits on cost or quality"),
+        got.reason.ends_with("nothing decides; set limits on cost or quality"),
         "{}",
         got.reason
     );
@@ -43,60 +34,30 @@ fn without_limits_the_zone_decides() {
 
 #[test]
 fn a_limit_on_quality_takes_the_cheapest_that_protects() {
-    let got = choose_under(Limits {
-        min_mse_effective: Some(0.004),
-        ..Limits::default()
-    });
-    assert_eq!(
-        (got.objective, got.split.as_deref()),
-        (Objective::Cheapest, Some("block3"))
-    );
+    let got = choose_under(Limits { min_mse_effective: Some(0.004), ..Limits::default() });
+    assert_eq!((got.objective, got.split.as_deref()), (Objective::Cheapest, Some("block3")));
     // block1 measures 0.006, but the attack on block2 shows that 0.002 is possible there.
     let first = &got.candidates[0].ruled_out_by[0];
-    assert_eq!(
-        (first.limit.as_str(), first.allowed),
-        ("min_mse_effective", 0.004)
-    );
+    assert_eq!((first.limit.as_str(), first.allowed), ("min_mse_effective", 0.004));
     assert!((first.actual - 0.002).abs() < 1e-12);
 
     // The SSIM of block1 (0.93) meets the limit, the best one on deeper splits (0.96) does not.
-    let got = choose_under(Limits {
-        max_ssim: Some(0.95),
-        ..Limits::default()
-    });
+    let got = choose_under(Limits { max_ssim: Some(0.95), ..Limits::default() });
     assert_eq!(got.split.as_deref(), Some("block3"));
-    let got = choose_under(Limits {
-        max_psnr_db: Some(20.0),
-        ..Limits::default()
-    });
+    let got = choose_under(Limits { max_psnr_db: Some(20.0), ..Limits::default() });
     assert_eq!(got.split.as_deref(), Some("block4"));
 }
 
 #[test]
 fn limits_on_cost_take_the_most_resistant_that_is_affordable() {
-    let got = choose_under(Limits {
-        max_edge_macs_fraction: Some(0.8),
-        ..Limits::default()
-    });
-    assert_eq!(
-        (got.objective, got.split.as_deref()),
-        (Objective::MostResistant, Some("block3"))
-    );
-    assert_eq!(
-        got.candidates[3].ruled_out_by[0].limit,
-        "max_edge_macs_fraction"
-    );
+    let got = choose_under(Limits { max_edge_macs_fraction: Some(0.8), ..Limits::default() });
+    assert_eq!((got.objective, got.split.as_deref()), (Objective::MostResistant, Some("block3")));
+    assert_eq!(got.candidates[3].ruled_out_by[0].limit, "max_edge_macs_fraction");
     // block1 and block2 leave the same effective error: the cheaper one is taken.
-    let got = choose_under(Limits {
-        max_edge_macs_fraction: Some(0.5),
-        ..Limits::default()
-    });
+    let got = choose_under(Limits { max_edge_macs_fraction: Some(0.5), ..Limits::default() });
     assert_eq!(got.split.as_deref(), Some("block1"));
     assert!(got.reason.contains("cannot be told from"), "{}", got.reason);
-    let got = choose_under(Limits {
-        max_wire_bytes: Some(16384),
-        ..Limits::default()
-    });
+    let got = choose_under(Limits { max_wire_bytes: Some(16384), ..Limits::default() });
     assert_eq!(got.split.as_deref(), Some("block4"));
 }
 
@@ -118,36 +79,16 @@ fn limits_that_contradict_each_other_decide_nothing() {
 #[test]
 fn limits_are_checked() {
     let bad = [
-        Limits {
-            max_wire_bytes: Some(0),
-            ..Limits::default()
-        },
-        Limits {
-            max_edge_macs_fraction: Some(1.5),
-            ..Limits::default()
-        },
-        Limits {
-            min_mse_effective: Some(f64::NAN),
-            ..Limits::default()
-        },
-        Limits {
-            max_ssim: Some(2.0),
-            ..Limits::default()
-        },
-        Limits {
-            max_psnr_db: Some(f64::INFINITY),
-            ..Limits::default()
-        },
+        Limits { max_wire_bytes: Some(0), ..Limits::default() },
+        Limits { max_edge_macs_fraction: Some(1.5), ..Limits::default() },
+        Limits { min_mse_effective: Some(f64::NAN), ..Limits::default() },
+        Limits { max_ssim: Some(2.0), ..Limits::default() },
+        Limits { max_psnr_db: Some(f64::INFINITY), ..Limits::default() },
     ];
     for limits in bad {
-        assert!(
-            matches!(limits.validate(), Err(Error::Limit { .. })),
-            "{limits:?}"
-        );
+        assert!(matches!(limits.validate(), Err(Error::Limit { .. })), "{limits:?}");
     }
-    let err = toml::from_str::<Limits>("max_sim = 0.3")
-        .unwrap_err()
-        .to_string();
+    let err = toml::from_str::<Limits>("max_sim = 0.3").unwrap_err().to_string();
     assert!(err.contains("max_sim") && err.contains("max_ssim"), "{err}");
 }
 

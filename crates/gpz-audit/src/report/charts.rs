@@ -43,16 +43,28 @@ impl SplitChart<'_> {
         let (width, height) = self.size;
         let mut canvas = Canvas::new(width, height);
         let (left, right) = (58.0, width - 14.0);
-        let (top, bottom) = (if self.full { 54.0 } else { 26.0 }, height - if self.full { 40.0 } else { 24.0 });
+        let (top, bottom) =
+            (if self.full { 54.0 } else { 26.0 }, height - if self.full { 40.0 } else { 24.0 });
         let n = self.splits.len();
         let x = |k: usize| left + (k as f64 + 0.5) * (right - left) / n.max(1) as f64;
         let y = self.scale(bottom, top);
 
         if let Some((first, last)) = self.zone {
             let half = 0.5 * (right - left) / n.max(1) as f64;
-            canvas.rect("zone", x(first) - half, top, x(last) - x(first) + 2.0 * half, bottom - top);
+            canvas.rect(
+                "zone",
+                x(first) - half,
+                top,
+                x(last) - x(first) + 2.0 * half,
+                bottom - top,
+            );
             if self.full {
-                canvas.text("note", (x(first) - half + 6.0, top + 14.0), Anchor::Start, "protected zone");
+                canvas.text(
+                    "note",
+                    (x(first) - half + 6.0, top + 14.0),
+                    Anchor::Start,
+                    "protected zone",
+                );
             }
         }
         for tick in y.ticks(if self.full { 6 } else { 4 }) {
@@ -67,7 +79,11 @@ impl SplitChart<'_> {
         if let Some(k) = self.recommended {
             canvas.line("recommended", (x(k), top), (x(k), bottom));
             if self.full {
-                let (at, anchor) = if k + 1 == n { (x(k) - 6.0, Anchor::End) } else { (x(k) + 6.0, Anchor::Start) };
+                let (at, anchor) = if k + 1 == n {
+                    (x(k) - 6.0, Anchor::End)
+                } else {
+                    (x(k) + 6.0, Anchor::Start)
+                };
                 canvas.text("note", (at, bottom - 8.0), anchor, "recommended cut");
             }
         }
@@ -81,7 +97,8 @@ impl SplitChart<'_> {
             draw_series(&mut canvas, series, &x, &y);
         }
         if self.full {
-            let entries: Vec<(&str, Mark, &str)> = self.series.iter().map(|s| (s.name, s.mark, s.class)).collect();
+            let entries: Vec<(&str, Mark, &str)> =
+                self.series.iter().map(|s| (s.name, s.mark, s.class)).collect();
             legend(&mut canvas, left, 36.0, &entries, true);
         }
         canvas.finish(self.id, self.title, &self.description())
@@ -89,7 +106,12 @@ impl SplitChart<'_> {
 
     fn scale(&self, bottom: f64, top: f64) -> Scale {
         let values = self.series.iter().flat_map(|s| s.values.iter().copied());
-        let ends = self.series.iter().filter_map(|s| s.intervals.as_ref()).flatten().flat_map(|i| [i.lo, i.hi]);
+        let ends = self
+            .series
+            .iter()
+            .filter_map(|s| s.intervals.as_ref())
+            .flatten()
+            .flat_map(|i| [i.lo, i.hi]);
         let floor = self.floor.map(|(_, level)| level);
         Scale::fit(values.chain(ends).chain(floor), self.log, bottom, top)
     }
@@ -106,15 +128,24 @@ impl SplitChart<'_> {
             }
         }
         if self.full {
-            canvas.text("note", (self.size.0 - 14.0, self.size.1 - 4.0), Anchor::End, "shallow → deep");
+            canvas.text(
+                "note",
+                (self.size.0 - 14.0, self.size.1 - 4.0),
+                Anchor::End,
+                "shallow → deep",
+            );
         }
     }
 
     /// The figures in words, for those who cannot see the chart.
     fn description(&self) -> String {
         let line = |s: &Series<'_>| {
-            let values: Vec<String> =
-                self.splits.iter().zip(&s.values).map(|(name, v)| format!("{name} {}", crate::words::significant(*v, 3))).collect();
+            let values: Vec<String> = self
+                .splits
+                .iter()
+                .zip(&s.values)
+                .map(|(name, v)| format!("{name} {}", crate::words::significant(*v, 3)))
+                .collect();
             format!("{}: {}.", s.name, values.join(", "))
         };
         let lines: Vec<String> = self.series.iter().map(line).collect();
@@ -181,7 +212,9 @@ impl ParetoChart<'_> {
     /// Whether no other split is at least as cheap and leaves a larger error.
     fn is_efficient(&self, k: usize) -> bool {
         let me = &self.offers[k];
-        let beats = |o: &Offer<'_>| (o.cost <= me.cost && o.error > me.error) || (o.cost < me.cost && o.error >= me.error);
+        let beats = |o: &Offer<'_>| {
+            (o.cost <= me.cost && o.error > me.error) || (o.cost < me.cost && o.error >= me.error)
+        };
         !self.offers.iter().any(beats)
     }
 
@@ -191,7 +224,12 @@ impl ParetoChart<'_> {
         let mut canvas = Canvas::new(width, height);
         let (left, right, top, bottom) = (58.0, width - 16.0, 50.0, height - 42.0);
         let x = Scale::fit(self.offers.iter().map(|o| o.cost), self.log_cost, left, right);
-        let y = Scale::fit(self.offers.iter().flat_map(|o| [o.error, o.interval.lo, o.interval.hi]), true, bottom, top);
+        let y = Scale::fit(
+            self.offers.iter().flat_map(|o| [o.error, o.interval.lo, o.interval.hi]),
+            true,
+            bottom,
+            top,
+        );
         for (tick, at) in y.ticks(6).into_iter().filter_map(|t| Some((t, y.at(t)?))) {
             canvas.line("grid", (left, at), (right, at));
             canvas.text("tick", (left - 7.0, at + 4.0), Anchor::End, &tick_label(tick));
@@ -201,32 +239,56 @@ impl ParetoChart<'_> {
             canvas.text("tick", (at, bottom + 17.0), Anchor::Middle, &tick_label(tick));
         }
         canvas.line("axis", (left, bottom), (right, bottom));
-        canvas.text("axis-title", (4.0, 14.0), Anchor::Start, "effective MSE per element, higher is safer");
+        canvas.text(
+            "axis-title",
+            (4.0, 14.0),
+            Anchor::Start,
+            "effective MSE per element, higher is safer",
+        );
         canvas.text("axis-title", (right, height - 6.0), Anchor::End, self.cost_axis);
-        legend(&mut canvas, left, 34.0, &[("no cheaper cut is as safe", Mark::Square, "effective"), ("beaten by another cut", Mark::Circle, "measured")], false);
+        legend(
+            &mut canvas,
+            left,
+            34.0,
+            &[
+                ("no cheaper cut is as safe", Mark::Square, "effective"),
+                ("beaten by another cut", Mark::Circle, "measured"),
+            ],
+            false,
+        );
 
         let place = |o: &Offer<'_>| Some((x.at(o.cost)?, y.at(o.error)?));
-        let mut front: Vec<(f64, f64)> =
-            (0..self.offers.len()).filter(|&k| self.is_efficient(k)).filter_map(|k| place(&self.offers[k])).collect();
-        front.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let steps: Vec<(f64, f64)> = front
-            .iter()
-            .enumerate()
-            .flat_map(|(i, &(px, py))| if i == 0 { vec![(px, py)] } else { vec![(px, front[i - 1].1), (px, py)] })
+        let mut front: Vec<(f64, f64)> = (0..self.offers.len())
+            .filter(|&k| self.is_efficient(k))
+            .filter_map(|k| place(&self.offers[k]))
             .collect();
+        front.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let steps: Vec<(f64, f64)> =
+            front
+                .iter()
+                .enumerate()
+                .flat_map(|(i, &(px, py))| {
+                    if i == 0 { vec![(px, py)] } else { vec![(px, front[i - 1].1), (px, py)] }
+                })
+                .collect();
         if steps.len() > 1 {
             canvas.polyline("line effective", &steps);
         }
         let mut labels = Labels::default();
         for offer in &self.offers {
-            if let (Some((px, py)), Some(lo), Some(hi)) = (place(offer), y.at(offer.interval.lo), y.at(offer.interval.hi)) {
+            if let (Some((px, py)), Some(lo), Some(hi)) =
+                (place(offer), y.at(offer.interval.lo), y.at(offer.interval.hi))
+            {
                 labels.block(px, py.min(hi), py.max(lo));
             }
         }
         for (k, offer) in self.offers.iter().enumerate() {
-            let Some((px, py)) = place(offer) else { continue };
+            let Some((px, py)) = place(offer) else {
+                continue;
+            };
             let efficient = self.is_efficient(k);
-            let (mark, class) = if efficient { (Mark::Square, "effective") } else { (Mark::Circle, "measured") };
+            let (mark, class) =
+                if efficient { (Mark::Square, "effective") } else { (Mark::Circle, "measured") };
             if let (Some(lo), Some(hi)) = (y.at(offer.interval.lo), y.at(offer.interval.hi)) {
                 canvas.whisker(&format!("whisker {class}"), px, lo, hi);
             }
@@ -236,7 +298,8 @@ impl ParetoChart<'_> {
             }
             // With many splits only those worth taking are named.
             if efficient || offer.recommended || self.offers.len() <= 12 {
-                let ends = (y.at(offer.interval.hi).unwrap_or(py), y.at(offer.interval.lo).unwrap_or(py));
+                let ends =
+                    (y.at(offer.interval.hi).unwrap_or(py), y.at(offer.interval.lo).unwrap_or(py));
                 labels.write(&mut canvas, (px, py), ends, offer.name, (left, right));
             }
         }
@@ -246,7 +309,12 @@ impl ParetoChart<'_> {
     fn description(&self) -> String {
         let line = |(k, o): (usize, &Offer<'_>)| {
             let note = if self.is_efficient(k) { "" } else { ", beaten" };
-            format!("{} costs {} and leaves {}{note}", o.name, tick_label(o.cost), crate::words::significant(o.error, 3))
+            format!(
+                "{} costs {} and leaves {}{note}",
+                o.name,
+                tick_label(o.cost),
+                crate::words::significant(o.error, 3)
+            )
         };
         let lines: Vec<String> = self.offers.iter().enumerate().map(line).collect();
         format!("{}. {}.", self.cost_axis, lines.join("; "))
@@ -268,7 +336,14 @@ impl Labels {
 
     /// Writes the label above, right of, left of or below the point and its interval, in the first place that is free, else
     /// nowhere.
-    fn write(&mut self, canvas: &mut Canvas, (x, y): (f64, f64), (top, bottom): (f64, f64), text: &str, (left, right): (f64, f64)) {
+    fn write(
+        &mut self,
+        canvas: &mut Canvas,
+        (x, y): (f64, f64),
+        (top, bottom): (f64, f64),
+        text: &str,
+        (left, right): (f64, f64),
+    ) {
         let width = text_width(text);
         let places = [
             (x, top - 10.0, Anchor::Middle, x - width / 2.0),
@@ -278,7 +353,8 @@ impl Labels {
         ];
         for (at, base, anchor, start) in places {
             let own = [start, base - 11.0, start + width, base + 3.0];
-            let clash = |b: &[f64; 4]| own[0] < b[2] && b[0] < own[2] && own[1] < b[3] && b[1] < own[3];
+            let clash =
+                |b: &[f64; 4]| own[0] < b[2] && b[0] < own[2] && own[1] < b[3] && b[1] < own[3];
             if start >= left && start + width <= right && !self.taken.iter().any(clash) {
                 canvas.text("label", (at, base), anchor, text);
                 self.taken.push(own);
@@ -305,14 +381,24 @@ pub(super) fn training_chart(id: &str, curves: &[(&str, Vec<f64>)], size: (f64, 
     for e in (0..epochs).filter(|e| (e + 1) % every == 0 || *e == 0) {
         canvas.text("tick", (x(e), bottom + 17.0), Anchor::Middle, &(e + 1).to_string());
     }
-    canvas.text("axis-title", (4.0, 14.0), Anchor::Start, "held-out error of the decoders, MSE per element");
+    canvas.text(
+        "axis-title",
+        (4.0, 14.0),
+        Anchor::Start,
+        "held-out error of the decoders, MSE per element",
+    );
     canvas.text("axis-title", (right, height - 6.0), Anchor::End, "epoch");
-    let styles =
-        [(Mark::Circle, "measured"), (Mark::Square, "effective"), (Mark::Diamond, "third"), (Mark::Triangle, "fourth")];
+    let styles = [
+        (Mark::Circle, "measured"),
+        (Mark::Square, "effective"),
+        (Mark::Diamond, "third"),
+        (Mark::Triangle, "fourth"),
+    ];
     let mut named: Vec<f64> = Vec::new();
     for (k, (name, curve)) in curves.iter().enumerate() {
         let (mark, class) = styles[k % styles.len()];
-        let points: Vec<(f64, f64)> = curve.iter().enumerate().filter_map(|(e, v)| Some((x(e), y.at(*v)?))).collect();
+        let points: Vec<(f64, f64)> =
+            curve.iter().enumerate().filter_map(|(e, v)| Some((x(e), y.at(*v)?))).collect();
         canvas.polyline(&format!("line {class}"), &points);
         for p in &points {
             canvas.mark(&format!("mark {class}"), mark, *p, 3.0);
@@ -327,5 +413,9 @@ pub(super) fn training_chart(id: &str, curves: &[(&str, Vec<f64>)], size: (f64, 
             canvas.text("label", (px + 10.0, at), Anchor::Start, name);
         }
     }
-    canvas.finish(id, "Held-out error of the decoders over epochs", &format!("{} decoders over {epochs} epochs", curves.len()))
+    canvas.finish(
+        id,
+        "Held-out error of the decoders over epochs",
+        &format!("{} decoders over {epochs} epochs", curves.len()),
+    )
 }

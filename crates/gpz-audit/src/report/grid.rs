@@ -74,9 +74,14 @@ impl Grid {
 
 fn row(input: &ReportInput, k: usize, columns: &[usize]) -> Row {
     let split = &input.splits.splits[k];
-    let marked = best_and_worst(input, &split.name, columns.iter().copied()).filter(|(best, worst)| best != worst);
+    let marked = best_and_worst(input, &split.name, columns.iter().copied())
+        .filter(|(best, worst)| best != worst);
     let cell = |&i: &usize| {
-        let picture = input.pictures.get(i).and_then(|p| p.reconstructions.get(k)).and_then(|png| data_uri(png.as_deref()));
+        let picture = input
+            .pictures
+            .get(i)
+            .and_then(|p| p.reconstructions.get(k))
+            .and_then(|png| data_uri(png.as_deref()));
         let mark = match marked {
             Some((best, _)) if best == i => "best",
             Some((_, worst)) if worst == i => "worst",
@@ -86,7 +91,8 @@ fn row(input: &ReportInput, k: usize, columns: &[usize]) -> Row {
         Cell {
             source: picture,
             alt: format!("reconstruction of original {} ({class}) from {}", i + 1, split.name),
-            caption: error(input, &split.name, i).map_or_else(String::new, |e| words::significant(e, 2)),
+            caption: error(input, &split.name, i)
+                .map_or_else(String::new, |e| words::significant(e, 2)),
             mark,
         }
     };
@@ -109,21 +115,30 @@ fn fit(input: &ReportInput) -> Option<(Vec<usize>, Vec<usize>)> {
     let columns = input.run.pictures.len().min(MAX_COLUMNS);
     let rows = |count: usize| evenly(count, splits, &turning_points(input));
     let size = |columns: usize, rows: &[usize]| -> usize {
-        let bytes = |png: Option<&Option<Vec<u8>>>| png.and_then(Option::as_ref).map_or(0, Vec::len);
+        let bytes =
+            |png: Option<&Option<Vec<u8>>>| png.and_then(Option::as_ref).map_or(0, Vec::len);
         let pictures = input.pictures.iter().take(columns);
-        pictures.map(|p| bytes(Some(&p.original)) + rows.iter().map(|&k| bytes(p.reconstructions.get(k))).sum::<usize>()).sum()
+        pictures
+            .map(|p| {
+                bytes(Some(&p.original))
+                    + rows.iter().map(|&k| bytes(p.reconstructions.get(k))).sum::<usize>()
+            })
+            .sum()
     };
     let most_rows = splits.min(MAX_ROWS);
     let fewest_columns = columns.min(MIN_COLUMNS);
     let narrower = (fewest_columns.max(1)..=columns).rev().map(|c| (c, rows(most_rows)));
     let shorter = (1..most_rows).rev().map(|r| (fewest_columns, rows(r)));
-    let (columns, rows) = narrower.chain(shorter).find(|(c, rows)| *c > 0 && size(*c, rows) <= PNG_BUDGET)?;
+    let (columns, rows) =
+        narrower.chain(shorter).find(|(c, rows)| *c > 0 && size(*c, rows) <= PNG_BUDGET)?;
     Some(((0..columns).collect(), rows))
 }
 
 /// The splits a reader looks for: the recommended one, the first of the zone and the last before it.
 fn turning_points(input: &ReportInput) -> Vec<usize> {
-    let position = |name: &Option<String>| input.splits.splits.iter().position(|s| Some(&s.name) == name.as_ref());
+    let position = |name: &Option<String>| {
+        input.splits.splits.iter().position(|s| Some(&s.name) == name.as_ref())
+    };
     let first = position(&input.splits.zone.first_split);
     let before = first.and_then(|k| k.checked_sub(1));
     [position(&input.choice.split), first, before].into_iter().flatten().collect()
@@ -133,7 +148,8 @@ fn turning_points(input: &ReportInput) -> Vec<usize> {
 /// important of which come first.
 fn evenly(count: usize, n: usize, keep: &[usize]) -> Vec<usize> {
     let last = n.saturating_sub(1);
-    let mut picked: Vec<usize> = (0..count).map(|i| if count == 1 { last } else { i * last / (count - 1) }).collect();
+    let mut picked: Vec<usize> =
+        (0..count).map(|i| if count == 1 { last } else { i * last / (count - 1) }).collect();
     for (i, &row) in keep.iter().enumerate() {
         let free = |p: &&mut usize| !keep[..i].contains(p);
         if !picked.contains(&row)
@@ -177,8 +193,13 @@ fn error(input: &ReportInput, split: &str, i: usize) -> Option<f64> {
 }
 
 /// The pictures the attack on `split` did best and worst on; of equal ones the first.
-fn best_and_worst(input: &ReportInput, split: &str, pictures: impl Iterator<Item = usize>) -> Option<(usize, usize)> {
-    let known: Vec<(usize, f64)> = pictures.filter_map(|i| Some((i, error(input, split, i)?))).collect();
+fn best_and_worst(
+    input: &ReportInput,
+    split: &str,
+    pictures: impl Iterator<Item = usize>,
+) -> Option<(usize, usize)> {
+    let known: Vec<(usize, f64)> =
+        pictures.filter_map(|i| Some((i, error(input, split, i)?))).collect();
     let best = known.iter().min_by(|a, b| a.1.total_cmp(&b.1))?.0;
     let worst = known.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1))?.0;
     Some((best, worst))
@@ -213,6 +234,9 @@ mod tests {
     fn only_pngs_are_embedded() {
         assert_eq!(data_uri(None), None);
         assert_eq!(data_uri(Some(b"<html")), None);
-        assert_eq!(data_uri(Some(b"\x89PNG\r\n\x1a\n")).unwrap(), "data:image/png;base64,iVBORw0KGgo=");
+        assert_eq!(
+            data_uri(Some(b"\x89PNG\r\n\x1a\n")).unwrap(),
+            "data:image/png;base64,iVBORw0KGgo="
+        );
     }
 }

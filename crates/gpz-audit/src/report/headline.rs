@@ -29,11 +29,13 @@ pub(super) struct Headline {
 impl Headline {
     pub(super) fn new(input: &ReportInput) -> Self {
         let mut objections = objections(input);
-        let strongest_objection = if objections.is_empty() { String::new() } else { objections.remove(0) };
-        let (cut_title, cut) = match input.choice.split.as_deref().and_then(|name| input.splits.split(name)) {
-            Some(split) => ("Recommended cut", Some(split)),
-            None => ("Leaks least, not recommended", least_leaking(input)),
-        };
+        let strongest_objection =
+            if objections.is_empty() { String::new() } else { objections.remove(0) };
+        let (cut_title, cut) =
+            match input.choice.split.as_deref().and_then(|name| input.splits.split(name)) {
+                Some(split) => ("Recommended cut", Some(split)),
+                None => ("Leaks least, not recommended", least_leaking(input)),
+            };
         Self {
             zone: input.splits.zone.verdict == Verdict::Zone,
             verdict: verdict(input),
@@ -92,8 +94,14 @@ fn cost(split: &SplitRecord) -> Vec<[String; 2]> {
     [
         ("sent per image", words::bytes(split.wire_bytes)),
         ("edge computes", format!("{} of the MACs", words::percent(split.edge_macs_fraction))),
-        ("edge stores", format!("{} of the parameters", words::percent(split.edge_params_fraction))),
-        ("attacker's MSE", words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals)),
+        (
+            "edge stores",
+            format!("{} of the parameters", words::percent(split.edge_params_fraction)),
+        ),
+        (
+            "attacker's MSE",
+            words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals),
+        ),
         ("attacker's SSIM", words::significant(attack.ssim_effective, 2)),
         ("attacker gets", words::what_an_attacker_gets(attack.ssim_effective).to_string()),
     ]
@@ -115,7 +123,11 @@ fn rests_on(input: &ReportInput) -> Vec<String> {
     };
     if !run.attacks.is_empty() {
         let n = run.attacks.len();
-        let trained = format!("{} {} trained against this very network", words::count(n), if n == 1 { "attack" } else { "attacks" });
+        let trained = format!(
+            "{} {} trained against this very network",
+            words::count(n),
+            if n == 1 { "attack" } else { "attacks" }
+        );
         out.push(format!("{trained} ({kinds}), on images of their own"));
     }
     out.push(format!(
@@ -123,8 +135,14 @@ fn rests_on(input: &ReportInput) -> Vec<String> {
         words::thousands(evidence.attack_images as u64),
         100.0 * evidence.level
     ));
-    out.push(format!("variance of the features of {} images", words::thousands(evidence.statistics_images as u64)));
-    out.push(format!("a network that classifies {} of the test images right", words::percent(run.target.accuracy_test)));
+    out.push(format!(
+        "variance of the features of {} images",
+        words::thousands(evidence.statistics_images as u64)
+    ));
+    out.push(format!(
+        "a network that classifies {} of the test images right",
+        words::percent(run.target.accuracy_test)
+    ));
     if let Some(step) = decisive_step(input) {
         out.push(format!(
             "the step to {}: error ×{}, within-class share of variance {} by {} (largest fall so far in {} of the resamples)",
@@ -143,7 +161,12 @@ fn decisive_step(input: &ReportInput) -> Option<&StepEvidence> {
     let zone = &input.splits.zone;
     match &zone.first_split {
         Some(first) => zone.evidence.steps.iter().find(|s| s.to == *first),
-        None => zone.evidence.steps.iter().filter(|s| !s.error_ratio.is_nan()).max_by(|a, b| a.error_ratio.total_cmp(&b.error_ratio)),
+        None => zone
+            .evidence
+            .steps
+            .iter()
+            .filter(|s| !s.error_ratio.is_nan())
+            .max_by(|a, b| a.error_ratio.total_cmp(&b.error_ratio)),
     }
 }
 
@@ -155,14 +178,21 @@ fn objections(input: &ReportInput) -> Vec<String> {
         let taps = words::taps(evidence.taps);
         out.push(format!("{}: too few places to tell a turn from a trend. This is a demonstration, not an audit.", capital(&taps)));
     }
-    let restless: Vec<&str> = input.run.attacks.iter().filter(|a| !a.converged).map(|a| a.split.as_str()).collect();
+    let restless: Vec<&str> =
+        input.run.attacks.iter().filter(|a| !a.converged).map(|a| a.split.as_str()).collect();
     if !restless.is_empty() {
         out.push(format!(
             "Attacks had not come to rest when training stopped ({}): a patient attacker does better than shown.",
             list(&restless)
         ));
     }
-    let limited: Vec<&str> = input.splits.splits.iter().filter(|s| s.attack.attack_limited).map(|s| s.name.as_str()).collect();
+    let limited: Vec<&str> = input
+        .splits
+        .splits
+        .iter()
+        .filter(|s| s.attack.attack_limited)
+        .map(|s| s.name.as_str())
+        .collect();
     if !limited.is_empty() {
         out.push(format!(
             "The attack on {} does worse than one on a deeper split, which its holder could imitate: it is under-trained, and its \
@@ -179,7 +209,9 @@ fn objections(input: &ReportInput) -> Vec<String> {
     }
     out.push("One training of the network and of each attack: the intervals cover the choice of images, not that of the seed.".to_string());
     let released = &evidence.released_rule.splits;
-    if !released.is_empty() && input.splits.zone.first_split.as_ref().is_none_or(|first| !released.contains(first)) {
+    if !released.is_empty()
+        && input.splits.zone.first_split.as_ref().is_none_or(|first| !released.contains(first))
+    {
         out.push(format!(
             "The rule published with the method, which looks at R_c² alone and follows width and scale, would have named {}.",
             released.join(" and ")

@@ -32,11 +32,17 @@ impl Canvas {
     }
 
     pub(super) fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
-        let _ = write!(self.body, r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#);
+        let _ = write!(
+            self.body,
+            r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#
+        );
     }
 
     pub(super) fn rect(&mut self, class: &str, x: f64, y: f64, width: f64, height: f64) {
-        let _ = write!(self.body, r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"/>"#);
+        let _ = write!(
+            self.body,
+            r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"/>"#
+        );
     }
 
     pub(super) fn polyline(&mut self, class: &str, points: &[(f64, f64)]) {
@@ -51,20 +57,27 @@ impl Canvas {
             Anchor::End => "end",
         };
         let text = escape(text);
-        let _ = write!(self.body, r#"<text class="{class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#);
+        let _ = write!(
+            self.body,
+            r#"<text class="{class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#
+        );
     }
 
     pub(super) fn mark(&mut self, class: &str, mark: Mark, (x, y): (f64, f64), r: f64) {
         let path = match mark {
             Mark::Circle => {
-                let _ = write!(self.body, r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="{r:.1}"/>"#);
+                let _ = write!(
+                    self.body,
+                    r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="{r:.1}"/>"#
+                );
                 return;
             }
             Mark::Square => [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)].as_slice(),
             Mark::Diamond => &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
             Mark::Triangle => &[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
         };
-        let points: Vec<String> = path.iter().map(|(dx, dy)| format!("{:.1},{:.1}", x + r * dx, y + r * dy)).collect();
+        let points: Vec<String> =
+            path.iter().map(|(dx, dy)| format!("{:.1},{:.1}", x + r * dx, y + r * dy)).collect();
         let _ = write!(self.body, r#"<polygon class="{class}" points="{}"/>"#, points.join(" "));
     }
 
@@ -116,7 +129,12 @@ pub(super) struct Scale {
 impl Scale {
     /// A scale that shows all finite `values` with some room around them, drawn from pixel `from` to pixel `to`. A logarithmic one
     /// passes over values that are not positive; without any value left the scale is linear from 0 to 1.
-    pub(super) fn fit(values: impl IntoIterator<Item = f64>, log: bool, from: f64, to: f64) -> Self {
+    pub(super) fn fit(
+        values: impl IntoIterator<Item = f64>,
+        log: bool,
+        from: f64,
+        to: f64,
+    ) -> Self {
         let (mut lo, mut hi) = (f64::INFINITY, f64::NEG_INFINITY);
         for v in values.into_iter().filter(|v| v.is_finite() && (!log || *v > 0.0)) {
             (lo, hi) = (lo.min(v), hi.max(v));
@@ -136,7 +154,11 @@ impl Scale {
 
     /// The pixel of a value; `None` if it cannot be shown.
     pub(super) fn at(&self, value: f64) -> Option<f64> {
-        let share = if self.log { (value / self.lo).ln() / (self.hi / self.lo).ln() } else { (value - self.lo) / (self.hi - self.lo) };
+        let share = if self.log {
+            (value / self.lo).ln() / (self.hi / self.lo).ln()
+        } else {
+            (value - self.lo) / (self.hi - self.lo)
+        };
         let pixel = self.from + share * (self.to - self.from);
         (pixel.is_finite() && (!self.log || value > 0.0)).then_some(pixel)
     }
@@ -167,7 +189,8 @@ impl Scale {
 fn even_ticks(lo: f64, hi: f64, wanted: usize) -> Vec<f64> {
     let raw = (hi - lo) / wanted.max(1) as f64;
     let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= raw).unwrap_or(raw);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|s| *s >= raw).unwrap_or(raw);
     let (first, last) = ((lo / step).ceil() as i64, (hi / step).floor() as i64);
     (first..=last).map(|k| k as f64 * step).collect()
 }
@@ -182,7 +205,11 @@ pub(super) fn tick_label(value: f64) -> String {
         return format!("{value:.0e}");
     }
     let text = format!("{value:.*}", usize::try_from(3 - magnitude).unwrap_or(0));
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    } else {
+        text
+    }
 }
 
 /// Rough width of a text in pixels, at the charts' font size.
@@ -200,7 +227,12 @@ mod tests {
         canvas.text("t", (1.0, 2.0), Anchor::Start, "<a href='x'>&\"");
         let svg = canvas.finish("id", "<b>", "\"d\"");
         assert!(svg.contains("&lt;a href=&#39;x&#39;&gt;&amp;&quot;</text>"), "{svg}");
-        assert!(svg.contains(r#"<title id="id-t">&lt;b&gt;</title><desc id="id-d">&quot;d&quot;</desc>"#), "{svg}");
+        assert!(
+            svg.contains(
+                r#"<title id="id-t">&lt;b&gt;</title><desc id="id-d">&quot;d&quot;</desc>"#
+            ),
+            "{svg}"
+        );
     }
 
     #[test]
@@ -220,11 +252,15 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         assert_eq!(Scale::fit([0.0, 1.0], false, 0.0, 1.0).ticks(5), [0.0, 0.5, 1.0]);
-        assert_eq!(Scale::fit([0.0019, 0.09], true, 0.0, 1.0).ticks(6), [0.002, 0.005, 0.01, 0.02, 0.05, 0.1]);
+        assert_eq!(
+            Scale::fit([0.0019, 0.09], true, 0.0, 1.0).ticks(6),
+            [0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+        );
         assert_eq!(Scale::fit([1e-6, 1e3], true, 0.0, 1.0).ticks(6).len(), 10);
         let narrow = Scale::fit([0.0101, 0.0102], true, 0.0, 1.0).ticks(6);
         assert!(!narrow.is_empty() && narrow.len() <= 8, "{narrow:?}");
-        let labels: Vec<String> = [0.0, 0.002, 0.5, 15.0, 1e-7, 2e6].into_iter().map(tick_label).collect();
+        let labels: Vec<String> =
+            [0.0, 0.002, 0.5, 15.0, 1e-7, 2e6].into_iter().map(tick_label).collect();
         assert_eq!(labels, ["0", "0.002", "0.5", "15", "1e-7", "2e6"]);
     }
 }

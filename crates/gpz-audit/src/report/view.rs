@@ -69,13 +69,22 @@ impl View {
     pub(super) fn new(input: &ReportInput) -> Self {
         let run = &input.run;
         let seconds = run.seconds();
-        let took = if seconds < 120.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) };
+        let took = if seconds < 120.0 {
+            format!("{seconds:.0} s")
+        } else {
+            format!("{:.0} min", seconds / 60.0)
+        };
         Self {
             style: include_str!("style.css"),
             title: format!("Where to cut {}", input.splits.model),
             subtitle: format!(
                 "{} {} · {} · {} · seed {} · {} · {took}",
-                run.model.name, run.model.detail, run.data.name, run.device, run.seed, run.started_utc
+                run.model.name,
+                run.model.detail,
+                run.data.name,
+                run.device,
+                run.seed,
+                run.started_utc
             ),
             headline: Headline::new(input),
             grid: Grid::new(input),
@@ -83,14 +92,25 @@ impl View {
             floor: run.mean_image.map(|m| significant(m.mse_per_element, 3)),
             price: price(input),
             done: done(input),
-            tables: vec![attack_table(input), feature_table(input), held_out_table(input), steps_table(input)]
-                .into_iter()
-                .filter(|t| !t.rows.is_empty())
-                .collect(),
+            tables: vec![
+                attack_table(input),
+                feature_table(input),
+                held_out_table(input),
+                steps_table(input),
+            ]
+            .into_iter()
+            .filter(|t| !t.rows.is_empty())
+            .collect(),
             files: vec![
-                [files::SPLITS_JSON, "every figure of every split; the same bytes whenever the run is repeated"],
+                [
+                    files::SPLITS_JSON,
+                    "every figure of every split; the same bytes whenever the run is repeated",
+                ],
                 [files::SPLITS_CSV, "the same as a table, units in the column names"],
-                [files::CHOICE_JSON, "the recommendation, the limits, and what ruled each split out"],
+                [
+                    files::CHOICE_JSON,
+                    "the recommendation, the limits, and what ruled each split out",
+                ],
                 [files::RUN_JSON, "parts, training curves, versions, times"],
                 [files::CONFIG, "the configuration with all defaults written out"],
                 ["checkpoints/", "the target network and the decoders (safetensors)"],
@@ -103,13 +123,31 @@ impl View {
 fn charts(input: &ReportInput) -> Charts {
     let splits = &input.splits.splits;
     let names: Vec<&str> = splits.iter().map(|s| s.name.as_str()).collect();
-    let position = |name: &Option<String>| name.as_deref().and_then(|n| names.iter().position(|s| *s == n));
-    let zone = position(&input.splits.zone.first_split).zip(position(&input.splits.zone.last_split));
+    let position =
+        |name: &Option<String>| name.as_deref().and_then(|n| names.iter().position(|s| *s == n));
+    let zone =
+        position(&input.splits.zone.first_split).zip(position(&input.splits.zone.last_split));
     let recommended = position(&input.choice.split);
     let all = |f: fn(&SplitRecord) -> f64| splits.iter().map(f).collect::<Vec<f64>>();
-    let chart = |id: &'static str, title: &'static str, axis: &'static str, series: Vec<Series<'_>>, log: bool| {
-        SplitChart { id, title, axis, splits: &names, series, floor: None, zone, recommended, log, size: (420.0, 150.0), full: false }
-            .draw()
+    let chart = |id: &'static str,
+                 title: &'static str,
+                 axis: &'static str,
+                 series: Vec<Series<'_>>,
+                 log: bool| {
+        SplitChart {
+            id,
+            title,
+            axis,
+            splits: &names,
+            series,
+            floor: None,
+            zone,
+            recommended,
+            log,
+            size: (420.0, 150.0),
+            full: false,
+        }
+        .draw()
     };
     let single = |values: Vec<f64>, mark: Mark| {
         vec![Series { name: "value", values, intervals: None, mark, class: "third" }]
@@ -152,7 +190,13 @@ fn charts(input: &ReportInput) -> Charts {
     }
     Charts {
         error: error.draw(),
-        radius: chart("radius", "R_c² over splits", "R_c², in squared units of each feature", radius, true),
+        radius: chart(
+            "radius",
+            "R_c² over splits",
+            "R_c², in squared units of each feature",
+            radius,
+            true,
+        ),
         radius_per_dim: chart(
             "radius-per-dim",
             "R_c² per dimension over splits",
@@ -167,12 +211,22 @@ fn charts(input: &ReportInput) -> Charts {
             share,
             false,
         ),
-        pareto_wire: pareto(input, "pareto-wire", "Protection against bytes on the wire", "KiB on the wire per image, log scale", true, |s| {
-            s.wire_bytes as f64 / 1024.0
-        }),
-        pareto_macs: pareto(input, "pareto-macs", "Protection against work on the edge", "% of the computation on the edge", false, |s| {
-            100.0 * s.edge_macs_fraction
-        }),
+        pareto_wire: pareto(
+            input,
+            "pareto-wire",
+            "Protection against bytes on the wire",
+            "KiB on the wire per image, log scale",
+            true,
+            |s| s.wire_bytes as f64 / 1024.0,
+        ),
+        pareto_macs: pareto(
+            input,
+            "pareto-macs",
+            "Protection against work on the edge",
+            "% of the computation on the edge",
+            false,
+            |s| 100.0 * s.edge_macs_fraction,
+        ),
         training: training(input),
     }
 }
@@ -225,7 +279,10 @@ fn per_split(
     let row = |s: &SplitRecord| {
         let mut all = vec![s.name.clone()];
         all.extend(cells(s)?);
-        Some(TableRow { cells: all, recommended: input.choice.split.as_deref() == Some(s.name.as_str()) })
+        Some(TableRow {
+            cells: all,
+            recommended: input.choice.split.as_deref() == Some(s.name.as_str()),
+        })
     };
     Table {
         caption: caption.to_string(),
@@ -237,7 +294,16 @@ fn per_split(
 
 fn price(input: &ReportInput) -> Table {
     let accuracy = percent(input.run.target.accuracy_test);
-    let head = vec!["split", "feature (C×H×W)", "on the wire", "edge parameters", "of the model", "edge MACs", "accuracy", "effective MSE"];
+    let head = vec![
+        "split",
+        "feature (C×H×W)",
+        "on the wire",
+        "edge parameters",
+        "of the model",
+        "edge MACs",
+        "accuracy",
+        "effective MSE",
+    ];
     let caption = "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction.";
     let decimals = input
         .splits
@@ -265,7 +331,17 @@ fn attack_table(input: &ReportInput) -> Table {
         "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. PSNR is that of the mean error.",
         100.0 * input.splits.zone.evidence.level
     );
-    let head = vec!["split", "MSE per element", "interval", "MSE, channel sum", "effective MSE", "PSNR (dB)", "SSIM", "interval", "attack lags"];
+    let head = vec![
+        "split",
+        "MSE per element",
+        "interval",
+        "MSE, channel sum",
+        "effective MSE",
+        "PSNR (dB)",
+        "SSIM",
+        "interval",
+        "attack lags",
+    ];
     per_split(input, &caption, head, |s| {
         let a = &s.attack;
         Some(vec![
@@ -287,7 +363,19 @@ fn feature_table(input: &ReportInput) -> Table {
         "Features, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
          nats are upper bounds on h(Z), not on what leaks."
     );
-    let head = vec!["split", "width D", "R_c²", "interval", "R_c² unbiased", "R_c²/D", "total", "within", "within/total", "h(Z) isotropic ≤", "h(Z) mixture ≤"];
+    let head = vec![
+        "split",
+        "width D",
+        "R_c²",
+        "interval",
+        "R_c² unbiased",
+        "R_c²/D",
+        "total",
+        "within",
+        "within/total",
+        "h(Z) isotropic ≤",
+        "h(Z) mixture ≤",
+    ];
     per_split(input, &caption, head, |s| {
         let mut cells = vec![thousands(s.width as u64)];
         cells.extend(radius_cells(&s.radius_sq));
@@ -299,9 +387,23 @@ fn feature_table(input: &ReportInput) -> Table {
 }
 
 fn held_out_table(input: &ReportInput) -> Table {
-    let part = input.splits.splits.iter().find_map(|s| s.held_out.as_ref()).map_or("", |h| h.radius_sq.part.as_str());
+    let part = input
+        .splits
+        .splits
+        .iter()
+        .find_map(|s| s.held_out.as_ref())
+        .map_or("", |h| h.radius_sq.part.as_str());
     let caption = format!("The same on the {part} part, which the network was not trained on.");
-    let head = vec!["split", "R_c²", "interval", "R_c² unbiased", "R_c²/D", "total", "within", "within/total"];
+    let head = vec![
+        "split",
+        "R_c²",
+        "interval",
+        "R_c² unbiased",
+        "R_c²/D",
+        "total",
+        "within",
+        "within/total",
+    ];
     per_split(input, &caption, head, |s| {
         let held_out = s.held_out.as_ref()?;
         let mut cells = radius_cells(&held_out.radius_sq).to_vec();
@@ -311,11 +413,20 @@ fn held_out_table(input: &ReportInput) -> Table {
 }
 
 fn radius_cells(radius: &crate::splits::RadiusRecord) -> [String; 4] {
-    [significant(radius.value, 4), interval(&radius.ci), significant(radius.unbiased, 4), significant(radius.per_dim, 3)]
+    [
+        significant(radius.value, 4),
+        interval(&radius.ci),
+        significant(radius.unbiased, 4),
+        significant(radius.per_dim, 3),
+    ]
 }
 
 fn variance_cells(variance: &crate::splits::VarianceRecord) -> [String; 3] {
-    [significant(variance.total, 4), significant(variance.within, 4), significant(variance.within_over_total(), 3)]
+    [
+        significant(variance.total, 4),
+        significant(variance.within, 4),
+        significant(variance.within_over_total(), 3),
+    ]
 }
 
 fn steps_table(input: &ReportInput) -> Table {
@@ -329,7 +440,11 @@ fn steps_table(input: &ReportInput) -> Table {
         percent(evidence.required_share),
         thousands(evidence.resamples as u64),
         evidence.required_error_ratio,
-        if released.splits.is_empty() { "nothing".to_string() } else { released.splits.join(" and ") }
+        if released.splits.is_empty() {
+            "nothing".to_string()
+        } else {
+            released.splits.join(" and ")
+        }
     );
     let rows = evidence.steps.iter().enumerate().map(|(k, s)| TableRow {
         cells: vec![
@@ -347,7 +462,17 @@ fn steps_table(input: &ReportInput) -> Table {
     });
     Table {
         caption,
-        head: vec!["step", "fall of within/total", "interval", "largest so far in", "(a)", "error", "disjoint", "(b)", "R_c² drop"],
+        head: vec![
+            "step",
+            "fall of within/total",
+            "interval",
+            "largest so far in",
+            "(a)",
+            "error",
+            "disjoint",
+            "(b)",
+            "R_c² drop",
+        ],
         rows: rows.collect(),
         file: files::SPLITS_JSON,
     }
@@ -369,7 +494,8 @@ fn done(input: &ReportInput) -> Done {
             yes(target.converged)
         ),
     };
-    let versions: Vec<String> = run.versions.iter().map(|v| format!("{} {}", v.name, v.value)).collect();
+    let versions: Vec<String> =
+        run.versions.iter().map(|v| format!("{} {}", v.name, v.value)).collect();
     let facts = [
         (
             "Network",
@@ -385,7 +511,11 @@ fn done(input: &ReportInput) -> Done {
         ("Its training", training),
         (
             "Its accuracy",
-            format!("{} on validation, {} on test", percent(target.accuracy_validation), percent(target.accuracy_test)),
+            format!(
+                "{} on validation, {} on test",
+                percent(target.accuracy_validation),
+                percent(target.accuracy_test)
+            ),
         ),
         (
             "Images",
@@ -401,12 +531,23 @@ fn done(input: &ReportInput) -> Done {
             ),
         ),
         ("Seed", run.seed.to_string()),
-        ("Device", format!("{}, {} threads (the figures do not depend on their number)", run.device, run.threads)),
+        (
+            "Device",
+            format!(
+                "{}, {} threads (the figures do not depend on their number)",
+                run.device, run.threads
+            ),
+        ),
         ("Versions", versions.join(", ")),
     ];
     Done {
         facts: facts.map(|(name, value)| [name.to_string(), value]).to_vec(),
-        parts: run.data.parts.iter().map(|p| [p.name.clone(), thousands(p.images as u64), p.used_for.clone()]).collect(),
+        parts: run
+            .data
+            .parts
+            .iter()
+            .map(|p| [p.name.clone(), thousands(p.images as u64), p.used_for.clone()])
+            .collect(),
         attacks: run
             .attacks
             .iter()
@@ -421,7 +562,11 @@ fn done(input: &ReportInput) -> Done {
                 ]
             })
             .collect(),
-        phases: run.phases.iter().map(|p| [p.name.clone(), format!("{:.1} s", p.seconds)]).collect(),
+        phases: run
+            .phases
+            .iter()
+            .map(|p| [p.name.clone(), format!("{:.1} s", p.seconds)])
+            .collect(),
         notes: run.notes.clone(),
         not_done: NOT_DONE.to_vec(),
         conventions: CONVENTIONS.to_vec(),

@@ -18,7 +18,10 @@ fn runs_are_numbered() {
     first.write(files::CONFIG, b"").unwrap();
     let second = RunDir::numbered(&runs).unwrap();
     second.write(files::CONFIG, b"").unwrap();
-    assert_eq!((first.path(), second.path()), (runs.join("001").as_path(), runs.join("002").as_path()));
+    assert_eq!(
+        (first.path(), second.path()),
+        (runs.join("001").as_path(), runs.join("002").as_path())
+    );
     fs::create_dir(runs.join("1234")).unwrap();
     fs::create_dir(runs.join("notes")).unwrap();
     assert!(RunDir::numbered(&runs).unwrap().path().ends_with("1235"));
@@ -84,7 +87,11 @@ fn a_path_below_a_file_is_no_directory() {
         assert!(err.contains(&path.display().to_string()), "{err}");
     }
     let err = RunDir::create(&file.join("run")).unwrap_err();
-    assert!(matches!(&err, Error::CannotWrite { .. }) && err.to_string().contains("choose another directory"), "{err}");
+    assert!(
+        matches!(&err, Error::CannotWrite { .. })
+            && err.to_string().contains("choose another directory"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -150,7 +157,10 @@ fn a_killed_process_holds_no_lock() {
         .unwrap();
     let started = std::time::Instant::now();
     while !path.join(files::CONFIG).exists() {
-        assert!(started.elapsed().as_secs() < 30 && child.try_wait().unwrap().is_none(), "the child took no lock");
+        assert!(
+            started.elapsed().as_secs() < 30 && child.try_wait().unwrap().is_none(),
+            "the child took no lock"
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(matches!(RunDir::resume(&path), Err(Error::Locked { .. })));

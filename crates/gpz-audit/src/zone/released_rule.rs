@@ -35,11 +35,7 @@ pub struct RelativeDrop {
 /// - `names`, `radius_sq`: the taps, shallowest first; pairs beyond the shorter list are left out
 #[must_use]
 pub fn released_rule(names: &[&str], radius_sq: &[f64]) -> ReleasedRule {
-    let taps: Vec<(&str, f64)> = names
-        .iter()
-        .copied()
-        .zip(radius_sq.iter().copied())
-        .collect();
+    let taps: Vec<(&str, f64)> = names.iter().copied().zip(radius_sq.iter().copied()).collect();
     let step = |pair: &[(&str, f64)]| RelativeDrop {
         from: pair[0].0.to_string(),
         to: pair[1].0.to_string(),
@@ -48,9 +44,8 @@ pub fn released_rule(names: &[&str], radius_sq: &[f64]) -> ReleasedRule {
     let drops: Vec<RelativeDrop> = taps.windows(2).map(step).collect();
 
     // Steps by falling drop; of equal drops the shallower one first, as a stable sort leaves them.
-    let mut ranked: Vec<usize> = (0..drops.len())
-        .filter(|&i| drops[i].relative_drop.is_finite())
-        .collect();
+    let mut ranked: Vec<usize> =
+        (0..drops.len()).filter(|&i| drops[i].relative_drop.is_finite()).collect();
     ranked.sort_by(|&i, &j| drops[j].relative_drop.total_cmp(&drops[i].relative_drop));
     let answer = match ranked[..] {
         [] => vec![],
@@ -65,10 +60,7 @@ pub fn released_rule(names: &[&str], radius_sq: &[f64]) -> ReleasedRule {
             }
         }
     };
-    ReleasedRule {
-        splits: answer.into_iter().map(|i| drops[i].to.clone()).collect(),
-        drops,
-    }
+    ReleasedRule { splits: answer.into_iter().map(|i| drops[i].to.clone()).collect(), drops }
 }
 
 fn relative_drop(before: f64, after: f64) -> f64 {

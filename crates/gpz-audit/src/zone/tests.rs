@@ -23,9 +23,7 @@ impl Sweep {
     fn new(ratios: &[f64], errors: &[f64], noise: f64, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut spread = |n: usize, mean: f64| -> Vec<f64> {
-            (0..n)
-                .map(|_| mean * (1.0 + noise * (2.0 * rng.random::<f64>() - 1.0)))
-                .collect()
+            (0..n).map(|_| mean * (1.0 + noise * (2.0 * rng.random::<f64>() - 1.0))).collect()
         };
         Self {
             within: ratios.iter().map(|&r| spread(300, 40.0 * r)).collect(),
@@ -38,9 +36,7 @@ impl Sweep {
     /// Ten taps, nothing happens until the seventh, where the variance collapses and the error triples.
     fn planted(noise: f64, seed: u64) -> Self {
         let ratios = [0.80, 0.78, 0.77, 0.74, 0.73, 0.70, 0.35, 0.30, 0.28, 0.27];
-        let errors = [
-            0.002, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.015, 0.017, 0.018, 0.02,
-        ];
+        let errors = [0.002, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.015, 0.017, 0.018, 0.02];
         Self::new(&ratios, &errors, noise, seed)
     }
 
@@ -65,23 +61,13 @@ impl Sweep {
             radius_sq: self.radius_sq[k],
         };
         let taps: Vec<TapEvidence<'_>> = (0..self.within.len()).map(tap).collect();
-        locate(
-            &taps,
-            &Resampling {
-                resamples: 400,
-                ..Resampling::default()
-            },
-        )
+        locate(&taps, &Resampling { resamples: 400, ..Resampling::default() })
     }
 }
 
 /// What a verdict says, without the figures behind it.
 fn answer(record: &ZoneRecord) -> (Verdict, Option<&str>, Option<&str>) {
-    (
-        record.verdict,
-        record.first_split.as_deref(),
-        record.last_split.as_deref(),
-    )
+    (record.verdict, record.first_split.as_deref(), record.last_split.as_deref())
 }
 
 const NO_ZONE: (Verdict, Option<&str>, Option<&str>) = (Verdict::NoZone, None, None);
@@ -96,14 +82,8 @@ fn a_planted_zone_is_found() {
         got.evidence.reason
     );
     let step = &got.evidence.steps[5];
-    assert!(
-        (step.drop - 0.35).abs() < 0.05 && (step.error_ratio - 3.0).abs() < 0.4,
-        "{step:?}"
-    );
-    assert!(
-        step.drop_ci.lo < step.drop && step.drop < step.drop_ci.hi,
-        "{step:?}"
-    );
+    assert!((step.drop - 0.35).abs() < 0.05 && (step.error_ratio - 3.0).abs() < 0.4, "{step:?}");
+    assert!(step.drop_ci.lo < step.drop && step.drop < step.drop_ci.hi, "{step:?}");
     assert_eq!(got.evidence.steps.iter().filter(|s| s.holds()).count(), 1);
 }
 
@@ -116,38 +96,24 @@ fn a_width_that_merely_halves_is_no_zone() {
     }
     let got = sweep.locate();
     assert_eq!(answer(&got), NO_ZONE);
-    assert_eq!(
-        got.evidence.released_rule.splits,
-        ["t7"],
-        "the released rule falls for it"
-    );
+    assert_eq!(got.evidence.released_rule.splits, ["t7"], "the released rule falls for it");
 }
 
 #[test]
 fn one_condition_alone_is_not_enough() {
     let planted = Sweep::planted(0.5, 3);
-    let variance_only = Sweep {
-        mse: Sweep::new(&[0.7; 10], &[0.004; 10], 0.3, 4).mse,
-        ..planted.clone()
-    };
+    let variance_only =
+        Sweep { mse: Sweep::new(&[0.7; 10], &[0.004; 10], 0.3, 4).mse, ..planted.clone() };
     let got = variance_only.locate();
     assert_eq!(answer(&got), NO_ZONE);
     assert!(got.evidence.steps[5].variance_condition && !got.evidence.steps[5].error_condition);
 
     let flat = Sweep::new(&[0.7; 10], &[0.004; 10], 0.3, 5);
-    let error_only = Sweep {
-        within: flat.within,
-        total: flat.total,
-        ..planted
-    };
+    let error_only = Sweep { within: flat.within, total: flat.total, ..planted };
     let got = error_only.locate();
     assert_eq!(answer(&got), NO_ZONE);
     assert!(got.evidence.steps[5].error_condition && !got.evidence.steps[5].variance_condition);
-    assert!(
-        got.evidence.reason.ends_with("at least doubles (at t7)"),
-        "{}",
-        got.evidence.reason
-    );
+    assert!(got.evidence.reason.ends_with("at least doubles (at t7)"), "{}", got.evidence.reason);
 }
 
 /// Shallow attacks that have not converged look strong until the effective error corrects them.
@@ -156,37 +122,25 @@ fn attack_limited_splits_neither_make_nor_hide_a_zone() {
     let mut sweep = Sweep::planted(0.3, 6);
     // The attack on t6 lags far behind what the attack on t7 shows to be possible: it hides nothing.
     sweep.mse[5] = sweep.mse[7].clone();
-    assert_eq!(
-        sweep.locate().first_split.as_deref(),
-        None,
-        "t7 does only as well as t6 then"
-    );
+    assert_eq!(sweep.locate().first_split.as_deref(), None, "t7 does only as well as t6 then");
     // The attack on t7 lags behind the attack on t8, which equals that on t6: no zone can begin at t7.
     let mut sweep = Sweep::planted(0.3, 6);
     let shallow = sweep.mse[5].clone();
     sweep.mse[9] = shallow;
     let got = sweep.locate();
     assert_eq!(answer(&got), NO_ZONE);
-    assert_eq!(
-        got.evidence.per_tap[6].mse_effective,
-        got.evidence.per_tap[9].mse_effective
-    );
+    assert_eq!(got.evidence.per_tap[6].mse_effective, got.evidence.per_tap[9].mse_effective);
     // A shallow attack that lags, with a good one just behind it, changes nothing.
     let mut sweep = Sweep::planted(0.3, 6);
     sweep.mse[0] = sweep.mse[9].clone();
-    assert_eq!(
-        answer(&sweep.locate()),
-        (Verdict::Zone, Some("t7"), Some("t10"))
-    );
+    assert_eq!(answer(&sweep.locate()), (Verdict::Zone, Some("t7"), Some("t10")));
 }
 
 /// Two equal falls: with little noise either leads half of the resamples at best, so neither passes at 95 %.
 #[test]
 fn a_fall_within_the_noise_does_not_pass() {
     let ratios = [0.80, 0.79, 0.78, 0.53, 0.53, 0.53, 0.275, 0.27, 0.27, 0.27];
-    let errors = [
-        0.002, 0.002, 0.002, 0.003, 0.003, 0.003, 0.015, 0.015, 0.015, 0.015,
-    ];
+    let errors = [0.002, 0.002, 0.002, 0.003, 0.003, 0.003, 0.015, 0.015, 0.015, 0.015];
     let quiet = Sweep::new(&ratios, &errors, 0.01, 7).locate();
     assert_eq!(
         quiet.first_split.as_deref(),
@@ -242,10 +196,7 @@ fn the_edges_are_decided() {
 
 #[test]
 fn bad_input_is_named() {
-    assert!(matches!(
-        locate(&[], &Resampling::default()),
-        Err(Error::NoSplits)
-    ));
+    assert!(matches!(locate(&[], &Resampling::default()), Err(Error::NoSplits)));
     let good = Sweep::planted(0.3, 11);
     let mut short = good.clone();
     short.mse[3].pop();
@@ -294,8 +245,8 @@ proptest! {
         let errors: Vec<f64> = jumps.iter().take(ratios.len()).scan(1e-3, |e, j| { *e *= j; Some(*e) }).collect();
         let plain = Sweep::new(&ratios, &errors, 0.5, seed);
         let mut rescaled = plain.clone();
-        for k in 0..ratios.len() {
-            rescaled.rescale(k, scales[k]);
+        for (k, scale) in scales.iter().take(ratios.len()).enumerate() {
+            rescaled.rescale(k, *scale);
         }
         let (plain, rescaled) = (plain.locate(), rescaled.locate());
         prop_assert_eq!(answer(&plain), answer(&rescaled));

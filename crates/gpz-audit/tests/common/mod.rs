@@ -6,8 +6,8 @@ use gpz_audit::intervals::{Interval, Resampling};
 use gpz_audit::pictures::{Picture, encode_png};
 use gpz_audit::report::{PicturePngs, ReportInput};
 use gpz_audit::run_record::{
-    AttackTraining, Baseline, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, PictureRecord, PictureScore, RunRecord,
-    TargetRecord, converged,
+    AttackTraining, Baseline, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase,
+    PictureRecord, PictureScore, RunRecord, TargetRecord, converged,
 };
 use gpz_audit::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
 use gpz_inversion::metrics::{ImageShape, compare};
@@ -15,8 +15,18 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const SIDE: usize = 64;
-const CLASSES: [&str; 10] =
-    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+const CLASSES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
 
 /// What a made-up run looks like.
 pub(crate) struct Plan {
@@ -67,7 +77,8 @@ impl Plan {
 fn original(i: usize, channels: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(i as u64);
     let mut draw = || rng.random::<f32>();
-    let discs: Vec<[f32; 6]> = (0..9).map(|_| [draw(), draw(), 0.04 + 0.16 * draw(), draw(), draw(), draw()]).collect();
+    let discs: Vec<[f32; 6]> =
+        (0..9).map(|_| [draw(), draw(), 0.04 + 0.16 * draw(), draw(), draw(), draw()]).collect();
     let tilt = draw();
     let mut out = Vec::with_capacity(SIDE * SIDE * channels);
     for y in 0..SIDE {
@@ -93,7 +104,10 @@ fn blurred(image: &[f32], channels: usize, passes: usize) -> Vec<f32> {
         for (i, v) in now.iter_mut().enumerate() {
             let (pixel, c) = (i / channels, i % channels);
             let (y, x) = (pixel / SIDE, pixel % SIDE);
-            let (rows, columns) = (y.saturating_sub(1)..=(y + 1).min(SIDE - 1), x.saturating_sub(1)..=(x + 1).min(SIDE - 1));
+            let (rows, columns) = (
+                y.saturating_sub(1)..=(y + 1).min(SIDE - 1),
+                x.saturating_sub(1)..=(x + 1).min(SIDE - 1),
+            );
             let mut sum = 0.0;
             for yy in rows.clone() {
                 for xx in columns.clone() {
@@ -124,7 +138,8 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
     for (k, name) in plan.names.iter().enumerate() {
         let (mut mse_i, mut ssim_i) = (Vec::new(), Vec::new());
         for (i, x) in originals.iter().enumerate() {
-            let (done, from) = if reached[i].0 <= plan.blur[k] { (reached[i].0, &reached[i].1) } else { (0, x) };
+            let (done, from) =
+                if reached[i].0 <= plan.blur[k] { (reached[i].0, &reached[i].1) } else { (0, x) };
             let y = blurred(from, plan.channels, plan.blur[k] - done);
             reached[i] = (plan.blur[k], y.clone());
             let m = compare(x, &y, &shape, 1.0).expect("two images of one shape")[0];
@@ -132,10 +147,16 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
             ssim_i.push(m.ssim);
             if i < plan.pictures {
                 pictures[i].reconstructions.push(Some(png(&y, plan.channels)));
-                scores[i].push(PictureScore { split: name.clone(), mse_per_element: m.mse_per_element, ssim: m.ssim });
+                scores[i].push(PictureScore {
+                    split: name.clone(),
+                    mse_per_element: m.mse_per_element,
+                    ssim: m.ssim,
+                });
             }
         }
-        let mut around = |mean: f64| -> Vec<f64> { (0..400).map(|_| mean * (0.6 + 0.8 * rng.random::<f64>())).collect() };
+        let mut around = |mean: f64| -> Vec<f64> {
+            (0..400).map(|_| mean * (0.6 + 0.8 * rng.random::<f64>())).collect()
+        };
         let total = 900.0 / (1.0 + k as f64);
         let width = 65536usize >> (4 * k / taps);
         let depth = (k + 1) as f64 / taps as f64;
@@ -148,7 +169,12 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
                 per_dim: radius / width as f64,
                 unbiased: radius * 300.0 / 299.0,
             };
-            let variance = VarianceRecord { part: part.into(), total, within: radius, between: total - radius };
+            let variance = VarianceRecord {
+                part: part.into(),
+                total,
+                within: radius,
+                between: total - radius,
+            };
             (radius_sq, variance)
         };
         let (radius_sq, variance) = statistics("target-train", 1.0);
@@ -163,7 +189,11 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
             edge_macs_fraction: (0.05 + 0.95 * depth).min(0.995),
             radius_sq,
             variance,
-            entropy_bounds_nats: EntropyBounds { part: "target-train".into(), isotropic: -1234.5, mixture: -2345.6 },
+            entropy_bounds_nats: EntropyBounds {
+                part: "target-train".into(),
+                isotropic: -1234.5,
+                mixture: -2345.6,
+            },
             held_out: Some(HeldOutRecord { radius_sq: held_out.0, variance: held_out.1 }),
             within_i: around(total * plan.share[k]),
             total_i: around(total),
@@ -173,9 +203,13 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
     }
     let model = if taps > 8 { "ir26" } else { "cnn4" };
     let (splits, choice) =
-        assemble(model, plan.channels, &inputs, &plan.limits, &Resampling::default()).expect("a sweep that hangs together");
-    let pictures_index =
-        scores.into_iter().enumerate().map(|(i, splits)| PictureRecord { test_index: i, class: CLASSES[i % 10].into(), splits });
+        assemble(model, plan.channels, &inputs, &plan.limits, &Resampling::default())
+            .expect("a sweep that hangs together");
+    let pictures_index = scores.into_iter().enumerate().map(|(i, splits)| PictureRecord {
+        test_index: i,
+        class: CLASSES[i % 10].into(),
+        splits,
+    });
     let run = record(plan, model, pictures_index.collect());
     ReportInput { splits, choice, run, pictures }
 }
@@ -188,7 +222,12 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
     let curve = |end: f64, epochs: usize| -> Vec<Epoch> {
         let loss = |e: usize| end * (1.0 + 4.0 * (-0.9 * e as f64).exp());
         (0..epochs)
-            .map(|e| Epoch { epoch: e + 1, train_loss: 0.98 * loss(e), held_out_loss: loss(e), held_out_accuracy: None })
+            .map(|e| Epoch {
+                epoch: e + 1,
+                train_loss: 0.98 * loss(e),
+                held_out_loss: loss(e),
+                held_out_accuracy: None,
+            })
             .collect()
     };
     let attack = |(k, name): (usize, &String)| {
@@ -206,7 +245,11 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             curve,
         }
     };
-    let part = |name: &str, images: usize, used_for: &str| PartRecord { name: name.into(), images, used_for: used_for.into() };
+    let part = |name: &str, images: usize, used_for: &str| PartRecord {
+        name: name.into(),
+        images,
+        used_for: used_for.into(),
+    };
     RunRecord {
         finished: true,
         versions: vec![
@@ -239,7 +282,11 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             parts: vec![
                 part("target-train", 3000, "training the network; statistics of its features"),
                 part("target-validation", 500, "choosing the network's epoch; held-out statistics"),
-                part("auxiliary", 1500, "training the attackers, a tenth of it for choosing their epochs"),
+                part(
+                    "auxiliary",
+                    1500,
+                    "training the attackers, a tenth of it for choosing their epochs",
+                ),
                 part("test", 24, "accuracy and the attacks' errors, once"),
             ],
         },
@@ -258,12 +305,17 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
         attacks: plan.names.iter().enumerate().map(attack).collect(),
         mean_image: Some(Baseline { mse_per_element: 0.061, ssim: 0.21 }),
         pictures,
-        notes: vec!["The figures on this page are made up; it shows what a report looks like.".into()],
+        notes: vec![
+            "The figures on this page are made up; it shows what a report looks like.".into(),
+        ],
     }
 }
 
 /// Writes the run into a directory, file by file, as a sweep would.
-pub(crate) fn write(input: &ReportInput, dir: &gpz_audit::run_dir::RunDir) -> gpz_audit::Result<()> {
+pub(crate) fn write(
+    input: &ReportInput,
+    dir: &gpz_audit::run_dir::RunDir,
+) -> gpz_audit::Result<()> {
     use gpz_audit::run_dir::files;
     dir.write(files::CONFIG, b"# made up\n")?;
     dir.write(files::SPLITS_JSON, input.splits.to_json()?.as_bytes())?;

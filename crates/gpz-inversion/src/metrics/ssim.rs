@@ -55,13 +55,7 @@ impl Workspace {
             (pp[i], qq[i]) = (p[i] * p[i], q[i] * q[i]);
         }
         for (plane, moment) in self.planes.iter().zip(&mut self.moments) {
-            filter_columns(
-                plane,
-                &self.taps,
-                self.height,
-                self.width,
-                &mut self.columns,
-            );
+            filter_columns(plane, &self.taps, self.height, self.width, &mut self.columns);
             filter_rows(&self.columns, &self.taps, self.width, moment);
         }
         let [mean_p, mean_q, mean_pp, mean_qq] = &self.moments;
@@ -114,10 +108,7 @@ fn filter_rows(plane: &[f64], taps: &[f64; RADIUS + 1], width: usize, out: &mut 
             *o = taps[0] * v;
         }
         for (k, tap) in taps.iter().enumerate().skip(1) {
-            for ((o, left), right) in out
-                .iter_mut()
-                .zip(&row[RADIUS - k..])
-                .zip(&row[RADIUS + k..])
+            for ((o, left), right) in out.iter_mut().zip(&row[RADIUS - k..]).zip(&row[RADIUS + k..])
             {
                 *o += tap * (left + right);
             }

@@ -9,13 +9,9 @@ use super::*;
 /// Images of `shape` with values in [0, 1), and a second set at a distance of up to `noise` from it.
 fn images(shape: &ImageShape, noise: f64, seed: u64) -> (Vec<f64>, Vec<f64>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let x: Vec<f64> = (0..shape.n * shape.height * shape.width * shape.channels)
-        .map(|_| rng.random())
-        .collect();
-    let y = x
-        .iter()
-        .map(|&x| x + noise * (rng.random::<f64>() - 0.5))
-        .collect();
+    let x: Vec<f64> =
+        (0..shape.n * shape.height * shape.width * shape.channels).map(|_| rng.random()).collect();
+    let y = x.iter().map(|&x| x + noise * (rng.random::<f64>() - 0.5)).collect();
     (x, y)
 }
 
@@ -38,11 +34,7 @@ fn golden_pair() -> (Vec<f64>, Vec<f64>, ImageShape) {
         }
         out
     };
-    (
-        picture(0),
-        picture(1),
-        ImageShape::nhwc(1, height, width, channels),
-    )
+    (picture(0), picture(1), ImageShape::nhwc(1, height, width, channels))
 }
 
 // Golden values of scikit-image 0.26.0, made by
@@ -67,10 +59,7 @@ fn agrees_with_scikit_image() {
     let (a, b, shape) = golden_pair();
     let got = compare(&a, &b, &shape, 1.0).unwrap()[0];
     assert!(close(got.mse_per_element, GOLDEN_MSE, 1e-15), "{got:?}");
-    assert!(
-        close(got.mse_channel_sum, 3.0 * GOLDEN_MSE, 1e-14),
-        "{got:?}"
-    );
+    assert!(close(got.mse_channel_sum, 3.0 * GOLDEN_MSE, 1e-14), "{got:?}");
     assert!(close(got.psnr_db, GOLDEN_PSNR_DB, 1e-12), "{got:?}");
     assert!(close(got.ssim, GOLDEN_SSIM, 1e-12), "{got:?}");
 }
@@ -108,10 +97,7 @@ fn brute_force_ssim(x: &[f64], y: &[f64], height: usize, width: usize, range: f6
                     .sum()
             };
             let (mx, my) = (mean(&|i| x[i]), mean(&|i| y[i]));
-            let (vx, vy) = (
-                mean(&|i| (x[i] - mx).powi(2)),
-                mean(&|i| (y[i] - my).powi(2)),
-            );
+            let (vx, vy) = (mean(&|i| (x[i] - mx).powi(2)), mean(&|i| (y[i] - my).powi(2)));
             let cov = mean(&|i| (x[i] - mx) * (y[i] - my));
             values.push(
                 (2.0 * mx * my + c1) * (2.0 * cov + c2)
@@ -185,28 +171,13 @@ fn bad_input_is_named() {
     let good = vec![0.5f32; 288];
     let short = compare(&good, &good[1..], &shape, 1.0).unwrap_err();
     assert!(
-        matches!(
-            short,
-            Error::PixelCount {
-                which: "candidate",
-                got: 287,
-                want: 288,
-                ..
-            }
-        ),
+        matches!(short, Error::PixelCount { which: "candidate", got: 287, want: 288, .. }),
         "{short}"
     );
 
     let small = ImageShape::nhwc(1, 10, 64, 1);
     let got = ssim_per_image(&[0.0; 640], &[0.0; 640], &small, 1.0).unwrap_err();
-    assert_eq!(
-        got,
-        Error::SmallerThanWindow {
-            height: 10,
-            width: 64,
-            window: 11
-        }
-    );
+    assert_eq!(got, Error::SmallerThanWindow { height: 10, width: 64, window: 11 });
     assert!(mse_per_image(&[0.0; 640], &[0.0; 640], &small).is_ok());
 
     for value in [f32::NAN, f32::INFINITY] {
@@ -217,40 +188,21 @@ fn bad_input_is_named() {
             ssim_per_image(&bad, &good, &shape, 1.0).map(drop),
         ] {
             assert!(
-                matches!(
-                    got,
-                    Err(Error::NonFinitePixel {
-                        which: "reference",
-                        image: 1,
-                        ..
-                    })
-                ),
+                matches!(got, Err(Error::NonFinitePixel { which: "reference", image: 1, .. })),
                 "{got:?}"
             );
         }
     }
     for range in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(
-            matches!(
-                compare(&good, &good, &shape, range),
-                Err(Error::Range { .. })
-            ),
+            matches!(compare(&good, &good, &shape, range), Err(Error::Range { .. })),
             "{range}"
         );
     }
-    for shape in [
-        ImageShape::nhwc(1, 0, 12, 1),
-        ImageShape::nhwc(usize::MAX, 12, 12, 1),
-    ] {
-        assert!(matches!(
-            compare(&good, &good, &shape, 1.0),
-            Err(Error::ImageShape { .. })
-        ));
+    for shape in [ImageShape::nhwc(1, 0, 12, 1), ImageShape::nhwc(usize::MAX, 12, 12, 1)] {
+        assert!(matches!(compare(&good, &good, &shape, 1.0), Err(Error::ImageShape { .. })));
     }
-    assert_eq!(
-        compare::<f32>(&[], &[], &ImageShape::nhwc(0, 12, 12, 1), 1.0),
-        Ok(Vec::new())
-    );
+    assert_eq!(compare::<f32>(&[], &[], &ImageShape::nhwc(0, 12, 12, 1), 1.0), Ok(Vec::new()));
 }
 
 proptest! {
