@@ -8,6 +8,7 @@ mod charts;
 mod grid;
 mod headline;
 mod svg;
+mod tables;
 mod view;
 
 use std::fs;

@@ -7,9 +7,10 @@ use super::charts::{Offer, ParetoChart, Series, SplitChart, training_chart};
 use super::grid::Grid;
 use super::headline::Headline;
 use super::svg::Mark;
+use super::tables::{self, Table, shape};
 use crate::run_dir::files;
 use crate::splits::SplitRecord;
-use crate::words::{self, percent, significant, thousands};
+use crate::words::{percent, significant, thousands};
 
 /// Everything the template refers to.
 #[derive(Serialize)]
@@ -36,21 +37,6 @@ struct Charts {
     pareto_wire: String,
     pareto_macs: String,
     training: Option<String>,
-}
-
-/// A table whose cells are finished texts. The first column names the row.
-#[derive(Serialize)]
-struct Table {
-    caption: String,
-    head: Vec<&'static str>,
-    rows: Vec<TableRow>,
-    file: &'static str,
-}
-
-#[derive(Serialize)]
-struct TableRow {
-    cells: Vec<String>,
-    recommended: bool,
 }
 
 #[derive(Serialize)]
@@ -90,17 +76,9 @@ impl View {
             grid: Grid::new(input),
             charts: charts(input),
             floor: run.mean_image.map(|m| significant(m.mse_per_element, 3)),
-            price: price(input),
+            price: tables::price(input),
             done: done(input),
-            tables: vec![
-                attack_table(input),
-                feature_table(input),
-                held_out_table(input),
-                steps_table(input),
-            ]
-            .into_iter()
-            .filter(|t| !t.rows.is_empty())
-            .collect(),
+            tables: tables::figures(input),
             files: vec![
                 [
                     files::SPLITS_JSON,
@@ -269,215 +247,6 @@ fn training(input: &ReportInput) -> Option<String> {
     (1..=8).contains(&curves.len()).then(|| training_chart("training", &curves, (640.0, 300.0)))
 }
 
-/// A table with one row per split.
-fn per_split(
-    input: &ReportInput,
-    caption: &str,
-    head: Vec<&'static str>,
-    cells: impl Fn(&SplitRecord) -> Option<Vec<String>>,
-) -> Table {
-    let row = |s: &SplitRecord| {
-        let mut all = vec![s.name.clone()];
-        all.extend(cells(s)?);
-        Some(TableRow {
-            cells: all,
-            recommended: input.choice.split.as_deref() == Some(s.name.as_str()),
-        })
-    };
-    Table {
-        caption: caption.to_string(),
-        head,
-        rows: input.splits.splits.iter().filter_map(row).collect(),
-        file: files::SPLITS_JSON,
-    }
-}
-
-fn price(input: &ReportInput) -> Table {
-    let accuracy = percent(input.run.target.accuracy_test);
-    let head = vec![
-        "split",
-        "feature (C×H×W)",
-        "on the wire",
-        "edge parameters",
-        "of the model",
-        "edge MACs",
-        "accuracy",
-        "effective MSE",
-    ];
-    let caption = "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction.";
-    let decimals = input
-        .splits
-        .splits
-        .iter()
-        .map(|s| words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective))
-        .max()
-        .unwrap_or(0);
-    per_split(input, caption, head, |s| {
-        Some(vec![
-            shape(&s.shape),
-            words::bytes(s.wire_bytes),
-            thousands(s.edge_params),
-            percent(s.edge_params_fraction),
-            percent(s.edge_macs_fraction),
-            accuracy.clone(),
-            words::with_spread(s.attack.mse_effective, &s.attack.ci.mse_effective, decimals),
-        ])
-    })
-}
-
-fn attack_table(input: &ReportInput) -> Table {
-    let part = input.splits.splits.first().map_or("test", |s| s.attack.part.as_str());
-    let caption = format!(
-        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. PSNR is that of the mean error.",
-        100.0 * input.splits.zone.evidence.level
-    );
-    let head = vec![
-        "split",
-        "MSE per element",
-        "interval",
-        "MSE, channel sum",
-        "effective MSE",
-        "PSNR (dB)",
-        "SSIM",
-        "interval",
-        "attack lags",
-    ];
-    per_split(input, &caption, head, |s| {
-        let a = &s.attack;
-        Some(vec![
-            significant(a.mse_per_element, 4),
-            interval(&a.ci.mse_per_element),
-            significant(a.mse_channel_sum, 4),
-            significant(a.mse_effective, 4),
-            significant(a.psnr_db, 4),
-            significant(a.ssim, 3),
-            interval(&a.ci.ssim),
-            if a.attack_limited { "yes" } else { "no" }.to_string(),
-        ])
-    })
-}
-
-fn feature_table(input: &ReportInput) -> Table {
-    let part = input.splits.splits.first().map_or("", |s| s.radius_sq.part.as_str());
-    let caption = format!(
-        "Features, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
-         nats are upper bounds on h(Z), not on what leaks."
-    );
-    let head = vec![
-        "split",
-        "width D",
-        "R_c²",
-        "interval",
-        "R_c² unbiased",
-        "R_c²/D",
-        "total",
-        "within",
-        "within/total",
-        "h(Z) isotropic ≤",
-        "h(Z) mixture ≤",
-    ];
-    per_split(input, &caption, head, |s| {
-        let mut cells = vec![thousands(s.width as u64)];
-        cells.extend(radius_cells(&s.radius_sq));
-        cells.extend(variance_cells(&s.variance));
-        cells.push(significant(s.entropy_bounds_nats.isotropic, 4));
-        cells.push(significant(s.entropy_bounds_nats.mixture, 4));
-        Some(cells)
-    })
-}
-
-fn held_out_table(input: &ReportInput) -> Table {
-    let part = input
-        .splits
-        .splits
-        .iter()
-        .find_map(|s| s.held_out.as_ref())
-        .map_or("", |h| h.radius_sq.part.as_str());
-    let caption = format!("The same on the {part} part, which the network was not trained on.");
-    let head = vec![
-        "split",
-        "R_c²",
-        "interval",
-        "R_c² unbiased",
-        "R_c²/D",
-        "total",
-        "within",
-        "within/total",
-    ];
-    per_split(input, &caption, head, |s| {
-        let held_out = s.held_out.as_ref()?;
-        let mut cells = radius_cells(&held_out.radius_sq).to_vec();
-        cells.extend(variance_cells(&held_out.variance));
-        Some(cells)
-    })
-}
-
-fn radius_cells(radius: &crate::splits::RadiusRecord) -> [String; 4] {
-    [
-        significant(radius.value, 4),
-        interval(&radius.ci),
-        significant(radius.unbiased, 4),
-        significant(radius.per_dim, 3),
-    ]
-}
-
-fn variance_cells(variance: &crate::splits::VarianceRecord) -> [String; 3] {
-    [
-        significant(variance.total, 4),
-        significant(variance.within, 4),
-        significant(variance.within_over_total(), 3),
-    ]
-}
-
-fn steps_table(input: &ReportInput) -> Table {
-    let evidence = &input.splits.zone.evidence;
-    let released = &evidence.released_rule;
-    let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
-    let caption = format!(
-        "What the verdict rests on, step by step: (a) within/total falls more than on every earlier step in at least {} of {} resamples; \
-         (b) the effective error is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
-         relative drop of R_c², which names {} and is not used.",
-        percent(evidence.required_share),
-        thousands(evidence.resamples as u64),
-        evidence.required_error_ratio,
-        if released.splits.is_empty() {
-            "nothing".to_string()
-        } else {
-            released.splits.join(" and ")
-        }
-    );
-    let rows = evidence.steps.iter().enumerate().map(|(k, s)| TableRow {
-        cells: vec![
-            format!("{} → {}", s.from, s.to),
-            significant(s.drop, 3),
-            interval(&s.drop_ci),
-            percent(s.largest_drop_share),
-            if k == 0 { "first step".to_string() } else { yes(s.variance_condition) },
-            format!("×{}", significant(s.error_ratio, 3)),
-            yes(s.intervals_disjoint),
-            yes(s.error_condition),
-            released.drops.get(k).map_or_else(String::new, |d| significant(d.relative_drop, 2)),
-        ],
-        recommended: s.holds(),
-    });
-    Table {
-        caption,
-        head: vec![
-            "step",
-            "fall of within/total",
-            "interval",
-            "largest so far in",
-            "(a)",
-            "error",
-            "disjoint",
-            "(b)",
-            "R_c² drop",
-        ],
-        rows: rows.collect(),
-        file: files::SPLITS_JSON,
-    }
-}
-
 fn done(input: &ReportInput) -> Done {
     let run = &input.run;
     let target = &run.target;
@@ -593,11 +362,3 @@ const CONVENTIONS: [&str; 6] = [
     "An attack is at rest if the last quarter of its epochs improves the best held-out error by less than 2 %.",
     "Splits are named as in the model and counted from 1; shapes are channels × height × width.",
 ];
-
-fn interval(ci: &crate::intervals::Interval) -> String {
-    format!("{} … {}", significant(ci.lo, 3), significant(ci.hi, 3))
-}
-
-fn shape(extents: &[usize]) -> String {
-    extents.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
-}
