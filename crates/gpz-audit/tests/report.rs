@@ -2,11 +2,17 @@
 
 mod common;
 
+use std::sync::LazyLock;
+
 use common::Plan;
 use gpz_audit::Error;
 use gpz_audit::pictures::{Picture, encode_png};
 use gpz_audit::report::{self, ReportInput};
 use gpz_audit::run_dir::{RunDir, files};
+
+/// A run and its page; the deep one takes a while, so all tests look at the same.
+static QUICK: LazyLock<(ReportInput, String)> = LazyLock::new(|| page(&Plan::quick()));
+static DEEP: LazyLock<(ReportInput, String)> = LazyLock::new(|| page(&Plan::deep()));
 
 fn page(plan: &Plan) -> (ReportInput, String) {
     let input = common::run(plan);
@@ -40,16 +46,15 @@ fn assert_balanced(page: &str) {
 
 #[test]
 fn the_page_is_whole_and_loads_nothing() {
-    for plan in [Plan::quick(), Plan::deep()] {
-        let (_, page) = page(&plan);
-        assert_balanced(&page);
+    for (_, page) in [&*QUICK, &*DEEP] {
+        assert_balanced(page);
         assert!(page.len() < 3_000_000, "{} bytes", page.len());
         assert!(page.contains("default-src 'none'; img-src data:;"));
         for source in page.split("src=\"").skip(1) {
             assert!(source.starts_with("data:image/png;base64,"), "{}", &source[..40]);
         }
         let without_namespace =
-            without_pictures(&page).replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+            without_pictures(page).replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
         for forbidden in [
             "http:",
             "https:",
@@ -69,7 +74,7 @@ fn the_page_is_whole_and_loads_nothing() {
 
 #[test]
 fn four_taps_are_called_a_demonstration() {
-    let (input, page) = page(&Plan::quick());
+    let (input, page) = &*QUICK;
     assert!(page.contains("No cut of cnn4 is a protected one. At the least leaky, block4,"));
     assert!(page.contains("Four taps: too few places to tell a turn from a trend. This is a demonstration, not an audit."));
     assert!(page.contains("No bound: no channel declared"));
@@ -86,7 +91,7 @@ fn four_taps_are_called_a_demonstration() {
 
 #[test]
 fn a_zone_is_recommended_and_drawn() {
-    let (input, page) = page(&Plan::deep());
+    let (input, page) = &*DEEP;
     assert_eq!(input.splits.zone.first_split.as_deref(), Some("unit19"));
     assert!(page.contains("Cut ir26 at unit19 or deeper:"));
     assert!(page.contains("Recommended cut") && page.contains("protected zone</text>"));
@@ -124,7 +129,7 @@ fn text_from_outside_stays_text() {
 /// Figures that are missing or infinite are gaps or words, and nothing is drawn at no place.
 #[test]
 fn figures_that_are_no_numbers_are_shown_as_such() {
-    let mut input = common::run(&Plan::quick());
+    let mut input = QUICK.0.clone();
     let second = &mut input.splits.splits[1];
     second.radius_sq.value = f64::NAN;
     second.attack.psnr_db = f64::INFINITY;
@@ -149,7 +154,7 @@ fn figures_that_are_no_numbers_are_shown_as_such() {
 /// Pictures that cannot be compressed do not push the page over its limit.
 #[test]
 fn the_page_stays_small_whatever_the_pictures() {
-    let mut input = common::run(&Plan::deep());
+    let mut input = DEEP.0.clone();
     let noise: Vec<f32> =
         (0..64 * 64 * 3u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 255.0).collect();
     let mut png =
@@ -170,12 +175,12 @@ fn the_page_stays_small_whatever_the_pictures() {
 #[test]
 fn a_report_is_rebuilt_from_its_directory() {
     let root = tempfile::tempdir().unwrap();
-    let (input, want) = page(&Plan::quick());
+    let (input, want) = &*QUICK;
     let dir = RunDir::create(&root.path().join("run")).unwrap();
-    common::write(&input, &dir).unwrap();
-    assert_eq!(report::load(dir.path()).unwrap(), input);
+    common::write(input, &dir).unwrap();
+    assert_eq!(report::load(dir.path()).unwrap(), *input);
     let path = report::build(&dir).unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), want);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), *want);
 
     std::fs::remove_file(dir.file(&files::original_picture(2))).unwrap();
     std::fs::write(dir.file(&files::reconstruction_picture("block2", 3)), "<html>").unwrap();
