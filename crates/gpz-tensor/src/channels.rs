@@ -6,6 +6,7 @@
 use crate::buffer::Buffer;
 use crate::cpu::columns::{self, Params};
 use crate::error::{Error, Result};
+use crate::softmax::non_negative;
 use crate::tensor::dispatch;
 use crate::{DType, Element, Tensor};
 
@@ -105,9 +106,25 @@ impl Tensor {
         }
         let (mean, variance) = dispatch!(x.dtype(), T => channel_statistics::<T>(&x, c, count));
         let (weight, bias) = (scale.to_vec::<f64>(), shift.to_vec::<f64>());
-        let a: Vec<f64> = (0..c).map(|i| weight[i] / (variance[i] + eps).sqrt()).collect();
-        let b: Vec<f64> = (0..c).map(|i| bias[i] - mean[i] * a[i]).collect();
-        let output = x.channel_affine(&vector(&a, x.dtype()), &vector(&b, x.dtype()))?;
+        let output = dispatch!(x.dtype(), T => {
+            // The mean comes off before the scale goes on: where it is large beside the deviation, x · scale would round the
+            // difference away. What its own rounding left over goes into the shift.
+            let pivot = narrow::<T>(&mean);
+            let scale: Vec<f64> = (0..c).map(|i| weight[i] / (variance[i] + eps).sqrt()).collect();
+            let shift: Vec<f64> =
+                (0..c).map(|i| bias[i] - (mean[i] - pivot[i].to_f64()) * scale[i]).collect();
+            let [pivot, scale, shift] =
+                [pivot, narrow(&scale), narrow(&shift)].map(|p| Params::new(&p));
+            let xs = &x.data::<T>()[..x.numel()];
+            let mut out = Buffer::<T>::unfilled(x.numel());
+            columns::map_pair(
+                out.as_mut_slice(),
+                (xs, xs),
+                [&pivot, &scale, &shift, &shift],
+                #[inline(always)] |x, _, [pivot, scale, shift, _]| (x - pivot) * scale + shift,
+            );
+            Tensor::from_buffer(out, x.dims(), x.strides())
+        });
         Ok(BatchNorm {
             output,
             mean: vector(&mean, x.dtype()),
@@ -275,7 +292,7 @@ fn channel_statistics<T: Element>(x: &Tensor, c: usize, count: usize) -> (Vec<f6
     for i in 0..c {
         let shift = first[i] / count as f64;
         mean.push(pivot[i].to_f64() + shift);
-        variance.push((second[i] / count as f64 - shift * shift).max(0.0));
+        variance.push(non_negative(second[i] / count as f64 - shift * shift));
     }
     (mean, variance)
 }

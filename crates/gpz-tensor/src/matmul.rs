@@ -48,8 +48,8 @@ impl Tensor {
             matmul(
                 batch,
                 [rows, k, n],
-                a.operand::<T>(m),
-                b.operand::<T>(k),
+                a.operand::<T>(),
+                b.operand::<T>(),
                 None,
                 false,
                 c.as_mut_slice(),
@@ -60,16 +60,20 @@ impl Tensor {
 
     /// This tensor itself if a single stride leads from matrix to matrix, else a row-major copy.
     fn batched(&self) -> Tensor {
-        let outer = self.rank() - 2;
-        let (shape, strides) = (self.dims(), self.strides());
-        let regular =
-            (1..outer).all(|i| strides[i - 1] == strides[i] * shape[i] || shape[i - 1] == 1);
+        let axes: Vec<(usize, usize)> = self.batch_axes().collect();
+        let regular = axes.windows(2).all(|pair| pair[0].1 == pair[1].0 * pair[1].1);
         if regular { self.clone() } else { self.row_major() }
     }
 
-    fn operand<T: crate::Element>(&self, rows: usize) -> Operand<'_, T> {
+    /// Extents and strides of the axes before the matrices; what an axis of extent 1 has as its stride means nothing.
+    fn batch_axes(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> {
+        let (shape, strides, outer) = (self.dims(), self.strides(), self.rank() - 2);
+        (0..outer).map(move |i| (shape[i], strides[i])).filter(|&(extent, _)| extent != 1)
+    }
+
+    fn operand<T: crate::Element>(&self) -> Operand<'_, T> {
         let (rank, strides) = (self.rank(), self.strides());
-        let batch = if rank > 2 { strides[rank - 3] } else { rows * strides[rank - 2] };
+        let batch = self.batch_axes().next_back().map_or(0, |(_, stride)| stride);
         Operand { data: self.data::<T>(), row: strides[rank - 2], column: strides[rank - 1], batch }
     }
 }

@@ -44,12 +44,13 @@ impl Pool2d {
                     rule: "at least 1",
                 });
             }
-            if 2 * p > k {
+            if p > k / 2 {
                 let rule = "at most half the window";
                 return Err(Error::Value { op, name: "padding", value: p as f64, rule });
             }
-            let room = (size + 2 * p).checked_sub(k);
-            let room = room
+            let padded = size.checked_add(2 * p).filter(|_| size > 0);
+            let room = padded
+                .and_then(|padded| padded.checked_sub(k))
                 .ok_or_else(|| Error::shape(op, input, "the window is larger than the picture"))?;
             Ok(room / s + 1)
         };
@@ -97,6 +98,7 @@ impl Tensor {
         dy: &Tensor,
         window: Pool2d,
     ) -> Result<Tensor> {
+        input.check_dtype("max_pool2d_backward", output)?;
         output.check_same("max_pool2d_backward", dy)?;
         let (geometry, shape) = window.geometry("max_pool2d_backward", input.shape())?;
         check_pooled(output, &shape)?;

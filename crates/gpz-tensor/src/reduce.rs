@@ -27,7 +27,9 @@ impl Tensor {
         Ok((self.permute(&order)?.row_major(), kept, length))
     }
 
-    /// Sum over the named axes, which the result no longer has; f32 is added up in f64.
+    /// Sum over the named axes, which the result no longer has.
+    ///
+    /// Lanes of 32 elements are added in the tensor's dtype, the lanes' sums in f64.
     ///
     /// # Errors
     /// [`crate::Error::Axis`] if one does not exist.
@@ -62,7 +64,7 @@ impl Tensor {
         }))
     }
 
-    /// Sum of all elements, in f64 and in a fixed order.
+    /// Sum of all elements, in the order of memory; added up as in [`Tensor::sum`].
     pub fn sum_all(&self) -> f64 {
         let tensor = self.densely();
         dispatch!(self.dtype(), T => {
@@ -71,7 +73,7 @@ impl Tensor {
         })
     }
 
-    /// Sum of the products of two tensors' elements, in f64 and in a fixed order.
+    /// Sum of the products of two tensors' elements, in the order of this one's memory; added up as in [`Tensor::sum`].
     ///
     /// # Errors
     /// Shapes or dtypes that differ.
@@ -89,7 +91,7 @@ impl Tensor {
     /// # Errors
     /// [`crate::Error::Axis`] for a tensor of rank 0.
     pub fn argmax_rows(&self) -> Result<Vec<usize>> {
-        self.check_axis("argmax_rows", self.rank().wrapping_sub(1))?;
+        self.check_axis("argmax_rows", self.rank().saturating_sub(1))?;
         let columns = self.shape()[self.rank() - 1];
         let source = self.row_major();
         Ok(dispatch!(self.dtype(), T => {

@@ -110,6 +110,10 @@ impl fmt::Debug for Dims {
 /// [`Error::ShapeMismatch`] names both shapes.
 pub fn broadcast_shape(op: &'static str, lhs: &[usize], rhs: &[usize]) -> Result<Dims> {
     let rank = lhs.len().max(rhs.len());
+    let too_large = || Error::mismatch(op, lhs, rhs, "at most 6 axes that fit in memory");
+    if rank > MAX_RANK {
+        return Err(too_large());
+    }
     let at =
         |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |i| dims[i]);
     let mut out = Dims::from_short(&[1; MAX_RANK][..rank]);
@@ -128,5 +132,5 @@ pub fn broadcast_shape(op: &'static str, lhs: &[usize], rhs: &[usize]) -> Result
             }
         };
     }
-    Ok(out)
+    Dims::new(&out).map_err(|_| too_large())
 }

@@ -19,7 +19,7 @@ pub struct LayerNormGradients {
 impl Tensor {
     /// This tensor row-major, and the length of its last axis.
     fn last_axis(&self, op: &'static str) -> Result<(Tensor, usize)> {
-        self.check_axis(op, self.rank().wrapping_sub(1))?;
+        self.check_axis(op, self.rank().saturating_sub(1))?;
         Ok((self.row_major(), self.shape()[self.rank() - 1]))
     }
 
@@ -130,9 +130,9 @@ impl Tensor {
             }
         }
         Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, |out, row| {
-            let (mean, inverse) = row_moments(row, eps);
+            let Moments { pivot, shift, inverse } = Moments::of(row, eps);
             for (o, &x) in out.iter_mut().zip(row) {
-                *o = (x - mean) * inverse;
+                *o = ((x - pivot) - shift) * inverse;
             }
         })))
     }
@@ -154,13 +154,13 @@ impl Tensor {
         let as_matrix = |t: &Tensor| t.reshape(&[count, d]);
         let scaled = dy.mul(scale)?.row_major();
         let dx = dispatch!(x.dtype(), T => scaled.map_row_pairs::<T>(&x, d, |dx, g, x| {
-            let (mean, inverse) = row_moments(x, eps);
+            let Moments { pivot, shift, inverse } = Moments::of(x, eps);
             let count = d as f64;
             let mean_g = T::from_f64(rows::fold(g, g, #[inline(always)] |a, _| a) / count);
-            let slope = rows::fold(g, x, #[inline(always)] |g, x| g * ((x - mean) * inverse)) / count;
+            let slope = rows::fold(g, x, #[inline(always)] |g, x| g * (((x - pivot) - shift) * inverse)) / count;
             let slope = T::from_f64(slope);
             for ((dx, &g), &x) in dx.iter_mut().zip(g).zip(x) {
-                *dx = ((g - mean_g) - (x - mean) * inverse * slope) * inverse;
+                *dx = ((g - mean_g) - ((x - pivot) - shift) * inverse * slope) * inverse;
             }
         }));
         Ok(LayerNormGradients {
@@ -171,22 +171,49 @@ impl Tensor {
     }
 }
 
+/// A variance without the rounding error that makes it negative; NaN stays NaN, which `f64::max` would hide.
+pub(crate) fn non_negative(variance: f64) -> f64 {
+    if variance < 0.0 { 0.0 } else { variance }
+}
+
 /// Mean and reciprocal standard deviation of a row.
-fn row_moments<T: Element>(row: &[T], eps: f64) -> (T, T) {
-    let count = row.len() as f64;
-    let mean = T::from_f64(
-        rows::fold(
+struct Moments<T> {
+    /// The mean as the dtype holds it.
+    pivot: T,
+    /// What the mean's rounding left over.
+    shift: T,
+    /// `1 / √(var + eps)`.
+    inverse: T,
+}
+
+impl<T: Element> Moments<T> {
+    fn of(row: &[T], eps: f64) -> Self {
+        let count = row.len() as f64;
+        let sum = rows::fold(
             row,
             row,
             #[inline(always)]
             |a, _| a,
-        ) / count,
-    );
-    let square = rows::fold(
-        row,
-        row,
-        #[inline(always)]
-        |a, _| (a - mean) * (a - mean),
-    );
-    (mean, T::from_f64(1.0 / (square / count + eps).sqrt()))
+        );
+        let pivot = T::from_f64(sum / count);
+        let deviation = rows::fold(
+            row,
+            row,
+            #[inline(always)]
+            |a, _| a - pivot,
+        );
+        let square = rows::fold(
+            row,
+            row,
+            #[inline(always)]
+            |a, _| (a - pivot) * (a - pivot),
+        );
+        let shift = deviation / count;
+        let variance = non_negative(square / count - shift * shift);
+        Moments {
+            pivot,
+            shift: T::from_f64(shift),
+            inverse: T::from_f64(1.0 / (variance + eps).sqrt()),
+        }
+    }
 }

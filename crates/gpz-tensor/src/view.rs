@@ -38,17 +38,14 @@ impl Tensor {
     /// Axis `i` of the result is axis `axes[i]` of this tensor; a view.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `axes` is not a permutation.
+    /// [`Error::ShapeMismatch`] if `axes` is not a permutation.
     pub fn permute(&self, axes: &[usize]) -> Result<Tensor> {
         let mut seen = [false; crate::shape::MAX_RANK];
         let valid = axes.len() == self.rank()
             && axes.iter().all(|&a| a < self.rank() && !std::mem::replace(&mut seen[a], true));
         if !valid {
-            return Err(Error::shape(
-                "permute",
-                axes,
-                "a permutation of the tensor's axes is needed",
-            ));
+            let rule = "the second must name each axis of the first once";
+            return Err(Error::mismatch("permute", self.shape(), axes, rule));
         }
         let mut shape = Dims::from_short(&[]);
         let mut strides = Dims::from_short(&[]);
@@ -145,7 +142,7 @@ impl Tensor {
     /// Tensors joined along an axis.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if other axes differ, [`Error::Shape`] for an empty list.
+    /// [`Error::ShapeMismatch`] if other axes differ, [`Error::Shape`] for an empty list or a result that does not fit in memory.
     pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
         let Some(first) = tensors.first() else {
             return Err(Error::shape("concat", &[], "at least one tensor is needed"));
@@ -165,8 +162,9 @@ impl Tensor {
                     "all axes but the joined one must be equal",
                 ));
             }
-            shape[axis] += tensor.shape()[axis];
+            shape[axis] = shape[axis].saturating_add(tensor.shape()[axis]);
         }
+        let shape = Dims::new(&shape)?;
         let inner: usize = shape[axis + 1..].iter().product();
         let outer: usize = shape[..axis].iter().product();
         let row = shape[axis] * inner;

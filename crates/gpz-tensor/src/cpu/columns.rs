@@ -21,8 +21,8 @@ pub(crate) struct Params<T> {
 
 impl<T: Element> Params<T> {
     pub(crate) fn new(per_column: &[T]) -> Self {
-        let columns = per_column.len().max(1);
-        let values = per_column.repeat((RUN / columns).max(1));
+        let columns = per_column.len();
+        let values = per_column.repeat((RUN / columns.max(1)).max(1));
         Params { values, columns }
     }
 
@@ -37,7 +37,7 @@ impl<T: Element> Params<T> {
 
     /// Adds up the columns of a run.
     fn fold(&self, run: &[T], sums: &mut [f64]) {
-        for row in run.chunks_exact(self.columns) {
+        for row in run.chunks_exact(self.columns.max(1)) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += value.to_f64();
             }
@@ -79,6 +79,9 @@ pub(crate) fn map_pair<T: Element>(
     params: [&Params<T>; 4],
     f: impl Fn(T, T, [T; 4]) -> T + Sync,
 ) {
+    if out.is_empty() {
+        return;
+    }
     let run = params[0].run();
     let task = |((out, x), y): ((&mut [T], &[T]), &[T])| {
         vectorised(

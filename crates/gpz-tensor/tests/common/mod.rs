@@ -1,0 +1,187 @@
+//! Arrays in f64 with nothing but loops, to hold the tensors against, and the same values in every memory layout.
+
+#![allow(dead_code)] // each test file uses its part
+
+use gpz_tensor::{DType, Tensor};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// The two dtypes with the relative error their results may have.
+pub(crate) const DTYPES: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 2e-6)];
+
+pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// A row-major array.
+#[derive(Debug, Clone)]
+pub(crate) struct Array {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Vec<f64>,
+}
+
+impl Array {
+    pub(crate) fn new(shape: &[usize], data: Vec<f64>) -> Self {
+        assert_eq!(data.len(), shape.iter().product::<usize>());
+        Array { shape: shape.to_vec(), data }
+    }
+
+    /// Uniform in a range, rounded to f32 so that both dtypes hold the same numbers.
+    pub(crate) fn uniform(
+        rng: &mut ChaCha8Rng,
+        shape: &[usize],
+        range: std::ops::Range<f64>,
+    ) -> Self {
+        let count = shape.iter().product();
+        let data = (0..count).map(|_| f64::from(rng.random_range(range.clone()) as f32)).collect();
+        Array::new(shape, data)
+    }
+
+    /// Element `i` is `f(i)`, its index.
+    pub(crate) fn from_fn(shape: &[usize], mut f: impl FnMut(&[usize]) -> f64) -> Self {
+        let mut index = vec![0; shape.len()];
+        let count = shape.iter().product();
+        let mut data = Vec::with_capacity(count);
+        for _ in 0..count {
+            data.push(f(&index));
+            for axis in (0..shape.len()).rev() {
+                index[axis] += 1;
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                index[axis] = 0;
+            }
+        }
+        Array::new(shape, data)
+    }
+
+    pub(crate) fn at(&self, index: &[usize]) -> f64 {
+        assert_eq!(index.len(), self.shape.len());
+        let flat = index.iter().zip(&self.shape).fold(0, |flat, (i, extent)| {
+            assert!(i < extent);
+            flat * extent + i
+        });
+        self.data[flat]
+    }
+
+    /// The element an index of a larger shape refers to, if this array is stretched to it.
+    pub(crate) fn at_stretched(&self, index: &[usize]) -> f64 {
+        let own = &index[index.len() - self.shape.len()..];
+        let own: Vec<usize> = own
+            .iter()
+            .zip(&self.shape)
+            .map(|(&i, &extent)| if extent == 1 { 0 } else { i })
+            .collect();
+        self.at(&own)
+    }
+
+    pub(crate) fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        Array::new(&self.shape, self.data.iter().map(|&v| f(v)).collect())
+    }
+
+    pub(crate) fn permuted(&self, axes: &[usize]) -> Self {
+        let shape: Vec<usize> = axes.iter().map(|&a| self.shape[a]).collect();
+        Array::from_fn(&shape, |index| {
+            let mut own = vec![0; index.len()];
+            for (i, &axis) in axes.iter().enumerate() {
+                own[axis] = index[i];
+            }
+            self.at(&own)
+        })
+    }
+
+    pub(crate) fn narrowed(&self, axis: usize, start: usize, len: usize) -> Self {
+        let mut shape = self.shape.clone();
+        shape[axis] = len;
+        Array::from_fn(&shape, |index| {
+            let mut own = index.to_vec();
+            own[axis] += start;
+            self.at(&own)
+        })
+    }
+
+    /// What `fold` makes of the elements along the axes, which the result no longer has.
+    pub(crate) fn reduced(&self, axes: &[usize], fold: impl Fn(&[f64]) -> f64) -> Self {
+        let kept: Vec<usize> = (0..self.shape.len()).filter(|a| !axes.contains(a)).collect();
+        let gone: Vec<usize> = (0..self.shape.len()).filter(|a| axes.contains(a)).collect();
+        let of = |axes: &[usize]| axes.iter().map(|&a| self.shape[a]).collect::<Vec<_>>();
+        Array::from_fn(&of(&kept), |outer| {
+            let inner = Array::from_fn(&of(&gone), |inner| {
+                let mut own = vec![0; self.shape.len()];
+                kept.iter().zip(outer).for_each(|(&axis, &i)| own[axis] = i);
+                gone.iter().zip(inner).for_each(|(&axis, &i)| own[axis] = i);
+                self.at(&own)
+            });
+            fold(&inner.data)
+        })
+    }
+
+    /// Row-major in memory.
+    pub(crate) fn tensor(&self, dtype: DType) -> Tensor {
+        Tensor::from_slice(&self.data, &self.shape).unwrap().to_dtype(dtype)
+    }
+
+    /// The same tensor in every kind of memory layout it can have. Memory that is not its own holds NaN.
+    pub(crate) fn layouts(&self, dtype: DType) -> Vec<(String, Tensor)> {
+        let mut layouts = vec![("row-major".to_owned(), self.tensor(dtype))];
+        let rank = self.shape.len();
+        if let &[n, c, h, w] = &self.shape[..] {
+            let pixels = self.permuted(&[0, 2, 3, 1]);
+            let tensor = Tensor::from_channels_last(&pixels.data, [n, c, h, w]).unwrap();
+            layouts.push(("channels-last".to_owned(), tensor.to_dtype(dtype)));
+        }
+        if rank > 1 {
+            // Axes in reverse order in memory.
+            let reverse: Vec<usize> = (0..rank).rev().collect();
+            let tensor = self.permuted(&reverse).tensor(dtype).permute(&reverse).unwrap();
+            layouts.push(("reversed".to_owned(), tensor));
+        }
+        for axis in 0..rank {
+            let padded = |t: &Array| {
+                let mut shape = t.shape.clone();
+                shape[axis] += 3;
+                Array::from_fn(&shape, |index| {
+                    let mut own = index.to_vec();
+                    own[axis] = own[axis].wrapping_sub(1);
+                    if own[axis] < t.shape[axis] { t.at(&own) } else { f64::NAN }
+                })
+            };
+            let tensor = padded(self).tensor(dtype).narrow(axis, 1, self.shape[axis]).unwrap();
+            layouts.push((format!("narrowed along {axis}"), tensor));
+        }
+        for (name, tensor) in &layouts {
+            assert_eq!(tensor.shape(), &self.shape[..], "{name}");
+        }
+        layouts
+    }
+}
+
+/// Equal within `tolerance · (1 + |want|)`; NaN where NaN is wanted and nowhere else; infinities exactly.
+pub(crate) fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: another number of elements");
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let right = if want.is_finite() {
+            (got - want).abs() <= tolerance * (1.0 + want.abs())
+        } else {
+            got == want || (got.is_nan() && want.is_nan())
+        };
+        assert!(right, "{what}, element {i}: {got:e} instead of {want:e}");
+    }
+}
+
+/// Shape and elements of a tensor are those of an array.
+pub(crate) fn assert_is(what: &str, got: &Tensor, want: &Array, tolerance: f64) {
+    assert_eq!(got.shape(), &want.shape[..], "{what}: shape");
+    assert_close(what, &got.to_vec::<f64>(), &want.data, tolerance);
+}
+
+/// Bits of a tensor's elements in row-major order.
+pub(crate) fn bits(tensor: &Tensor) -> Vec<u64> {
+    tensor.to_vec::<f64>().iter().map(|v| v.to_bits()).collect()
+}
+
+/// Every subset of the axes of a tensor of a rank.
+pub(crate) fn axis_subsets(rank: usize) -> impl Iterator<Item = Vec<usize>> {
+    (0..1usize << rank).map(move |bits| (0..rank).filter(|a| bits >> a & 1 == 1).collect())
+}

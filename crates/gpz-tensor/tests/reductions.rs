@@ -1,0 +1,104 @@
+//! Sums, means, maxima and scalar products over every subset of axes and in every memory layout, against loops in f64.
+
+mod common;
+
+use common::{Array, DTYPES, assert_close, assert_is, axis_subsets, rng};
+use gpz_tensor::{DType, Tensor};
+
+fn largest(row: &[f64]) -> f64 {
+    row.iter().fold(f64::NEG_INFINITY, |best, &v| if v > best || v.is_nan() { v } else { best })
+}
+
+#[test]
+fn reductions_agree_with_f64_over_every_subset_of_axes() {
+    let rng = &mut rng(1);
+    for shape in [&[][..], &[7], &[3, 5], &[2, 3, 4], &[2, 3, 4, 5], &[2, 1, 3, 1, 2], &[2, 0, 3]] {
+        let x = Array::uniform(rng, shape, -2.0..2.0);
+        for axes in axis_subsets(shape.len()) {
+            let sum = x.reduced(&axes, |row| row.iter().sum());
+            let mean = x.reduced(&axes, |row| row.iter().sum::<f64>() / row.len() as f64);
+            let max = x.reduced(&axes, largest);
+            for (dtype, tolerance) in DTYPES {
+                for (layout, tensor) in x.layouts(dtype) {
+                    let what = format!("{shape:?} over {axes:?} {dtype} {layout}");
+                    assert_is(&what, &tensor.sum(&axes).unwrap(), &sum, tolerance);
+                    assert_is(&what, &tensor.mean(&axes).unwrap(), &mean, tolerance);
+                    assert_is(&what, &tensor.max(&axes).unwrap(), &max, 0.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_and_products_of_all_elements_agree_with_f64() {
+    let rng = &mut rng(2);
+    for shape in [&[][..], &[7], &[2, 3, 4, 5], &[0, 3], &[3, 41, 67, 5]] {
+        let x = Array::uniform(rng, shape, -2.0..2.0);
+        let y = Array::uniform(rng, shape, -2.0..2.0);
+        let sum: f64 = x.data.iter().sum();
+        let product: f64 = x.data.iter().zip(&y.data).map(|(a, b)| a * b).sum();
+        let scale = (x.data.len() as f64).sqrt();
+        for (dtype, tolerance) in DTYPES {
+            for (layout, tx) in x.layouts(dtype) {
+                let what = format!("{shape:?} {dtype} {layout}");
+                assert_close(&what, &[tx.sum_all()], &[sum], tolerance * scale);
+                for (_, ty) in y.layouts(dtype) {
+                    let got = tx.dot(&ty).unwrap();
+                    assert_close(&what, &[got], &[product], tolerance * scale);
+                }
+            }
+        }
+    }
+}
+
+/// In f32 alone the sum of ten million ones and a bit would end at 2²⁴ or drift.
+#[test]
+fn long_f32_sums_keep_their_digits() {
+    let n = 10_000_000;
+    let value = 1.1f32;
+    let x = Tensor::full(&[n], f64::from(value), DType::F32).unwrap();
+    let want = f64::from(value) * n as f64;
+    assert_close("sum_all", &[x.sum_all()], &[want], 1e-7);
+    assert_close("sum", &[x.sum(&[0]).unwrap().item().unwrap()], &[want], 1e-7);
+    assert_close("mean", &[x.mean(&[0]).unwrap().item().unwrap()], &[f64::from(value)], 1e-7);
+    let square = f64::from(value * value) * n as f64;
+    assert_close("dot", &[x.dot(&x).unwrap()], &[square], 1e-6);
+}
+
+#[test]
+fn nan_and_infinity_reach_the_result() {
+    for dtype in [DType::F32, DType::F64] {
+        let nan = Tensor::from_slice(&[1.0, f64::NAN, 3.0, 4.0, 5.0, 6.0], &[2, 3]).unwrap();
+        let nan = nan.to_dtype(dtype);
+        for got in [nan.sum(&[1]).unwrap(), nan.mean(&[1]).unwrap(), nan.max(&[1]).unwrap()] {
+            let got = got.to_vec::<f64>();
+            assert!(got[0].is_nan() && got[1] >= 5.0, "{got:?}");
+        }
+        assert!(nan.sum_all().is_nan() && nan.dot(&nan).unwrap().is_nan());
+        assert!(!nan.all_finite());
+        let inf = Tensor::from_slice(&[f64::INFINITY, 1.0], &[2]).unwrap().to_dtype(dtype);
+        assert_eq!(inf.sum_all(), f64::INFINITY);
+        assert!(!inf.all_finite());
+        assert!(inf.narrow(0, 1, 1).unwrap().all_finite(), "beyond the view nothing counts");
+    }
+}
+
+#[test]
+fn argmax_takes_the_first_of_equals() {
+    let x = Array::new(&[3, 4], vec![1., 3., 3., 2., -5., -6., -5., -7., 0., 0., 0., 1.]);
+    for (layout, tensor) in x.layouts(DType::F32) {
+        assert_eq!(tensor.argmax_rows().unwrap(), [1, 0, 3], "{layout}");
+    }
+    assert_eq!(x.tensor(DType::F32).reshape(&[12]).unwrap().argmax_rows().unwrap(), [1]);
+    assert_eq!(Tensor::zeros(&[0, 4], DType::F32).unwrap().argmax_rows().unwrap(), [0; 0]);
+}
+
+#[test]
+fn an_empty_sum_is_zero_and_an_empty_maximum_the_identity() {
+    let empty = Tensor::zeros(&[2, 0], DType::F32).unwrap();
+    assert_eq!(empty.sum(&[1]).unwrap().to_vec::<f64>(), [0.0, 0.0]);
+    assert_eq!(empty.max(&[1]).unwrap().to_vec::<f64>(), [f64::NEG_INFINITY; 2]);
+    assert!(empty.mean(&[1]).unwrap().to_vec::<f64>().iter().all(|v| v.is_nan()));
+    assert_eq!(empty.sum(&[0]).unwrap().shape(), [0]);
+}
