@@ -23,7 +23,8 @@ pub fn read_bytes_per_second(data: &[f32]) -> f64 {
     for sum in LOOPS {
         for &piece in pieces {
             let start = Instant::now();
-            let total: f32 = if threads == 1 { sum(data) } else { data.par_chunks(piece).map(sum).sum() };
+            let total: f32 =
+                if threads == 1 { sum(data) } else { data.par_chunks(piece).map(sum).sum() };
             std::hint::black_box(total);
             best = best.min(start.elapsed().as_secs_f64());
         }
@@ -50,7 +51,9 @@ fn sum<const K: usize>(data: &[f32]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn sum_512<const K: usize>(data: &[f32]) -> f32 {
-    use std::arch::x86_64::{_mm512_add_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps};
+    use std::arch::x86_64::{
+        _mm512_add_ps, _mm512_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
+    };
     let mut sums = [_mm512_setzero_ps(); K];
     for step in data.as_chunks::<16>().0.as_chunks::<K>().0 {
         for (sum, lanes) in sums.iter_mut().zip(step) {

@@ -119,13 +119,12 @@ impl<'a, T: Element> Batch<'a, T> {
         &self.order
     }
 
-    /// A value amid these rows for some columns: the median of the first, the middle and the last row.
+    /// A value amid these rows for some columns: the median of the first three.
     ///
     /// It is one of the rows' own values, so equal rows are at no distance from it, and no single outlying row decides it.
     pub(crate) fn pivot(&self, rows: &ClassRows, columns: Range<usize>) -> Vec<f64> {
-        let ClassRows { range, .. } = rows;
-        let three =
-            [range.start, range.start.midpoint(range.end), range.end - 1].map(|at| self.order[at]);
+        let last = rows.range.end - 1;
+        let three = [0, 1, 2].map(|at| self.order[(rows.range.start + at).min(last)]);
         let median = |[a, b, c]: [f64; 3]| a.min(b).max(a.max(b).min(c));
         match &self.rows {
             Rows::Contiguous(all) => {

@@ -3,9 +3,11 @@
 use ndarray::ArrayView1;
 use rayon::prelude::*;
 
-use crate::batch::column_blocks;
 use crate::error::Error;
 use crate::moments::ClassMoments;
+
+/// Columns of a piece of work.
+pub(crate) const BLOCK_COLUMNS: usize = 512;
 
 /// Which divisor a mean of squared deviations has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -65,7 +67,11 @@ impl ClassGeometry {
         let Some(&(_, reference)) = members.first() else {
             return Err(Error::NoRows);
         };
-        let blocks: Vec<_> = column_blocks(moments.width()).collect();
+        let width = moments.width();
+        let blocks: Vec<_> = (0..width)
+            .step_by(BLOCK_COLUMNS)
+            .map(|from| from..(from + BLOCK_COLUMNS).min(width))
+            .collect();
         let blocks: Vec<Block> = blocks
             .into_par_iter()
             .map(|columns| {

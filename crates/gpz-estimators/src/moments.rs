@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::batch::{Batch, ClassRows, block_columns};
 use crate::error::Error;
-use crate::geometry::ClassGeometry;
+use crate::geometry::{self, ClassGeometry};
 use crate::simd::{Element, Isa};
 
 /// Most bytes of sums that an update holds before it commits them.
@@ -115,8 +115,7 @@ impl ClassMoments {
     /// 256 MiB or, if that is more, what one class needs (`16·width`).
     #[must_use]
     pub fn memory_bytes(classes: usize, width: usize) -> u128 {
-        let step = block_columns(width.clamp(1, isize::MAX as usize));
-        let blocks = width.div_ceil(step) as u128;
+        let blocks = width.div_ceil(geometry::BLOCK_COLUMNS) as u128;
         let (classes, width) = (classes as u128, width as u128);
         let f64s = size_of::<f64>() as u128;
         let state = (f64s * 2 * classes).saturating_mul(width).saturating_add(f64s * classes);
@@ -189,11 +188,11 @@ impl ClassMoments {
             batch.len() >= DENSE_ROWS * batch.present.len() && everything <= WORKSPACE_BYTES;
         if dense && !T::CAN_OVERFLOW {
             let mut round = self.round(&batch.present);
-            sum(&batch, &mut round, isa);
+            let finite = sum(&batch, &mut round, isa);
             // Sums of finite f32 cannot overflow f64, and NaN or an infinity among the rows stays in its sum.
-            if !round.par_iter().all(ClassWork::is_finite) {
+            if !finite && let Err(error) = batch.check_values() {
                 round.iter_mut().for_each(ClassWork::abandon);
-                return batch.check_values();
+                return Err(error);
             }
             commit(&batch, &mut round);
             return Ok(());
@@ -318,16 +317,6 @@ impl ClassMoments {
 }
 
 impl ClassWork<'_> {
-    /// Whether no sum met NaN or an infinity.
-    fn is_finite(&self) -> bool {
-        let width = self.mean.len();
-        let state = (*self.count == 0).then_some(&*self.mean);
-        let sums = self.pieces.chunks_exact(2 * width).map(|piece| &piece[..width]);
-        // Multiplying by zero keeps NaN and makes one of an infinity; no early exit, so that the test runs on vectors.
-        sums.chain(state)
-            .all(|sums| sums.iter().fold(true, |finite, sum| finite & (sum * 0.0 == 0.0)))
-    }
-
     /// Leaves the state as it was before the rows were summed.
     fn abandon(&mut self) {
         if *self.count == 0 {
@@ -337,8 +326,8 @@ impl ClassWork<'_> {
     }
 }
 
-/// Sums each class's rows about its mean or, if it has none yet, about a value amid them.
-fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) {
+/// Sums each class's rows about its mean or, if it has none yet, about a value amid them; tells whether all sums are finite.
+fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) -> bool {
     let mut work = Vec::new();
     for ClassWork { rows, count, mean, squares, pieces } in round {
         let width = mean.len();
@@ -362,27 +351,27 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
             );
         }
     }
-    work.into_par_iter().for_each(|(shard, pivot, sum, squares)| {
+    let finite = work.into_par_iter().map(|(shard, pivot, sum, squares)| {
         let step = block_columns(sum.len());
-        let blocks = sum.par_chunks_mut(step).zip(squares.par_chunks_mut(step));
-        blocks.enumerate().for_each(|(block, (sum, squares))| {
+        let blocks = sum.par_chunks_mut(step).zip(squares.par_chunks_mut(step)).enumerate();
+        let finite = blocks.map(|(block, (sum, squares))| {
             let columns = block * step..block * step + sum.len();
-            match pivot {
-                Pivot::Mean(mean) => batch.accumulate(
-                    isa,
-                    shard.clone(),
-                    columns.clone(),
-                    &mean[columns],
-                    sum,
-                    squares,
-                ),
+            let amid;
+            let pivot = match pivot {
+                Pivot::Mean(mean) => &mean[columns.clone()],
                 Pivot::Amid(rows) => {
-                    let pivot = batch.pivot(rows, columns.clone());
-                    batch.accumulate(isa, shard.clone(), columns, &pivot, sum, squares);
+                    amid = batch.pivot(rows, columns.clone());
+                    &amid
                 }
-            }
+            };
+            batch.accumulate(isa, shard.clone(), columns, pivot, sum, squares);
+            // While the sums are at hand. Times zero keeps NaN and makes one of an infinity; no early exit, so that
+            // the test runs on vectors.
+            sum.iter().fold(true, |finite, sum| finite & (sum * 0.0 == 0.0))
         });
+        finite.reduce(|| true, |a, b| a & b)
     });
+    finite.reduce(|| true, |a, b| a & b)
 }
 
 /// Makes sums part of the state. With `S` and `Q` about the running mean `μ` of `n` rows, the mean of all `n′` rows is
