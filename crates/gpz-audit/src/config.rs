@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use crate::choice::Limits;
 use crate::error::{Error, Result};
+use crate::intervals::Resampling;
 
 /// Everything that decides what an audit computes. Written into the run's directory; equal configurations give equal `splits.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,8 +83,14 @@ pub struct Preset {
 
 /// Every preset there is.
 pub const PRESETS: [Preset; 2] = [
-    Preset { name: "quick", description: "cnn4 of width 16, minutes on two cores; shows what an audit is" },
-    Preset { name: "standard", description: "cnn4 of width 64, trained to rest; hours on two cores" },
+    Preset {
+        name: "quick",
+        description: "cnn4 of width 16, minutes on two cores; shows what an audit is",
+    },
+    Preset {
+        name: "standard",
+        description: "cnn4 of width 64, trained to rest; hours on two cores",
+    },
 ];
 
 /// The optimiser of the method's training: Adam with betas 0.5 and 0.999, amsgrad.
@@ -170,7 +177,9 @@ impl AuditConfig {
         for (name, plan) in [("target", &self.target.training), ("attack", &self.attack.training)] {
             let rate = plan.learning_rate;
             if plan.epochs == 0 || plan.batch == 0 {
-                return Err(Error::config(format!("{name}.training: epochs and batch must be at least 1")));
+                return Err(Error::config(format!(
+                    "{name}.training: epochs and batch must be at least 1"
+                )));
             }
             if plan.batch == 1 {
                 return Err(Error::config(format!(
@@ -178,12 +187,16 @@ impl AuditConfig {
                 )));
             }
             if !(rate.is_finite() && rate > 0.0) {
-                return Err(Error::config(format!("{name}.training.learning_rate: {rate} is not a positive number")));
+                return Err(Error::config(format!(
+                    "{name}.training.learning_rate: {rate} is not a positive number"
+                )));
             }
         }
         if self.resolution == 0 {
             return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));
         }
+        let (resamples, seed) = (self.resamples, self.seed);
+        Resampling { resamples, seed, ..Resampling::default() }.validate()?;
         self.limits.validate()
     }
 }
@@ -191,7 +204,9 @@ impl AuditConfig {
 fn merge(base: &mut Table, changes: Table) {
     for (key, change) in changes {
         match (base.get_mut(&key), change) {
-            (Some(Value::Table(old)), Value::Table(new)) if !new.contains_key("name") => merge(old, new),
+            (Some(Value::Table(old)), Value::Table(new)) if !new.contains_key("name") => {
+                merge(old, new)
+            }
             (_, change) => {
                 base.insert(key, change);
             }
@@ -217,7 +232,9 @@ pub fn plan_in_words(plan: &TrainingPlan) -> String {
     };
     let schedule = match plan.schedule {
         Schedule::Constant => "constant".to_owned(),
-        Schedule::Plateau { factor, patience } => format!("× {factor} after {patience} epochs without progress"),
+        Schedule::Plateau { factor, patience } => {
+            format!("× {factor} after {patience} epochs without progress")
+        }
         Schedule::Cosine { floor, .. } => format!("falling along a cosine to {floor}"),
     };
     format!("{rule}; learning rate {}, {schedule}", plan.learning_rate)

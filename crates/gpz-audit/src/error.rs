@@ -211,9 +211,70 @@ pub enum Error {
         /// The estimator's reason.
         reason: String,
     },
+    /// A class whose spread one image cannot show.
+    #[error(
+        "class {class} has one image in part {part}, which shows no spread; give each class at least 20 training images, or more of it"
+    )]
+    SingleImage {
+        /// The part.
+        part: &'static str,
+        /// The class.
+        class: String,
+    },
+    /// Parts whose labels do not mean the same classes.
+    #[error(
+        "part {part} has classes of its own, so that one list of labels cannot hold both; choose one part"
+    )]
+    OtherClasses {
+        /// The part.
+        part: &'static str,
+    },
+    /// Features that are no rows of numbers.
+    #[error("{file} has shape {shape:?}; features are rows, [n, ...], of at least one number each")]
+    FeatureRows {
+        /// The array.
+        file: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Another number of labels than features.
+    #[error("{file} holds {labels} labels for {rows} rows of features; store one label per row")]
+    FeatureLabels {
+        /// The labels' array.
+        file: String,
+        /// Labels.
+        labels: usize,
+        /// Rows of features.
+        rows: usize,
+    },
+    /// A label that is no class index.
+    #[error("{file}: label {label} of row {row} is no class; labels are 0 to {most}")]
+    FeatureLabel {
+        /// The labels' array.
+        file: String,
+        /// The row.
+        row: usize,
+        /// The label.
+        label: i64,
+        /// The largest index that is taken for a class.
+        most: i64,
+    },
+    /// Features whose statistics cannot be taken.
+    #[error("{file}: {source}")]
+    Feature {
+        /// The array.
+        file: String,
+        /// The estimator's reason.
+        source: gpz_estimators::Error,
+    },
     /// A target could not be built, run or cut.
     #[error(transparent)]
     Model(#[from] gpz_models::Error),
+    /// An attack on a target that nobody trained.
+    #[error(
+        "the attacked target has no weights; name them with --weights, or train some with gpz train"
+    )]
+    NoWeights,
     /// Weights that do not fit the model.
     #[error("{}: {source}", path.display())]
     Weights {
@@ -235,7 +296,8 @@ impl Error {
     pub(crate) fn config(reason: impl std::fmt::Display) -> Self {
         let text = reason.to_string();
         // Readers underline the place in the text; the first line names it, the last says what is wrong.
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let reason = match lines[..] {
             [] => String::new(),
             [only] => only.to_owned(),

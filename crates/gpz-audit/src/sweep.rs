@@ -16,14 +16,15 @@ use crate::intervals::Resampling;
 use crate::report;
 use crate::run_dir::{RunDir, RunState, files};
 use crate::run_record::{
-    AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, RunRecord, TargetRecord, converged, utc,
+    AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, RunRecord,
+    TargetRecord, converged, utc,
 };
 use crate::splits::SplitsFile;
 use crate::statistics::{self, SplitStatistics};
 use crate::training::{self, TargetLearner};
 
 /// Confidence level of every interval.
-const LEVEL: f64 = 0.95;
+pub(crate) const LEVEL: f64 = 0.95;
 
 /// What the caller knows and the configuration does not: it stands in `run.json` alone.
 #[derive(Debug, Clone)]
@@ -66,28 +67,35 @@ pub fn audit(
     let started = SystemTime::now();
     let mut clock = Clock::new();
     let (dataset, parts) = open_data(config)?;
+    check_classes(&parts)?;
+    // What cannot be built or loaded is said before anything is written.
+    let target = prepare_target(config, &parts)?;
     dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
     clock.lap("data");
 
-    let (target, target_record) = obtain_target(config, dir, &parts, observer)?;
+    let (target, target_record) =
+        obtain_target(config, dir, files::TARGET_CHECKPOINT, target, &parts, observer)?;
     let target = &*target;
     clock.lap("target");
 
-    let steps = statistics::batches_of(&parts.target_train) + statistics::batches_of(&parts.target_validation);
+    let steps = statistics::batches_of(&parts.target_train)
+        + statistics::batches_of(&parts.target_validation);
     observer.begin("statistics", steps);
     let trained_on = statistics::take(target, &parts.target_train, LEVEL, observer)?;
     let held_out = statistics::take(target, &parts.target_validation, LEVEL, observer)?;
     observer.end(&format!("{} splits, two passes", target.taps().len()));
     clock.lap("statistics");
 
-    let (decoders, attack_records) = train_attacks(config, dir, target, &parts, observer)?;
+    let splits: Vec<usize> = target.taps().iter().map(|tap| tap.index).collect();
+    let (decoders, attack_records) = train_attacks(config, dir, target, &splits, &parts, observer)?;
     clock.lap("attacks");
 
     let evaluation = evaluation::evaluate(target, &decoders, &parts, observer)?;
     let inputs = split_inputs(target, trained_on, held_out, &evaluation)?;
     let resampling = Resampling { resamples: config.resamples, level: LEVEL, seed: config.seed };
     let channels = parts.test.channels();
-    let (splits, choice) = assemble(&target.name(), channels, &inputs, &config.limits, &resampling)?;
+    let (splits, choice) =
+        assemble(&target.name(), channels, &inputs, &config.limits, &resampling)?;
     let pictures = evaluation::write_pictures(dir, target, &decoders, &parts.test, &evaluation)?;
     clock.lap("evaluation");
 
@@ -121,46 +129,82 @@ pub fn audit(
 /// A run goes on only under the configuration it was begun with.
 fn check_configuration(config: &AuditConfig, dir: &RunDir) -> Result<()> {
     config.validate()?;
+    match begun_with(dir)? {
+        Some(text) => {
+            same_configuration(dir, &AuditConfig::from_toml(&text)?.to_toml()?, &config.to_toml()?)
+        }
+        None => Ok(()),
+    }
+}
+
+/// The text of the configuration a run was begun with, if it was.
+pub(crate) fn begun_with(dir: &RunDir) -> Result<Option<String>> {
     let path = dir.file(files::CONFIG);
     if dir.state() == RunState::Empty || !path.exists() {
+        return Ok(None);
+    }
+    read_text(&path).map(Some)
+}
+
+/// Compares two configurations as texts of one writer, and names the first field that differs.
+pub(crate) fn same_configuration(dir: &RunDir, begun: &str, now: &str) -> Result<()> {
+    if begun == now {
         return Ok(());
     }
-    let begun = AuditConfig::from_toml(&read_text(&path)?)?;
-    if begun == *config {
-        return Ok(());
+    let mut pairs = begun.lines().zip(now.lines());
+    let differs = pairs.find(|(old, new)| old != new).and_then(|(old, _)| old.split(" =").next());
+    let field = differs.unwrap_or("a field").trim().to_owned();
+    Err(Error::ConfigDiffers { path: dir.path().to_path_buf(), field })
+}
+
+/// The spread of a class of one image cannot be measured; better said now than after the training.
+fn check_classes(parts: &Parts) -> Result<()> {
+    let measured: [&dyn ImageSet; 2] = [&parts.target_train, &parts.target_validation];
+    for set in measured {
+        if let Some(class) = set.per_class().iter().position(|&images| images == 1) {
+            let class = set.class_names()[class].clone();
+            return Err(Error::SingleImage { part: set.part().name(), class });
+        }
     }
-    let (old, new) = (begun.to_toml()?, config.to_toml()?);
-    let differs = old.lines().zip(new.lines()).find(|(old, new)| old != new);
-    let field = differs.and_then(|(old, _)| old.split(" =").next()).unwrap_or("a field");
-    Err(Error::ConfigDiffers { path: dir.path().to_path_buf(), field: field.trim().to_owned() })
+    Ok(())
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
+    std::fs::read_to_string(path)
+        .map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
 }
 
 /// State of an unfinished training, beside the checkpoints.
-fn state_file(name: &str) -> String {
+pub(crate) fn state_file(name: &str) -> String {
     format!("{}/{name}.state.safetensors", files::CHECKPOINTS)
 }
 
-/// The target: given, finished earlier in this run, or trained now.
-fn obtain_target(
+/// The target for the pictures of the parts, with its weights where they are given.
+pub(crate) fn prepare_target(config: &AuditConfig, parts: &Parts) -> Result<Box<dyn Target>> {
+    let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
+    if let Some(weights) = &config.weights {
+        load_weights(&mut *target, Path::new(weights))?;
+    }
+    Ok(target)
+}
+
+/// The target in the state it is audited in: as given, as trained earlier in this run, or trained now. One that was trained is
+/// written to `file`.
+pub(crate) fn obtain_target(
     config: &AuditConfig,
     dir: &RunDir,
+    file: &str,
+    mut target: Box<dyn Target>,
     parts: &Parts,
     observer: &mut dyn Observer,
 ) -> Result<(Box<dyn Target>, TargetRecord)> {
     let plan = &config.target;
-    let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
     let (mut chosen_epoch, mut curve) = (0, Vec::new());
-    if let Some(weights) = &config.weights {
-        load_weights(&mut *target, Path::new(weights))?;
-    } else {
+    if config.weights.is_none() {
         let mut learner = TargetLearner::new("the target", target, &plan.training);
         let state = state_file("target");
         if dir.file(&state).exists() {
@@ -173,7 +217,7 @@ fn obtain_target(
         chosen_epoch = learner.best_epoch().unwrap_or(0);
         curve = epochs(learner.curve());
         target = learner.into_best()?;
-        dir.write(files::TARGET_CHECKPOINT, &checkpoint::save(&*target, Some(&target.name()))?)?;
+        dir.write(file, &checkpoint::save(&*target, Some(&target.name()))?)?;
     }
     let on_validation = training::evaluate(&*target, &parts.target_validation, plan.labels)?;
     let on_test = training::evaluate(&*target, &parts.test, plan.labels)?;
@@ -202,19 +246,20 @@ pub fn load_weights(target: &mut dyn Target, path: &Path) -> Result<()> {
     checkpoint::load(target, &tensors).map_err(named)
 }
 
-type Attacks = (Vec<(usize, Decoder)>, Vec<AttackTraining>);
+pub(crate) type Attacks = (Vec<(usize, Decoder)>, Vec<AttackTraining>);
 
-fn train_attacks(
+/// Trains a decoder for each of `splits` (1-based) from wherever an earlier attempt in the directory ended, and writes them.
+pub(crate) fn train_attacks(
     config: &AuditConfig,
     dir: &RunDir,
     target: &dyn Target,
+    splits: &[usize],
     parts: &Parts,
     observer: &mut dyn Observer,
 ) -> Result<Attacks> {
     let name = |split: usize| format!("decoder_{}", target.taps()[split - 1].name);
-    let splits: Vec<usize> = target.taps().iter().map(|tap| tap.index).collect();
-    let mut trainer = InversionTrainer::new(target, &splits, config.attack, config.seed)?;
-    for &split in &splits {
+    let mut trainer = InversionTrainer::new(target, splits, config.attack, config.seed)?;
+    for &split in splits {
         let state = dir.file(&state_file(&name(split)));
         if state.exists() {
             trainer.restore(split, &read_bytes(&state)?)?;
@@ -252,7 +297,7 @@ fn train_attacks(
 }
 
 /// States are of use only while the run is unfinished. What cannot be removed stays; the results do not depend on it.
-fn remove_states(dir: &RunDir, target: &dyn Target) {
+pub(crate) fn remove_states(dir: &RunDir, target: &dyn Target) {
     let decoders = target.taps().iter().map(|tap| format!("decoder_{}", tap.name));
     for name in decoders.chain(["target".to_owned()]) {
         let _ = std::fs::remove_file(dir.file(&state_file(&name)));
@@ -304,7 +349,7 @@ fn losses(curve: &[Epoch]) -> Vec<f64> {
     curve.iter().map(|epoch| epoch.held_out_loss).collect()
 }
 
-fn model_record(target: &dyn Target) -> ModelRecord {
+pub(crate) fn model_record(target: &dyn Target) -> ModelRecord {
     let name = target.name();
     let (name, detail) = name.split_once(':').unwrap_or((&name, ""));
     let costs = target.stage_costs();
@@ -317,7 +362,7 @@ fn model_record(target: &dyn Target) -> ModelRecord {
     }
 }
 
-fn data_record(config: &AuditConfig, dataset: &Dataset, parts: &Parts) -> DataRecord {
+pub(crate) fn data_record(config: &AuditConfig, dataset: &Dataset, parts: &Parts) -> DataRecord {
     let built_in = gpz_data::built_in().iter().find(|set| set.name == dataset.name());
     let (native, shown) = (dataset.native_shape(), parts.test.shape());
     let part = |set: &dyn ImageSet, used_for: &str| PartRecord {
@@ -341,7 +386,10 @@ fn data_record(config: &AuditConfig, dataset: &Dataset, parts: &Parts) -> DataRe
         resize,
         parts: vec![
             part(&parts.target_train, "training the target; statistics of the features"),
-            part(&parts.target_validation, "choosing the target's checkpoint; statistics on held-out images"),
+            part(
+                &parts.target_validation,
+                "choosing the target's checkpoint; statistics on held-out images",
+            ),
             part(auxiliary.train(), "training the attacks"),
             part(auxiliary.held_out(), "choosing the attacks' checkpoints and learning rates"),
             part(&parts.test, "the figures of the attacks and the target's accuracy, once"),
@@ -362,17 +410,17 @@ fn notes(config: &AuditConfig) -> Vec<String> {
 }
 
 /// Seconds of each phase.
-struct Clock {
+pub(crate) struct Clock {
     last: Instant,
-    phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
 }
 
 impl Clock {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Clock { last: Instant::now(), phases: Vec::new() }
     }
 
-    fn lap(&mut self, name: &str) {
+    pub(crate) fn lap(&mut self, name: &str) {
         let now = Instant::now();
         let seconds = (now - self.last).as_secs_f64();
         self.phases.push(Phase { name: name.to_owned(), seconds });

@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// The first bytes are not those of the format the name announces.
     #[error(
-        "{file} is not a {expected} (it begins with {begins}); remove it or fetch the set again"
+        "{file} is not {} (it begins with {begins}); remove it or fetch the set again", with_article(.expected)
     )]
     NotA {
         /// The file.
@@ -45,6 +45,12 @@ pub enum Error {
         expected: &'static str,
         /// Its first bytes, quoted.
         begins: String,
+    },
+    /// A name that is no picture's.
+    #[error("{file} is not named like a picture; name a .png, .jpg or .jpeg file")]
+    NotAPicture {
+        /// The file.
+        file: String,
     },
     /// A picture of one format under the name of another.
     #[error("{file} is a {actual}, not a {expected} as its name says; rename it")]
@@ -184,6 +190,24 @@ pub enum Error {
         /// Why it was not understood.
         detail: String,
     },
+    /// A file that should hold arrays and is of no format that does.
+    #[error("{file}: {detail}; name a .safetensors, .npz or .npy file")]
+    NotArrays {
+        /// The file.
+        file: String,
+        /// What it is instead.
+        detail: String,
+    },
+    /// A name that no array of the file has.
+    #[error("{file} has no array {name}; it holds {known}")]
+    UnknownArray {
+        /// The file.
+        file: String,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
     /// Too few images of a class, or altogether, to cut the parts.
     #[error(
         "{class} has too few images ({images}) for part {part}; add images or change the shares of the split"
@@ -241,6 +265,12 @@ pub enum Error {
         /// The largest value that means something.
         limit: f32,
     },
+}
+
+/// "a PNG", "an IDX file".
+fn with_article(name: &str) -> String {
+    let article = if name.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 /// Text on one line: control characters as escapes.

@@ -38,6 +38,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrays;
 mod augment;
 mod batches;
 mod dataset;
@@ -51,6 +52,7 @@ mod rng;
 mod split;
 mod verify;
 
+pub use arrays::{ArrayFile, ArrayInfo, Block, ElementType};
 pub use augment::{Augment, ColourJitter};
 pub use batches::{Batch, BatchOptions, Batches, Epoch};
 pub use dataset::{Dataset, Format, OpenOptions};
@@ -61,5 +63,6 @@ pub use parts::{
     Auxiliary, AuxiliaryHeldOut, AuxiliaryTrain, ImageSet, Part, Parts, Selection, TargetTrain,
     TargetValidation, Test,
 };
+pub use read::picture::read as read_picture;
 pub use split::SplitPlan;
 pub use verify::{Duplicates, PartSummary, SharedPictures, Summary, verify};

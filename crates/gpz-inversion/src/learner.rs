@@ -24,6 +24,16 @@ pub struct TrainingPlan {
     pub schedule: Schedule,
 }
 
+impl TrainingPlan {
+    /// Sets the number of epochs; a learning rate that falls along a cosine falls over all of them.
+    pub fn set_epochs(&mut self, epochs: usize) {
+        self.epochs = epochs;
+        if let Schedule::Cosine { epochs: length, .. } = &mut self.schedule {
+            *length = epochs;
+        }
+    }
+}
+
 /// What one epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -197,10 +207,12 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// [`Error::State`] for a damaged file or another network's.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let (tensors, progress) = checkpoint::from_safetensors(bytes).map_err(|e| self.unusable(e))?;
+        let (tensors, progress) =
+            checkpoint::from_safetensors(bytes).map_err(|e| self.unusable(e))?;
         let mut parts: BTreeMap<String, BTreeMap<String, Tensor>> = BTreeMap::new();
         for (name, tensor) in tensors {
-            let (part, name) = name.split_once(':').ok_or_else(|| self.unusable("a key has no part"))?;
+            let (part, name) =
+                name.split_once(':').ok_or_else(|| self.unusable("a key has no part"))?;
             parts.entry(part.to_owned()).or_default().insert(name.to_owned(), tensor);
         }
         let progress = progress.ok_or_else(|| self.unusable("the progress is missing"))?;

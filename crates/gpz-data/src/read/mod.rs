@@ -8,7 +8,8 @@ pub(crate) mod folders;
 pub(crate) mod idx;
 pub(crate) mod npy;
 pub(crate) mod npz;
-mod picture;
+pub(crate) mod picture;
+pub(crate) mod safetensors;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -216,6 +217,11 @@ impl<'a> Input<'a> {
         Ok(Self { file, reader, packing: gzipped.then_some("gzip"), read: 0 })
     }
 
+    /// From `reader`, as it is.
+    pub(crate) fn plain(file: String, reader: impl Read + 'a) -> Input<'a> {
+        Input { file, reader: Box::new(reader), packing: None, read: 0 }
+    }
+
     /// From a reader that undoes `packing` itself.
     pub(crate) fn packed(file: String, packing: &'static str, reader: impl Read + 'a) -> Input<'a> {
         Input { file, reader: Box::new(reader), packing: Some(packing), read: 0 }
@@ -247,20 +253,34 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Exactly `count` bytes, and then the end: a longer file is another file, and the checksum of gzip comes last.
-    pub(crate) fn rest(&mut self, count: u128) -> Result<Vec<u8>> {
+    /// Exactly `count` bytes.
+    pub(crate) fn exactly(&mut self, count: u128) -> Result<Vec<u8>> {
         let before = u128::from(self.read);
         let bytes = self.take(u64::try_from(count).unwrap_or(u64::MAX))?;
         if (bytes.len() as u128) < count {
             return Err(Error::Truncated {
                 file: self.file.clone(),
-                expected: before + count,
+                expected: before.saturating_add(count),
                 found: self.read,
             });
         }
-        if !self.take(1)?.is_empty() {
-            return Err(Error::TooLong { file: self.file.clone(), expected: before + count });
+        Ok(bytes)
+    }
+
+    /// The end: a longer file is another file, and the checksum of gzip comes last.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        let expected = u128::from(self.read);
+        if self.take(1)?.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::TooLong { file: self.file.clone(), expected })
         }
+    }
+
+    /// Exactly `count` bytes, and then the end.
+    pub(crate) fn rest(&mut self, count: u128) -> Result<Vec<u8>> {
+        let bytes = self.exactly(count)?;
+        self.end()?;
         Ok(bytes)
     }
 }

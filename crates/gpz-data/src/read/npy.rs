@@ -1,28 +1,29 @@
-//! One NumPy array out of an archive: unsigned bytes for images, any integers for labels.
+//! One NumPy array: its header, and unsigned bytes for images or any integers for labels out of an archive.
 //!
 //! The header is read here and not by a crate because the sizes in it come from strangers: the crate for it multiplies them
 //! unchecked. The text is Python's, a dictionary with three known keys; nothing else of the language is understood.
 
 use super::Input;
+use crate::arrays::{ElementType, Kind};
 use crate::error::{begins, one_line};
 use crate::{Error, Result};
 
-const MAGIC: &[u8] = b"\x93NUMPY";
+pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 /// NumPy itself writes 128 bytes or a little more.
 const LONGEST_HEADER: u64 = 65_536;
 
 /// What the header says.
 #[derive(Debug, PartialEq, Eq)]
-struct Header {
-    descr: String,
-    fortran_order: bool,
-    shape: Vec<u64>,
+pub(crate) struct Header {
+    pub(crate) descr: String,
+    pub(crate) fortran_order: bool,
+    pub(crate) shape: Vec<u64>,
 }
 
 /// An array of unsigned bytes: its sizes and its elements, row-major.
 pub(crate) fn bytes(mut input: Input<'_>) -> Result<(Vec<u64>, Vec<u8>)> {
     let header = header(&mut input)?;
-    if element(&header.descr) != Some(Element { signed: false, size: 1, big_endian: false }) {
+    if !element(&header.descr).is_some_and(ElementType::is_u8) {
         return Err(Error::Unsupported {
             file: input.file,
             found: format!("elements of type {}", one_line(&header.descr)),
@@ -43,7 +44,7 @@ pub(crate) fn bytes(mut input: Input<'_>) -> Result<(Vec<u64>, Vec<u8>)> {
 /// An array of integers, `[n]` or `[n, 1]`. An unsigned value beyond i64 becomes `i64::MAX`, which no set has as a label.
 pub(crate) fn integers(mut input: Input<'_>) -> Result<Vec<i64>> {
     let header = header(&mut input)?;
-    let Some(element) = element(&header.descr) else {
+    let Some(element) = element(&header.descr).filter(|element| element.is_integer()) else {
         return Err(Error::Unsupported {
             file: input.file,
             found: format!("elements of type {}", one_line(&header.descr)),
@@ -58,45 +59,21 @@ pub(crate) fn integers(mut input: Input<'_>) -> Result<Vec<i64>> {
         });
     }
     let data = input.rest(count(&header.shape).saturating_mul(element.size as u128))?;
-    Ok(data.chunks_exact(element.size).map(|bytes| element.value(bytes)).collect())
+    Ok(data.chunks_exact(element.size).map(|bytes| element.integer(bytes)).collect())
 }
 
 fn count(shape: &[u64]) -> u128 {
     shape.iter().fold(1, |product: u128, size| product.saturating_mul(u128::from(*size)))
 }
 
-/// An integer type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Element {
-    signed: bool,
-    size: usize,
-    big_endian: bool,
-}
-
-impl Element {
-    fn value(self, bytes: &[u8]) -> i64 {
-        let mut most_significant_first = bytes.to_vec();
-        if !self.big_endian {
-            most_significant_first.reverse();
-        }
-        let magnitude =
-            most_significant_first.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
-        if self.signed {
-            let unused = 64 - 8 * self.size as u32;
-            (magnitude << unused) as i64 >> unused
-        } else {
-            i64::try_from(magnitude).unwrap_or(i64::MAX)
-        }
-    }
-}
-
-/// `|u1`, `<i8`, `>i4` and so on.
-fn element(descr: &str) -> Option<Element> {
+/// `|u1`, `<i8`, `>f4` and so on.
+pub(crate) fn element(descr: &str) -> Option<ElementType> {
     let mut chars = descr.chars().peekable();
     let order = chars.next_if(|c| "<>|=".contains(*c)).unwrap_or('=');
-    let signed = match chars.next()? {
-        'i' => true,
-        'u' => false,
+    let kind = match chars.next()? {
+        'i' => Kind::Signed,
+        'u' => Kind::Unsigned,
+        'f' => Kind::Float,
         _ => return None,
     };
     let size = match chars.next()? {
@@ -104,10 +81,11 @@ fn element(descr: &str) -> Option<Element> {
         _ => return None,
     };
     let big = order == '>' || (order == '=' && cfg!(target_endian = "big"));
-    chars.next().is_none().then_some(Element { signed, size, big_endian: size > 1 && big })
+    let known = chars.next().is_none() && (kind != Kind::Float || size > 1);
+    known.then_some(ElementType { kind, size, big_endian: size > 1 && big })
 }
 
-fn header(input: &mut Input<'_>) -> Result<Header> {
+pub(crate) fn header(input: &mut Input<'_>) -> Result<Header> {
     let head = input.take(8)?;
     if !head.starts_with(MAGIC) {
         return Err(Error::NotA {
@@ -212,14 +190,14 @@ mod tests {
 
     #[test]
     fn integers_of_every_width_and_order() {
-        let value = |descr, bytes: &[u8]| element(descr).map(|element| element.value(bytes));
+        let value = |descr, bytes: &[u8]| element(descr).map(|element| element.integer(bytes));
         assert_eq!(value("|i1", &[0xff]), Some(-1));
         assert_eq!(value("|u1", &[0xff]), Some(255));
         assert_eq!(value("<i2", &[0xfe, 0xff]), Some(-2));
         assert_eq!(value(">i4", &[0, 0, 1, 2]), Some(258));
         assert_eq!(value("<i8", &(-7i64).to_le_bytes()), Some(-7));
         assert_eq!(value("<u8", &[0xff; 8]), Some(i64::MAX));
-        for descr in ["<f4", "|b1", "<i3", "<i16", "u", ""] {
+        for descr in ["|f1", "|b1", "<i3", "<i16", "u", ""] {
             assert_eq!(element(descr), None, "{descr}");
         }
     }

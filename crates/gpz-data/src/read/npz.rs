@@ -1,5 +1,6 @@
 //! NumPy archives: `train_data`, `train_labels`, and where they exist `test_*` and `auxiliary_*`.
 
+use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
@@ -7,17 +8,27 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{Input, RawPool, RawSet, npy};
+use crate::arrays::Archive;
 use crate::error::{one_line, place};
 use crate::images::{ImageShape, Origin};
 use crate::{Error, Result};
 
 /// Opens the archive at `path`.
 pub(crate) fn open(path: &Path) -> Result<RawSet> {
-    read(&place(path), io::BufReader::new(super::open_for_reading(path)?))
+    read(&place(path), archive(path)?)
 }
 
-fn read(file: &str, reader: impl Read + Seek) -> Result<RawSet> {
-    let mut archive = ZipArchive::new(reader).map_err(|error| damaged(file, &error))?;
+/// The archive at `path`, its entries still packed.
+pub(crate) fn archive(path: &Path) -> Result<Archive> {
+    archive_of(&place(path), super::open_for_reading(path)?)
+}
+
+/// The archive in an open file.
+pub(crate) fn archive_of(file: &str, reader: File) -> Result<Archive> {
+    ZipArchive::new(io::BufReader::new(reader)).map_err(|error| damaged(file, &error))
+}
+
+fn read(file: &str, mut archive: ZipArchive<impl Read + Seek>) -> Result<RawSet> {
     let mut pools = Vec::new();
     for origin in [Origin::Train, Origin::Validation, Origin::Auxiliary, Origin::Test] {
         let [data, labels] = ["data", "labels"].map(|kind| format!("{}_{kind}", origin.name()));
@@ -39,14 +50,17 @@ fn has(archive: &ZipArchive<impl Read + Seek>, array: &str) -> bool {
 
 /// The names of the arrays, for a message about what is there instead.
 fn arrays(archive: &ZipArchive<impl Read + Seek>) -> String {
-    let mut names: Vec<String> = archive
-        .file_names()
-        .take(8)
-        .filter_map(|name| name.ok())
-        .map(|name| one_line(name.strip_suffix(".npy").unwrap_or(&name)))
-        .collect();
-    names.sort_unstable();
+    let names: Vec<String> = names(archive).iter().take(8).map(|name| one_line(name)).collect();
     if names.is_empty() { "it is empty".into() } else { format!("it holds {}", names.join(", ")) }
+}
+
+/// The names of all arrays, sorted.
+pub(crate) fn names(archive: &ZipArchive<impl Read + Seek>) -> Vec<String> {
+    let array = |name: &str| name.strip_suffix(".npy").map(str::to_owned);
+    let mut names: Vec<String> =
+        archive.file_names().filter_map(|name| array(&name.ok()?)).collect();
+    names.sort_unstable();
+    names
 }
 
 fn pool(
@@ -103,7 +117,7 @@ fn pool(
 }
 
 /// An array's bytes, unpacked. What the archive says about their number is not asked.
-fn array<'a>(
+pub(crate) fn array<'a>(
     file: &str,
     archive: &'a mut ZipArchive<impl Read + Seek>,
     name: &str,

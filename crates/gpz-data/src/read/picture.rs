@@ -1,17 +1,21 @@
 //! One PNG or JPEG file.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::error::{begins, one_line};
+use crate::error::{begins, one_line, place};
 use crate::images::ImageShape;
 use crate::resize::MAX_SIDE;
 use crate::{Error, Result};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
+/// The chunk that ends a PNG: its name and its checksum.
+const PNG_END: &[u8] = b"IEND\xae\x42\x60\x82";
+const JPEG_END: &[u8] = &[0xff, 0xd9];
 
 /// The format a name announces, with the word for it.
 pub(crate) fn announced(name: &str) -> Option<(ImageFormat, &'static str)> {
@@ -23,6 +27,23 @@ pub(crate) fn announced(name: &str) -> Option<(ImageFormat, &'static str)> {
         }
         () => None,
     }
+}
+
+/// Shape and 8-bit pixels `[h, w, c]` of a PNG or JPEG file.
+///
+/// # Errors
+/// One line that names the file and the mend, as [`Dataset::open`](crate::Dataset::open) says of a picture in a class folder.
+pub fn read(path: &Path) -> Result<(ImageShape, Vec<u8>)> {
+    let file = place(path);
+    let Some(format) = announced(&file) else {
+        return Err(Error::NotAPicture { file });
+    };
+    let bytes = std::fs::read(path).map_err(|source| Error::Io {
+        file: file.clone(),
+        action: "read",
+        source,
+    })?;
+    decode(&file, format, &bytes, None)
 }
 
 /// Shape and 8-bit pixels `[h, w, c]` of the picture in `bytes`, which the name of `file` announces to be of `format`. A
@@ -41,8 +62,10 @@ pub(crate) fn decode(
     if actual.0 != format {
         return Err(Error::Misnamed { file: file.into(), expected: word, actual: actual.1 });
     }
-    // The decoder paints what is missing of a JPEG grey and says nothing. A whole file has an end marker, if not at its end.
-    if format == ImageFormat::Jpeg && !bytes.windows(2).any(|pair| pair == [0xff, 0xd9]) {
+    // The decoders forgive a missing end; that of JPEG paints whatever is missing grey. A whole file has an end marker, if not
+    // always at its end.
+    let end = if format == ImageFormat::Jpeg { JPEG_END } else { PNG_END };
+    if !bytes.windows(end.len()).any(|window| window == end) {
         return Err(Error::Damaged {
             file: file.into(),
             format: word,

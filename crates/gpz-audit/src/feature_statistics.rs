@@ -1,0 +1,346 @@
+//! Class geometry of features that stand in a file: what the sweep measures at a split, on anybody's features.
+
+use gpz_data::{ArrayFile, ArrayInfo, Block};
+use gpz_estimators::{
+    ClassGeometry, ClassMoments, DeviationPass, Deviations, Element, Estimate, Flag, Interval,
+    Kind, Normalisation, NotIdentifiable, entropy,
+};
+use ndarray::ArrayView2;
+use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Result};
+use crate::number;
+
+/// Confidence level behind each standard error; the error itself does not depend on it.
+const LEVEL: f64 = 0.95;
+/// Bytes of a block of rows.
+const BLOCK_BYTES: usize = 64 << 20;
+/// A label from here on is a mistake: each class costs memory of its own.
+const MOST_CLASSES: i64 = 1 << 20;
+
+/// Statistics of features, as they are printed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FeatureStatistics {
+    /// Rows.
+    pub n: u64,
+    /// Width of a row.
+    pub d: usize,
+    /// Declared classes: one more than the largest label; none without labels.
+    pub classes: Option<usize>,
+    /// What stands between the feature and the wire.
+    pub channel: String,
+    /// The figures.
+    pub estimates: Vec<Quantity>,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Quantity {
+    /// Its name.
+    pub quantity: &'static str,
+    /// The value; a list over the classes that occur by ascending label, or of indices.
+    pub value: Value,
+    /// Which way it errs.
+    pub kind: Kind,
+    /// Standard error by the exact jackknife over rows, where there is one.
+    pub std_err: Option<Value>,
+    /// What a reader must know beside the number.
+    pub flags: Vec<String>,
+}
+
+/// A value that is one number or a list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// One number.
+    Number(Real),
+    /// A list of numbers; null where there is none.
+    List(Vec<Option<Real>>),
+    /// Counts or indices.
+    Indices(Vec<u64>),
+}
+
+/// A number that is written as `"inf"`, `"-inf"` or `"nan"` where it is not finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Real(pub f64);
+
+impl Serialize for Real {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        number::serialize(&self.0, serializer)
+    }
+}
+
+/// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments.
+///
+/// Rows are flattened in their stored order. Without labels, only what needs none is given.
+///
+/// # Errors
+/// What [`ArrayFile`] says of a damaged file; [`Error::FeatureRows`], [`Error::FeatureLabel`], [`Error::Feature`] name the file, the row
+/// and the mend.
+pub fn describe(
+    file: &ArrayFile,
+    features: &ArrayInfo,
+    labels: Option<&ArrayInfo>,
+) -> Result<FeatureStatistics> {
+    let place = format!("{}:{}", file.file(), features.name);
+    let (rows, width) = (features.rows(), features.row_len().unwrap_or(usize::MAX));
+    if features.shape.is_empty() || rows == 0 || width == 0 {
+        return Err(Error::FeatureRows { file: place, shape: features.shape.clone() });
+    }
+    let classes = labels.map(|labels| read_labels(file, labels, rows)).transpose()?;
+    let declared = classes.as_ref().map(|labels| labels.iter().max().map_or(0, |most| most + 1));
+    let labels = classes.unwrap_or_else(|| vec![0; rows]);
+    let wrong = |source| Error::Feature { file: place.clone(), source };
+    let block = (BLOCK_BYTES / width.saturating_mul(8)).max(1);
+
+    let mut moments = ClassMoments::new(declared.unwrap_or(1), width).map_err(wrong)?;
+    file.each_block(features, block, |first, block| {
+        with_rows(&block, width, &labels[first..], |rows, labels| match rows {
+            Rows::F32(rows) => moments.update(rows, labels),
+            Rows::F64(rows) => moments.update(rows, labels),
+        })
+        .map_err(|source| wrong(in_file(source, first)))
+    })?;
+    let mut pass = DeviationPass::new(&moments).map_err(wrong)?;
+    file.each_block(features, block, |first, block| {
+        with_rows(&block, width, &labels[first..], |rows, labels| match rows {
+            Rows::F32(rows) => pass.update(rows, labels),
+            Rows::F64(rows) => pass.update(rows, labels),
+        })
+        .map_err(|source| wrong(in_file(source, first)))
+    })?;
+    let deviations = pass.finish().map_err(wrong)?;
+    let geometry = deviations.geometry();
+    let mut estimates = whole(&deviations).map_err(wrong)?;
+    if declared.is_some() {
+        estimates.extend(by_class(&deviations).map_err(wrong)?);
+    }
+    let channel = "none".to_owned();
+    Ok(FeatureStatistics { n: geometry.rows(), d: width, classes: declared, channel, estimates })
+}
+
+fn read_labels(file: &ArrayFile, array: &ArrayInfo, rows: usize) -> Result<Vec<usize>> {
+    let labels = file.integers(array)?;
+    let place = || format!("{}:{}", file.file(), array.name);
+    if labels.len() != rows {
+        return Err(Error::FeatureLabels { file: place(), labels: labels.len(), rows });
+    }
+    let index = |(row, label): (usize, i64)| match usize::try_from(label) {
+        Ok(index) if label < MOST_CLASSES => Ok(index),
+        _ => Err(Error::FeatureLabel { file: place(), row, label, most: MOST_CLASSES - 1 }),
+    };
+    labels.into_iter().enumerate().map(index).collect()
+}
+
+/// A row of a block counted from the file's beginning.
+fn in_file(source: gpz_estimators::Error, first: usize) -> gpz_estimators::Error {
+    use gpz_estimators::Error as E;
+    match source {
+        E::NonFinite { row, column, value } => E::NonFinite { row: first + row, column, value },
+        E::Magnitude { row, column, value } => E::Magnitude { row: first + row, column, value },
+        other => other,
+    }
+}
+
+enum Rows<'a> {
+    F32(ArrayView2<'a, f32>),
+    F64(ArrayView2<'a, f64>),
+}
+
+fn with_rows(
+    block: &Block,
+    width: usize,
+    labels: &[usize],
+    f: impl FnOnce(Rows<'_>, &[usize]) -> Result<(), gpz_estimators::Error>,
+) -> Result<(), gpz_estimators::Error> {
+    fn view<T: Element>(
+        values: &[T],
+        width: usize,
+    ) -> Result<ArrayView2<'_, T>, gpz_estimators::Error> {
+        let shape = (values.len() / width, width);
+        ArrayView2::from_shape(shape, values).map_err(|_| gpz_estimators::Error::Width {
+            expected: width,
+            found: values.len() % width,
+        })
+    }
+    let rows = match block {
+        Block::F32(values) => Rows::F32(view(values, width)?),
+        Block::F64(values) => Rows::F64(view(values, width)?),
+    };
+    let n = match &rows {
+        Rows::F32(rows) => rows.nrows(),
+        Rows::F64(rows) => rows.nrows(),
+    };
+    f(rows, &labels[..n])
+}
+
+type Jackknifed = Result<Result<Interval, NotIdentifiable>, gpz_estimators::Error>;
+
+fn number_of(
+    quantity: &'static str,
+    value: f64,
+    interval: Option<Jackknifed>,
+) -> Result<Quantity, gpz_estimators::Error> {
+    let std_err = match interval.transpose()? {
+        Some(Ok(interval)) => Some(Value::Number(Real(interval.std_err))),
+        Some(Err(_)) | None => None,
+    };
+    let value = Value::Number(Real(value));
+    Ok(Quantity { quantity, value, kind: Kind::Heuristic, std_err, flags: Vec::new() })
+}
+
+fn indices(quantity: &'static str, values: impl IntoIterator<Item = u64>) -> Quantity {
+    let value = Value::Indices(values.into_iter().collect());
+    Quantity { quantity, value, kind: Kind::Exact, std_err: None, flags: Vec::new() }
+}
+
+fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
+    Quantity {
+        quantity,
+        value: Value::Number(Real(estimate.value)),
+        kind: estimate.kind,
+        std_err: estimate.std_err.map(|e| Value::Number(Real(e))),
+        flags: estimate.flags.iter().map(word).collect(),
+    }
+}
+
+/// A flag's name; the figures that some flags carry stand in quantities of their own.
+fn word(flag: &Flag) -> String {
+    match flag {
+        Flag::PlugInOfUpperBound => "plug-in-of-upper-bound",
+        Flag::DegenerateSupport => "degenerate-support",
+        Flag::SingletonClass => "singleton-class",
+        Flag::ConstantDimensions(_) => "constant-dimensions",
+        Flag::EmptyClasses(_) => "empty-classes",
+        Flag::RankDeficient { .. } => "rank-deficient",
+        _ => "other",
+    }
+    .to_owned()
+}
+
+/// What needs no labels. Divisor N, as the conventions of the method have it.
+fn whole(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Error> {
+    let geometry = deviations.geometry();
+    let total = || deviations.total(Normalisation::PlugIn, LEVEL);
+    let width = geometry.width() as f64;
+    let per_dim = total().map(|interval| interval.map(|interval| interval.per(width)));
+    Ok(vec![
+        number_of("global_trace_var", geometry.total(), Some(total()))?,
+        number_of("global_sigma2", geometry.mean_variance(), Some(per_dim))?,
+        estimated("entropy_upper_iso", &entropy::isotropic_bound_nats(geometry)),
+        indices("constant_columns", geometry.constant_dimensions().into_iter().map(|c| c as u64)),
+    ])
+}
+
+/// What needs labels.
+fn by_class(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Error> {
+    let geometry = deviations.geometry();
+    let present: Vec<usize> =
+        (0..geometry.classes()).filter(|&class| geometry.counts()[class] > 0).collect();
+    let as_u64 = |classes: Vec<usize>| classes.into_iter().map(|class| class as u64);
+    let (empty, singletons) = (geometry.empty_classes(), geometry.singleton_classes());
+    let mut care = Vec::new();
+    if !singletons.is_empty() {
+        care.push(word(&Flag::SingletonClass));
+    }
+    if !empty.is_empty() {
+        care.push(word(&Flag::EmptyClasses(empty.len())));
+    }
+    let mut quantities = vec![
+        indices("class_labels", as_u64(present.clone())),
+        indices("class_counts", present.iter().map(|&class| geometry.counts()[class])),
+        indices("empty_classes", as_u64(empty)),
+        indices("singleton_classes", as_u64(singletons)),
+        radii(deviations, &present, Normalisation::PlugIn, "radius2", &care)?,
+        radii(deviations, &present, Normalisation::Unbiased, "radius2_unbiased", &care)?,
+    ];
+    let width = geometry.width() as f64;
+    for (divisor, name, per_dim_name) in [
+        (Normalisation::PlugIn, "radius2_mean", "radius2_mean_per_dim"),
+        (Normalisation::Unbiased, "radius2_mean_unbiased", "radius2_mean_unbiased_per_dim"),
+    ] {
+        // Without a class of two rows there is no mean, and no line for it.
+        if let Some(value) = geometry.mean_radius_sq(divisor) {
+            let interval = || deviations.mean_radius_sq(divisor, LEVEL);
+            let per_dim = interval().map(|interval| interval.map(|interval| interval.per(width)));
+            quantities.push(Quantity {
+                flags: care.clone(),
+                ..number_of(name, value, Some(interval()))?
+            });
+            let value = value / width;
+            quantities.push(Quantity {
+                flags: care.clone(),
+                ..number_of(per_dim_name, value, Some(per_dim))?
+            });
+        }
+    }
+    let divisor = Normalisation::PlugIn;
+    quantities.push(number_of(
+        "within",
+        geometry.within(),
+        Some(deviations.within(divisor, LEVEL)),
+    )?);
+    quantities.push(number_of(
+        "between",
+        geometry.between(),
+        Some(deviations.between(divisor, LEVEL)),
+    )?);
+    if let Some(share) = geometry.within_over_total() {
+        let interval = deviations.within_over_total(divisor, LEVEL);
+        quantities.push(number_of("within_over_total", share, Some(interval))?);
+    }
+    quantities.push(class_bounds(geometry, &present));
+    if let Ok(bound) = entropy::mixture_bound_nats(geometry) {
+        quantities.push(estimated("mixture_entropy_upper_iso", &bound));
+    }
+    quantities.push(estimated("label_entropy_nats", &entropy::label_entropy_nats(geometry)));
+    Ok(quantities)
+}
+
+/// R_c² of each class that occurs. A class of one row stands with 0 and its flag under the divisor N, and with null under N − 1.
+fn radii(
+    deviations: &Deviations,
+    present: &[usize],
+    divisor: Normalisation,
+    quantity: &'static str,
+    care: &[String],
+) -> Result<Quantity, gpz_estimators::Error> {
+    let geometry = deviations.geometry();
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    for &class in present {
+        let radius = match divisor {
+            Normalisation::PlugIn => {
+                geometry.radius_sq(class, divisor).or_else(|| geometry.sum_of_squares(class))
+            }
+            Normalisation::Unbiased => geometry.radius_sq(class, divisor),
+        };
+        values.push(radius.map(Real));
+        errors.push(
+            deviations
+                .radius_sq(class, divisor, LEVEL)?
+                .ok()
+                .map(|interval| Real(interval.std_err)),
+        );
+    }
+    let flags = care.to_vec();
+    let std_err = Some(Value::List(errors));
+    Ok(Quantity { quantity, value: Value::List(values), kind: Kind::Heuristic, std_err, flags })
+}
+
+fn class_bounds(geometry: &ClassGeometry, present: &[usize]) -> Quantity {
+    let bounds: Vec<Estimate> = present
+        .iter()
+        .filter_map(|&class| entropy::class_bound_nats(geometry, class).ok())
+        .collect();
+    let mut flags: Vec<String> =
+        bounds.iter().flat_map(|bound| bound.flags.iter().map(word)).collect();
+    flags.sort_unstable();
+    flags.dedup();
+    Quantity {
+        quantity: "class_entropy_upper_iso",
+        value: Value::List(bounds.iter().map(|bound| Some(Real(bound.value))).collect()),
+        kind: Kind::Heuristic,
+        std_err: None,
+        flags,
+    }
+}

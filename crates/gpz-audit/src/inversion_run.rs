@@ -1,0 +1,229 @@
+//! One split attacked alone, with weights that are given: the attack's step of an audit, in a directory of its own.
+
+use std::time::SystemTime;
+
+use gpz_inversion::Observer;
+use gpz_inversion::metrics::{psnr_db, summarise};
+use serde::{Deserialize, Serialize};
+
+use crate::config::AuditConfig;
+use crate::error::{Error, Result};
+use crate::evaluation;
+use crate::intervals::{Interval, Resampling};
+use crate::json;
+use crate::run_dir::{RunDir, RunState, files, read_text};
+use crate::run_record::{
+    AttackTraining, Baseline, DataRecord, ModelRecord, Named, Phase, PictureRecord, utc,
+};
+use crate::sweep::{
+    Circumstances, Clock, LEVEL, begun_with, data_record, model_record, open_data, prepare_target,
+    remove_states, same_configuration, train_attacks,
+};
+
+/// The attack's figures; no time, path or host stands in it.
+pub const METRICS: &str = "metrics.json";
+/// What the record of such a run calls itself.
+const TASK: &str = "invert";
+/// Pictures have values from 0 to 1.
+const RANGE: f64 = 1.0;
+
+/// Everything that decides what such a run computes; its `config.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InversionConfig {
+    /// Name of the attacked split.
+    pub split: String,
+    /// Kind of attack: `inverse`, a network that learns the picture from the feature.
+    pub attack: String,
+    /// Model, weights, data, seed and plans, as in an audit.
+    pub audit: AuditConfig,
+}
+
+impl InversionConfig {
+    /// The text of `config.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; does not occur for values of this type.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(Error::config)
+    }
+}
+
+/// `metrics.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InversionMetrics {
+    /// The attacked model.
+    pub model: String,
+    /// The split's 1-based index.
+    pub index: usize,
+    /// The split's name.
+    pub split: String,
+    /// Kind of attack.
+    pub attack: String,
+    /// The part the figures are of.
+    pub part: String,
+    /// Images in it.
+    pub n: usize,
+    /// Mean squared error over images, height, width and channels.
+    #[serde(with = "crate::number")]
+    pub mse_per_element: f64,
+    /// The same summed over channels instead, the convention of the literature on the method.
+    #[serde(with = "crate::number")]
+    pub mse_channel_sum: f64,
+    /// PSNR of the mean error.
+    #[serde(with = "crate::number")]
+    pub psnr_db: f64,
+    /// Mean structural similarity.
+    #[serde(with = "crate::number")]
+    pub ssim: f64,
+    /// Distance from black to white.
+    pub range: f64,
+    /// Intervals over images at level 0.95.
+    pub ci: MetricIntervals,
+    /// An attacker who sees nothing.
+    pub mean_image: Baseline,
+}
+
+/// Intervals over images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricIntervals {
+    /// Of the mean squared error per element.
+    pub mse_per_element: Interval,
+    /// Of the PSNR of the mean error.
+    pub psnr_db: Interval,
+    /// Of the mean structural similarity.
+    pub ssim: Interval,
+}
+
+/// `run.json` of a split that was attacked alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InversionRun {
+    /// `invert`.
+    pub task: String,
+    /// Whether it came to its end.
+    pub finished: bool,
+    /// Versions of what computed it.
+    pub versions: Vec<Named>,
+    /// The command that repeats it.
+    pub command: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Device.
+    pub device: String,
+    /// Threads; the figures do not depend on them.
+    pub threads: usize,
+    /// When it began, in UTC.
+    pub started_utc: String,
+    /// How long each phase took.
+    pub phases: Vec<Phase>,
+    /// The attacked model.
+    pub model: ModelRecord,
+    /// The images.
+    pub data: DataRecord,
+    /// The attacker's training.
+    pub attack: AttackTraining,
+    /// The pictures beside this file, in the order of their numbers.
+    pub pictures: Vec<PictureRecord>,
+}
+
+/// Trains a decoder for one split on the auxiliary part, attacks the test part with it, and writes decoder, `metrics.json`, pictures,
+/// `config.toml` and `run.json`; from wherever an earlier attempt in the directory ended. A finished run is left alone.
+///
+/// # Errors
+/// [`Error::NoWeights`]; a split the model does not have; otherwise as [`crate::sweep::audit`].
+pub fn invert(
+    config: &InversionConfig,
+    dir: &RunDir,
+    circumstances: &Circumstances,
+    observer: &mut dyn Observer,
+) -> Result<InversionMetrics> {
+    let audit = &config.audit;
+    audit.validate()?;
+    if audit.weights.is_none() {
+        return Err(Error::NoWeights);
+    }
+    if let Some(begun) = begun_with(dir)? {
+        let begun: InversionConfig = toml::from_str(&begun).map_err(Error::config)?;
+        same_configuration(dir, &begun.to_toml()?, &config.to_toml()?)?;
+    }
+    if dir.state() == RunState::Finished {
+        return finished(dir);
+    }
+    let started = SystemTime::now();
+    let mut clock = Clock::new();
+    let (dataset, parts) = open_data(audit)?;
+    let target = prepare_target(audit, &parts)?;
+    let target = &*target;
+    let split = target.find_split(&config.split)?;
+    dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
+    clock.lap("data");
+    let (decoders, mut records) = train_attacks(audit, dir, target, &[split], &parts, observer)?;
+    clock.lap("attack");
+    let evaluation = evaluation::evaluate(target, &decoders, &parts, observer)?;
+    let pictures = evaluation::write_pictures(dir, target, &decoders, &parts.test, &evaluation)?;
+    clock.lap("evaluation");
+
+    let tap = &target.taps()[split - 1];
+    let figures = evaluation.metrics.first().map_or(&[][..], |figures| figures);
+    let none = || Error::NoImages { split: tap.name.clone(), figure: "reconstructions" };
+    let summary = summarise(figures, RANGE).ok_or_else(none)?;
+    let resampling = Resampling { resamples: audit.resamples, level: LEVEL, seed: audit.seed };
+    let interval =
+        |figure, values: Vec<f64>| resampling.mean(&tap.name, figure, &values).map(|(_, ci)| ci);
+    let mse = interval("mse_per_element", figures.iter().map(|m| m.mse_per_element).collect())?;
+    let ssim = interval("ssim", figures.iter().map(|m| m.ssim).collect())?;
+    let metrics = InversionMetrics {
+        model: target.name(),
+        index: split,
+        split: tap.name.clone(),
+        attack: config.attack.clone(),
+        part: gpz_data::Part::Test.name().to_owned(),
+        n: summary.n,
+        mse_per_element: summary.mse_per_element,
+        mse_channel_sum: summary.mse_channel_sum,
+        psnr_db: summary.psnr_db,
+        ssim: summary.ssim,
+        range: summary.range,
+        ci: MetricIntervals {
+            mse_per_element: mse,
+            psnr_db: mse.map_decreasing(|m| psnr_db(m, RANGE)),
+            ssim,
+        },
+        mean_image: evaluation.mean_image,
+    };
+    let Some(attack) = records.pop() else { return Err(none()) };
+    let run = InversionRun {
+        task: TASK.to_owned(),
+        finished: true,
+        versions: circumstances.versions.clone(),
+        command: circumstances.command.clone(),
+        seed: audit.seed,
+        device: "cpu".to_owned(),
+        threads: circumstances.threads,
+        started_utc: utc(started),
+        phases: clock.phases,
+        model: model_record(target),
+        data: data_record(audit, &dataset, &parts),
+        attack,
+        pictures,
+    };
+    dir.write(METRICS, metrics.to_json()?.as_bytes())?;
+    dir.write(files::RUN_JSON, json::to_text(&run, "run.json")?.as_bytes())?;
+    remove_states(dir, target);
+    Ok(metrics)
+}
+
+fn finished(dir: &RunDir) -> Result<InversionMetrics> {
+    let text = read_text(dir.path(), METRICS)?;
+    serde_json::from_str(&text).map_err(|source| Error::Damaged { path: dir.file(METRICS), source })
+}
+
+impl InversionMetrics {
+    /// The text of `metrics.json`.
+    ///
+    /// # Errors
+    /// [`Error::Json`]; does not occur for values of this type.
+    pub fn to_json(&self) -> Result<String> {
+        json::to_text(self, METRICS)
+    }
+}

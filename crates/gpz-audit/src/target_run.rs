@@ -1,0 +1,114 @@
+//! A target trained alone, without statistics and attacks: the first step of an audit, in a directory of its own.
+
+use std::time::SystemTime;
+
+use gpz_inversion::Observer;
+use serde::{Deserialize, Serialize};
+
+use crate::config::AuditConfig;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::run_dir::{RunDir, RunState, files, read_text};
+use crate::run_record::{DataRecord, ModelRecord, Named, Phase, TargetRecord, utc};
+use crate::sweep::{
+    Circumstances, Clock, begun_with, data_record, model_record, obtain_target, open_data,
+    prepare_target, remove_states, same_configuration,
+};
+
+/// The trained target.
+pub const WEIGHTS: &str = "target.safetensors";
+/// What the record of such a run calls itself.
+const TASK: &str = "train";
+
+/// `run.json` of a target that was trained alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetRun {
+    /// `train`.
+    pub task: String,
+    /// Whether training came to its end.
+    pub finished: bool,
+    /// Versions of what computed it.
+    pub versions: Vec<Named>,
+    /// The command that repeats it.
+    pub command: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Device.
+    pub device: String,
+    /// Threads; the weights do not depend on them.
+    pub threads: usize,
+    /// When it began, in UTC.
+    pub started_utc: String,
+    /// How long each phase took.
+    pub phases: Vec<Phase>,
+    /// The model.
+    pub model: ModelRecord,
+    /// The images.
+    pub data: DataRecord,
+    /// How training went, and the accuracy on validation and test images.
+    pub target: TargetRecord,
+}
+
+impl TargetRun {
+    /// The text of `run.json`.
+    ///
+    /// # Errors
+    /// [`Error::Json`]; does not occur for values of this type.
+    pub fn to_json(&self) -> Result<String> {
+        json::to_text(self, "run.json")
+    }
+}
+
+/// Trains a target in a directory, from wherever an earlier attempt there ended; writes `target.safetensors`, `config.toml` and
+/// `run.json`. A finished run is left alone.
+///
+/// # Errors
+/// [`Error::ConfigDiffers`] on resuming with another configuration; [`Error::is_stop`] after a stop was asked for, with everything
+/// saved; whatever keeps the target from being trained.
+pub fn train(
+    config: &AuditConfig,
+    dir: &RunDir,
+    circumstances: &Circumstances,
+    observer: &mut dyn Observer,
+) -> Result<TargetRun> {
+    config.validate()?;
+    if let Some(text) = begun_with(dir)? {
+        same_configuration(dir, &AuditConfig::from_toml(&text)?.to_toml()?, &config.to_toml()?)?;
+    }
+    if dir.state() == RunState::Finished {
+        return finished(dir);
+    }
+    let started = SystemTime::now();
+    let mut clock = Clock::new();
+    let (dataset, parts) = open_data(config)?;
+    let target = prepare_target(config, &parts)?;
+    dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
+    clock.lap("data");
+    let (target, target_record) = obtain_target(config, dir, WEIGHTS, target, &parts, observer)?;
+    clock.lap("target");
+    let run = TargetRun {
+        task: TASK.to_owned(),
+        finished: true,
+        versions: circumstances.versions.clone(),
+        command: circumstances.command.clone(),
+        seed: config.seed,
+        device: "cpu".to_owned(),
+        threads: circumstances.threads,
+        started_utc: utc(started),
+        phases: clock.phases,
+        model: model_record(&*target),
+        data: data_record(config, &dataset, &parts),
+        target: target_record,
+    };
+    dir.write(files::RUN_JSON, run.to_json()?.as_bytes())?;
+    remove_states(dir, &*target);
+    Ok(run)
+}
+
+fn finished(dir: &RunDir) -> Result<TargetRun> {
+    let path = dir.file(files::RUN_JSON);
+    let text = read_text(dir.path(), files::RUN_JSON)?;
+    let run: TargetRun =
+        serde_json::from_str(&text).map_err(|source| Error::Damaged { path, source })?;
+    Ok(run)
+}
