@@ -55,6 +55,7 @@ impl Geometry {
         }
     }
 
+    #[inline(always)]
     fn for_pixels(&self, mut f: impl FnMut(usize, usize, usize)) {
         for oh in 0..self.output[0] {
             for ow in 0..self.output[1] {

@@ -1,0 +1,171 @@
+//! The inversion trainer: what it learns, what it does not depend on, and how it goes on after a stop.
+
+use gpz_data::{Dataset, ImageShape, Parts, SplitPlan};
+use gpz_inversion::{AttackPlan, Error, InversionTrainer, Observer, Silent, TrainingPlan, pictures};
+use gpz_models::{ModelSpec, Target};
+use gpz_nn::{Module, Rule, Schedule, rng_for};
+use rand::RngExt;
+
+type Fallible = Result<(), Box<dyn std::error::Error>>;
+
+/// Smooth random blobs, so that there is something to learn: two classes, left and right.
+fn parts() -> Result<Parts, gpz_data::Error> {
+    const SIDE: usize = 16;
+    let mut rng = rng_for(11, "blobs", 0);
+    let mut blobs = |count: usize| {
+        let (mut images, mut labels) = (Vec::new(), Vec::new());
+        for i in 0..count {
+            let label = i % 2;
+            let (row, column) = (rng.random_range(3.0..13.0), rng.random_range(2.0..6.0) + 8.0 * label as f64);
+            for y in 0..SIDE {
+                for x in 0..SIDE {
+                    let d = (y as f64 - row).powi(2) + (x as f64 - column).powi(2);
+                    images.push((255.0 * (-d / 8.0).exp()) as u8);
+                }
+            }
+            labels.push(label);
+        }
+        (images, labels)
+    };
+    let shape = ImageShape { height: SIDE, width: SIDE, channels: 1 };
+    let (train, test) = (blobs(200), blobs(20));
+    Dataset::from_arrays("blobs", shape, train, None, Some(test))?
+        .split(&SplitPlan { resolution: (SIDE, SIDE), ..SplitPlan::default() })
+}
+
+fn plan(epochs: usize, learning_rate: f64) -> AttackPlan {
+    let optimizer = Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay: 0.0 };
+    let schedule = Schedule::Plateau { factor: 0.5, patience: 1 };
+    AttackPlan { training: TrainingPlan { epochs, batch: 8, learning_rate, optimizer, schedule }, flip: true }
+}
+
+fn target() -> gpz_models::Result<Box<dyn Target>> {
+    ModelSpec::Cnn4 { width: 8 }.build([1, 16, 16], 2, &mut rng_for(2, "target", 0))
+}
+
+fn weights(module: &dyn Module) -> Vec<f64> {
+    module.entries().iter().flat_map(|(_, entry)| entry.value().to_vec::<f64>()).collect()
+}
+
+fn save_nothing(_: &InversionTrainer<'_>) -> Result<(), Error> {
+    Ok(())
+}
+
+#[test]
+fn decoders_learn_the_picture_and_shallow_ones_learn_it_better() -> Fallible {
+    let (parts, target) = (parts()?, target()?);
+    let mut trainer = InversionTrainer::new(&*target, &[1, 4], plan(12, 0.01), 1)?;
+    let auxiliary = &parts.auxiliary;
+    trainer.train(auxiliary.train(), auxiliary.held_out(), &mut Silent, save_nothing)?;
+    let best = |i: usize| {
+        let curve = trainer.attacks()[i].1.curve().iter().map(|e| e.held_out_loss);
+        curve.fold(f64::INFINITY, f64::min)
+    };
+    let batch = gpz_data::ImageSet::batch(auxiliary.held_out(), &[0, 1, 2, 3])?;
+    let x = pictures(&batch)?;
+    let spread = x.sub(&x.mean(&[0, 1, 2, 3])?)?;
+    let variance = spread.dot(&spread)? / x.numel() as f64;
+    assert!(best(0) < 0.1 * variance, "block 1: {} of variance {variance}", best(0));
+    assert!(best(0) < best(1), "block 1 {} before block 4 {}", best(0), best(1));
+    Ok(())
+}
+
+#[test]
+fn an_attack_does_not_depend_on_those_beside_it() -> Fallible {
+    let (parts, target) = (parts()?, target()?);
+    let train = |splits: &[usize]| -> Result<Vec<(usize, Vec<f64>)>, Error> {
+        let mut trainer = InversionTrainer::new(&*target, splits, plan(2, 0.01), 9)?;
+        let auxiliary = &parts.auxiliary;
+        trainer.train(auxiliary.train(), auxiliary.held_out(), &mut Silent, save_nothing)?;
+        Ok(trainer.into_decoders()?.iter().map(|(split, decoder)| (*split, weights(decoder))).collect())
+    };
+    let together = train(&[1, 2, 3, 4])?;
+    let alone = train(&[3])?;
+    assert_eq!(together[2], alone[0]);
+    Ok(())
+}
+
+/// Asks for a stop after some steps.
+struct StopAfter(std::cell::Cell<usize>);
+
+impl Observer for StopAfter {
+    fn advance(&mut self, steps: u64, _: &str) {
+        if steps > 0 {
+            self.0.set(self.0.get().saturating_sub(1));
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        self.0.get() == 0
+    }
+}
+
+#[test]
+fn a_stopped_training_goes_on_to_the_same_bits() -> Fallible {
+    let (parts, target) = (parts()?, target()?);
+    let auxiliary = &parts.auxiliary;
+    let (train, held_out) = (auxiliary.train(), auxiliary.held_out());
+    let mut whole = InversionTrainer::new(&*target, &[2, 4], plan(3, 0.01), 4)?;
+    whole.train(train, held_out, &mut Silent, save_nothing)?;
+    let curves: Vec<_> = whole.attacks().iter().map(|(_, learner)| learner.curve().to_vec()).collect();
+    let want: Vec<_> = whole.into_decoders()?.iter().map(|(_, d)| weights(d)).collect();
+    // In the first epoch, at its end, and in the last epoch.
+    for steps in [1, 7, 8, 17] {
+        let mut saved: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut first = InversionTrainer::new(&*target, &[2, 4], plan(3, 0.01), 4)?;
+        let stopped = first.train(train, held_out, &mut StopAfter(steps.into()), |trainer| {
+            saved = trainer
+                .attacks()
+                .iter()
+                .map(|(split, learner)| Ok((*split, learner.state()?)))
+                .collect::<Result<_, Error>>()?;
+            Ok::<(), Error>(())
+        });
+        assert!(matches!(stopped, Err(Error::Stopped)), "after {steps} steps");
+        let mut second = InversionTrainer::new(&*target, &[2, 4], plan(3, 0.01), 4)?;
+        for (split, state) in &saved {
+            second.restore(*split, state)?;
+        }
+        second.train(train, held_out, &mut Silent, save_nothing)?;
+        for ((_, learner), curve) in second.attacks().iter().zip(&curves) {
+            assert_eq!(learner.curve(), curve, "after {steps} steps");
+        }
+        let got: Vec<_> = second.into_decoders()?.iter().map(|(_, d)| weights(d)).collect();
+        assert!(got == want, "after {steps} steps the decoders differ");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_the_split_and_the_step() -> Fallible {
+    let (parts, mut target) = (parts()?, target()?);
+    target.visit_mut("", &mut |name, entry| {
+        if name == "block3.1.running_mean"
+            && let Ok(value) = gpz_tensor::Tensor::full(entry.value().shape(), f64::NAN, entry.value().dtype())
+        {
+            *entry.value_mut() = value;
+        }
+    });
+    let mut trainer = InversionTrainer::new(&*target, &[1, 3], plan(1, 0.01), 1)?;
+    let auxiliary = &parts.auxiliary;
+    let error = trainer
+        .train(auxiliary.train(), auxiliary.held_out(), &mut Silent, save_nothing)
+        .expect_err("the feature of block 3 is NaN");
+    let message = error.to_string();
+    assert!(message.contains("block3") && message.contains("step 1 of epoch 1"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_state_is_refused() -> Fallible {
+    let target = target()?;
+    let mut trainer = InversionTrainer::new(&*target, &[2], plan(1, 0.01), 1)?;
+    let state = trainer.attacks()[0].1.state()?;
+    for cut in [0, 7, 8, state.len() / 2, state.len() - 1] {
+        assert!(matches!(trainer.restore(2, &state[..cut]), Err(Error::State { .. })), "{cut} bytes");
+    }
+    let mut other = InversionTrainer::new(&*target, &[3], plan(1, 0.01), 1)?;
+    assert!(matches!(other.restore(3, &state), Err(Error::State { .. })));
+    trainer.restore(2, &state)?;
+    Ok(())
+}

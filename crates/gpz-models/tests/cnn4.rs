@@ -1,0 +1,126 @@
+//! The four-block network: halves, costs, names, and what it refuses.
+
+use gpz_models::{Error, ModelSpec, Normalisation, Result, Target};
+use gpz_nn::{Module, Tape, Var, rng_for};
+use gpz_tensor::{DType, Tensor};
+use rand::RngExt;
+
+fn pictures(shape: [usize; 4], dtype: DType) -> Result<Tensor> {
+    let mut rng = rng_for(5, "pictures", 0);
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| rng.random::<f64>()).collect();
+    Ok(Tensor::from_slice(&values, &shape)?.to_dtype(dtype))
+}
+
+/// A network whose running statistics are not the initial ones, so that evaluation has something to fold.
+fn network(width: usize, input: [usize; 3], dtype: DType) -> Result<Box<dyn Target>> {
+    let mut rng = rng_for(3, "network", 0);
+    let mut target = ModelSpec::Cnn4 { width }.build(input, 7, &mut rng)?;
+    target.visit_mut("", &mut |name, entry| {
+        if name.ends_with("running_var") || name.ends_with("running_mean") {
+            let values: Vec<f64> = (0..entry.value().numel()).map(|_| 0.5 + rng.random::<f64>()).collect();
+            if let Ok(value) = Tensor::from_slice(&values, &[values.len()]) {
+                *entry.value_mut() = value;
+            }
+        }
+    });
+    target.convert(dtype);
+    Ok(target)
+}
+
+/// What the cloud makes of what the edge sends is what the whole network makes of the picture, bit for bit.
+#[test]
+fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        for (width, input, batch) in [(4, [1, 32, 32], 3), (16, [3, 64, 64], 2), (5, [2, 16, 48], 1)] {
+            let target = network(width, input, dtype)?;
+            let x = Var::constant(pictures([batch, input[0], input[1], input[2]], dtype)?);
+            let whole = target.forward(&Tape::eval(), &x)?.into_value();
+            assert!(whole.all_finite());
+            let visited = target.visit_taps(x.value(), |split, z| -> Result<()> {
+                let head = target.head(&Tape::eval(), split, &x)?;
+                assert_eq!(head.value().to_vec::<f64>(), z.to_vec::<f64>(), "split {split}");
+                assert_eq!(head.shape()[1..], target.taps()[split - 1].shape);
+                let halves = target.tail(&Tape::eval(), split, &head)?;
+                assert_eq!(halves.value().to_vec::<f64>(), whole.to_vec::<f64>(), "split {split}");
+                Ok(())
+            })?;
+            assert_eq!(visited.to_vec::<f64>(), whole.to_vec::<f64>());
+        }
+    }
+    Ok(())
+}
+
+/// Counted by hand for 1×64×64, ten classes, width 16.
+#[test]
+fn costs_are_those_of_the_layers() -> Result<()> {
+    let target = ModelSpec::Cnn4 { width: 16 }.build([1, 64, 64], 10, &mut rng_for(1, "n", 0))?;
+    let macs = [64 * 64 * 9 * 16, 32 * 32 * 9 * 16 * 32, 16 * 16 * 9 * 32 * 64, 8 * 8 * 9 * 64 * 128, 2048 * 50 + 50 * 10];
+    let params = [9 * 16 + 48, 9 * 16 * 32 + 96, 9 * 32 * 64 + 192, 9 * 64 * 128 + 384, 2048 * 50 + 50 + 500 + 10];
+    let (all_macs, all_params): (u64, u64) = (macs.iter().sum(), params.iter().sum());
+    assert_eq!(all_params as usize, target.parameter_count());
+    for split in 1..=4 {
+        let cost = target.split_cost(split)?;
+        assert_eq!(cost.edge_macs, macs[..split].iter().sum::<u64>());
+        assert_eq!(cost.edge_params, params[..split].iter().sum::<u64>());
+        assert_eq!(cost.edge_macs_fraction, cost.edge_macs as f64 / all_macs as f64);
+        assert_eq!(cost.edge_params_fraction, cost.edge_params as f64 / all_params as f64);
+        assert_eq!(cost.wire_bytes, 4 * (16 << (split - 1)) * (64 >> split) * (64 >> split));
+    }
+    Ok(())
+}
+
+#[test]
+fn splits_are_found_by_name_and_number() -> Result<()> {
+    let target = network(4, [1, 16, 16], DType::F32)?;
+    assert_eq!(target.find_split("block3")?, 3);
+    assert_eq!(target.find_split("3")?, 3);
+    for unknown in ["0", "5", "block5", "", "-1"] {
+        let message = target.find_split(unknown).expect_err(unknown).to_string();
+        assert!(message.contains("block1, block2, block3, block4"), "{message}");
+    }
+    let x = Var::constant(pictures([1, 1, 16, 16], DType::F32)?);
+    assert!(matches!(target.head(&Tape::eval(), 0, &x), Err(Error::UnknownSplit { .. })));
+    assert!(matches!(target.tail(&Tape::eval(), 5, &x), Err(Error::UnknownSplit { .. })));
+    Ok(())
+}
+
+#[test]
+fn names_read_back_and_mistakes_are_named() -> Result<()> {
+    for (text, canonical) in [("cnn4", "cnn4:width=64"), ("cnn4:width=16", "cnn4:width=16")] {
+        assert_eq!(text.parse::<ModelSpec>()?.to_string(), canonical);
+    }
+    for (text, named) in [
+        ("resnet", "known: cnn4"),
+        ("cnn4:widht=3", "widht"),
+        ("cnn4:width=0", "width=0"),
+        ("cnn4:width=abc", "abc"),
+        ("cnn4:width", "width"),
+    ] {
+        let message = text.parse::<ModelSpec>().expect_err(text).to_string();
+        assert!(message.contains(named), "{text}: {message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn pictures_the_network_does_not_take_are_refused() {
+    for input in [[1, 28, 28], [0, 64, 64], [1, 64, 40], [1, 0, 16]] {
+        let built = ModelSpec::Cnn4 { width: 4 }.build(input, 10, &mut rng_for(1, "n", 0));
+        assert!(matches!(built, Err(Error::Input { .. })), "{input:?}");
+    }
+    let built = ModelSpec::Cnn4 { width: 4 }.build([1, 16, 16], 1, &mut rng_for(1, "n", 0));
+    assert!(matches!(built, Err(Error::Parameter { .. })));
+}
+
+#[test]
+fn normalisation_follows_the_channels() -> Result<()> {
+    let grey = Normalisation::for_channels(1)?.apply(&Tensor::full(&[1, 1, 2, 2], 0.75, DType::F64)?)?;
+    assert_eq!(grey.to_vec::<f64>(), [0.5; 4]);
+    let colour = Normalisation::for_channels(3)?.apply(&Tensor::full(&[1, 3, 1, 1], 0.5, DType::F64)?)?;
+    let want = [(0.5 - 0.4914) / 0.2023, (0.5 - 0.4822) / 0.1994, (0.5 - 0.4465) / 0.2010];
+    for (got, want) in colour.to_vec::<f64>().into_iter().zip(want) {
+        assert!((got - want).abs() < 1e-12);
+    }
+    assert!(matches!(Normalisation::for_channels(2), Err(Error::Input { .. })));
+    Ok(())
+}
