@@ -387,15 +387,9 @@ mod tests {
             let same = |got: Vec<T>, want: &dyn Fn(usize) -> T, exact: bool| {
                 for (i, &got) in got.iter().enumerate() {
                     let (g, w) = (got.to_f64(), want(i).to_f64());
-                    let close = if exact {
-                        g.to_bits() == w.to_bits()
-                    } else {
-                        (g - w).abs() <= 1e-6
-                    };
-                    assert!(
-                        close || (g.is_nan() && w.is_nan()),
-                        "lane {i}: {g} instead of {w}"
-                    );
+                    let close =
+                        if exact { g.to_bits() == w.to_bits() } else { (g - w).abs() <= 1e-6 };
+                    assert!(close || (g.is_nan() && w.is_nan()), "lane {i}: {g} instead of {w}");
                 }
             };
             let (va, vb, vc) = (isa.load(&a), isa.load(&b), isa.load(&c));
@@ -404,11 +398,7 @@ mod tests {
             same(get(isa.add(va, vb)), &|i| a[i] + b[i], true);
             same(get(isa.mul(va, vb)), &|i| a[i] * b[i], true);
             same(get(isa.mul_add(va, vb, vc)), &|i| a[i] * b[i] + c[i], false);
-            same(
-                get(isa.relu(va)),
-                &|i| if a[i] < T::ZERO { T::ZERO } else { a[i] },
-                true,
-            );
+            same(get(isa.relu(va)), &|i| if a[i] < T::ZERO { T::ZERO } else { a[i] }, true);
         }
     }
 

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::Epilogue;
+use super::columns;
 use super::geometry::Geometry;
-use super::packed::Packed;
+use super::packed::{Layout, Packed};
 use super::sum::{Grid, Source, Sum};
 use super::taps::{Direction, Phase};
 use crate::Element;
@@ -63,15 +64,19 @@ pub(super) fn run<T: Element>(
     assert!(
         packed.window == geometry.window
             && packed.inputs == pass.source_channels
-            && packed.blocks.channels == pass.out_channels,
+            && packed.outputs == pass.out_channels,
         "weights packed for another convolution"
     );
+    let starts = match &packed.layout {
+        Layout::Taps(starts) => starts,
+        Layout::Columns => return columns::run(&pass, x, packed, epilogue, y),
+    };
     let [step, out_step] = packed.direction.steps(&geometry.window);
     let mut source = Source { data: x, extent: pass.source, pitch: pass.source_channels };
     let mut grids: Vec<Grid> = packed
         .phases
         .iter()
-        .zip(&packed.starts)
+        .zip(starts)
         .map(|(phase, &weights)| Grid {
             first: phase.first,
             taps: phase.taps.iter().map(|tap| [tap.dh, tap.dw]).collect(),
@@ -80,7 +85,7 @@ pub(super) fn run<T: Element>(
         })
         .collect();
     let copy;
-    if pass.source_channels <= THIN && packed.phases.iter().all(adjacent) {
+    if pass.source_channels <= THIN && packed.finite && packed.phases.iter().all(adjacent) {
         let border = Border::new(&pass, step, out_step, &grids);
         copy = border.copy(&pass, x);
         source = Source {
@@ -103,6 +108,7 @@ pub(super) fn run<T: Element>(
         weights: packed.data.as_slice(),
         epilogue,
         accumulate: false,
+        lone_pixels: !packed.finite,
         output: y,
     };
     T::dispatch(packed.isa, sum);

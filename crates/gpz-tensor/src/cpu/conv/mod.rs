@@ -2,6 +2,7 @@
 //!
 //! Feature maps are `[n, h, w, c]` in memory. How it works, and why so, is told in `docs/convolution.md`.
 
+mod columns;
 mod direct;
 mod geometry;
 pub(crate) mod packed;
@@ -35,6 +36,27 @@ pub struct Epilogue<'a, T> {
 impl<T> Default for Epilogue<'_, T> {
     fn default() -> Self {
         Epilogue { bias: None, affine: None, residual: None, relu: false }
+    }
+}
+
+impl<T: Element> Epilogue<'_, T> {
+    /// Applies it to the elements of an output of `channels` from `first` on, the first of which belongs to channel 0.
+    fn apply(&self, first: usize, channels: usize, y: &mut [T]) {
+        for (i, y) in y.iter_mut().enumerate() {
+            let c = i % channels;
+            if let Some(bias) = self.bias {
+                *y += bias[c];
+            }
+            if let Some((scale, shift)) = self.affine {
+                *y = *y * scale[c] + shift[c];
+            }
+            if let Some(residual) = self.residual {
+                *y += residual[first + i];
+            }
+            if self.relu && *y < T::ZERO {
+                *y = T::ZERO;
+            }
+        }
     }
 }
 

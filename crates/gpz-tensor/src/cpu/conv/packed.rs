@@ -6,12 +6,13 @@
 
 use rayon::prelude::*;
 
+use super::columns;
 use super::geometry::{Geometry, Window};
 use super::taps::{Direction, Phase};
 use super::tile::widest;
 use crate::Element;
 use crate::buffer::Buffer;
-use crate::simd::{Isa, Kernel, Lanes};
+use crate::simd::{Isa, Kernel, Lanes, vectorised};
 
 /// How output channels are cut into blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(crate) struct Strided<'a, T> {
 
 /// Elements packed by one task at least.
 const PIECE: usize = 1 << 14;
+/// Output channels packed together.
+const FEW: usize = 16;
 
 /// Packs the weights of `positions`, `[block][position][input channel][width]`, into `to`.
 pub(crate) fn pack<T: Element>(
@@ -73,20 +76,14 @@ pub(crate) fn pack<T: Element>(
         let first = b * blocks.width;
         let width = panel.len() / depth;
         let filled = width.min(blocks.channels - first);
-        let rows = |channel: usize| &weights.data[(first + channel) * weights.out_stride..];
-        // A few output channels at a time: each of their lines stays in the cache until all of it is read.
-        for from in (0..width).step_by(FEW) {
-            let few = FEW.min(width - from);
-            let there = few.min(filled.saturating_sub(from));
-            for c in 0..inputs {
-                for (t, &position) in positions.iter().enumerate() {
-                    let at = c * weights.in_stride + position;
-                    let to = &mut panel[(t * inputs + c) * width + from..][..few];
-                    for (lane, to) in to.iter_mut().enumerate() {
-                        *to = if lane < there { rows(from + lane)[at] } else { T::ZERO };
-                    }
-                }
-            }
+        let source = Strided { data: &weights.data[first * weights.out_stride..], ..weights };
+        if weights.out_stride == 1 {
+            pack_rows(source, positions, inputs, filled, panel);
+        } else {
+            vectorised(
+                #[inline(always)]
+                || pack_columns(source, positions, inputs, filled, panel),
+            );
         }
     };
     let panels = blocks.width * depth;
@@ -97,18 +94,80 @@ pub(crate) fn pack<T: Element>(
     }
 }
 
-const FEW: usize = 16;
+/// Packs a block whose channels are adjacent.
+fn pack_rows<T: Element>(source: Strided<'_, T>, positions: &[usize], inputs: usize, filled: usize, panel: &mut [T]) {
+    let width = panel.len() / (positions.len() * inputs);
+    let rows = positions.iter().flat_map(|&position| (0..inputs).map(move |c| c * source.in_stride + position));
+    for (to, at) in panel.chunks_exact_mut(width).zip(rows) {
+        let (to, beyond) = to.split_at_mut(filled);
+        to.copy_from_slice(&source.data[at..at + filled]);
+        beyond.fill(T::ZERO);
+    }
+}
+
+/// Packs a block whose channels are apart, a few channels by a few rows at a time: each line of the source is read once.
+#[inline(always)]
+fn pack_columns<T: Element>(source: Strided<'_, T>, positions: &[usize], inputs: usize, filled: usize, panel: &mut [T]) {
+    let taps = positions.len();
+    let width = panel.len() / (taps * inputs);
+    for from in (0..width).step_by(FEW) {
+        let few = FEW.min(width - from);
+        let there = few.min(filled.saturating_sub(from));
+        let mut channels = [&source.data[..0]; FEW];
+        for (lane, channel) in channels[..there].iter_mut().enumerate() {
+            *channel = &source.data[(from + lane) * source.out_stride..];
+        }
+        // Rows in the order in which a channel holds them: positions within input channels.
+        for start in (0..inputs * taps).step_by(FEW) {
+            let rows = FEW.min(inputs * taps - start);
+            let mut at = [0; FEW];
+            for (r, at) in at[..rows].iter_mut().enumerate() {
+                let (c, t) = ((start + r) / taps, (start + r) % taps);
+                *at = c * source.in_stride + positions[t];
+            }
+            let mut block = [[T::ZERO; FEW]; FEW];
+            let adjacent = rows == FEW && positions.is_sorted() && at[FEW - 1] == at[0] + FEW - 1;
+            for (lane, channel) in channels[..there].iter().enumerate() {
+                if adjacent {
+                    let run = &channel[at[0]..at[0] + FEW];
+                    for r in 0..FEW {
+                        block[r][lane] = run[r];
+                    }
+                } else {
+                    for r in 0..rows {
+                        block[r][lane] = channel[at[r]];
+                    }
+                }
+            }
+            for (r, row) in block[..rows].iter().enumerate() {
+                let (c, t) = ((start + r) / taps, (start + r) % taps);
+                panel[(t * inputs + c) * width + from..][..few].copy_from_slice(&row[..few]);
+            }
+        }
+    }
+}
+
+/// How weights are laid out.
+pub(super) enum Layout {
+    /// For the sum over taps; each phase begins at its place in the data.
+    Taps(Vec<usize>),
+    /// As a matrix, for [`super::columns`].
+    Columns,
+}
 
 /// Weights of one convolution, laid out for one direction and instruction set.
 pub(super) struct Packed<T> {
     pub(super) isa: Isa,
-    pub(super) blocks: Blocks,
     pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    /// Blocks of output channels; of columns in [`Layout::Columns`].
+    pub(super) blocks: Blocks,
+    pub(super) layout: Layout,
     pub(super) window: Window,
     pub(super) direction: Direction,
     pub(super) phases: Vec<Phase>,
-    /// Where each phase begins in `data`.
-    pub(super) starts: Vec<usize>,
+    /// Whether zero times any weight is zero.
+    pub(super) finite: bool,
     pub(super) data: Buffer<T>,
 }
 
@@ -122,21 +181,32 @@ impl<T: Element> Packed<T> {
             Direction::Spread => (fine, coarse, positions, fine * positions),
         };
         let isa = Isa::current();
-        let blocks = Blocks::new::<T>(isa, outputs);
-        let phases = direction.phases(&geometry.window);
-        let mut data = Buffer::unfilled(blocks.padded() * inputs * positions);
-        let mut rest = data.as_mut_slice();
-        let mut starts = Vec::with_capacity(phases.len());
-        let mut start = 0;
-        for phase in &phases {
-            let taps: Vec<usize> = phase.taps.iter().map(|tap| tap.position).collect();
-            let len = blocks.padded() * inputs * taps.len();
-            let (panel, after) = rest.split_at_mut(len);
-            pack(Strided { data: weights, out_stride, in_stride }, &taps, inputs, blocks, panel);
-            starts.push(start);
-            start += len;
-            rest = after;
-        }
-        Packed { isa, blocks, inputs, window: geometry.window, direction, phases, starts, data }
+        let window = geometry.window;
+        let phases = direction.phases(&window);
+        let by_columns = columns::pays(&window, direction, inputs, outputs);
+        let blocks = Blocks::new::<T>(isa, if by_columns { outputs * positions } else { outputs });
+        let mut data = Buffer::unfilled(blocks.padded() * inputs * if by_columns { 1 } else { positions });
+        let layout = if by_columns {
+            let matrix = columns::matrix(weights, [inputs, outputs, positions], [in_stride, out_stride]);
+            let source = Strided { data: matrix.as_slice(), out_stride: 1, in_stride: outputs * positions };
+            pack(source, &[0], inputs, blocks, data.as_mut_slice());
+            Layout::Columns
+        } else {
+            let mut rest = data.as_mut_slice();
+            let mut starts = Vec::with_capacity(phases.len());
+            let mut start = 0;
+            for phase in &phases {
+                let taps: Vec<usize> = phase.taps.iter().map(|tap| tap.position).collect();
+                let len = blocks.padded() * inputs * taps.len();
+                let (panel, after) = rest.split_at_mut(len);
+                pack(Strided { data: weights, out_stride, in_stride }, &taps, inputs, blocks, panel);
+                starts.push(start);
+                start += len;
+                rest = after;
+            }
+            Layout::Taps(starts)
+        };
+        let finite = weights.iter().all(|w| w.is_finite());
+        Packed { isa, inputs, outputs, blocks, layout, window, direction, phases, finite, data }
     }
 }

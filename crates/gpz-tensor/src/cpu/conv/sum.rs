@@ -48,11 +48,18 @@ pub(crate) struct Sum<'a, T> {
     pub(crate) epilogue: &'a Epilogue<'a, T>,
     /// Begin the sums with what the output holds.
     pub(crate) accumulate: bool,
+    /// Compute each pixel by itself. Where one pixel of a tile has a tap inside the picture and another has not, the latter multiplies
+    /// zeros, which changes nothing unless a weight is infinite or NaN; then this is needed.
+    pub(crate) lone_pixels: bool,
     /// `[n, out height, out width, channels]`.
     pub(crate) output: &'a mut [T],
 }
 
-/// Output pixels a task computes, roughly: enough that the weights it streams from the cache are used many times.
+/// Tasks a problem is cut into at least, unless they become too small.
+const TASKS: usize = 16;
+/// Output pixels below which a task would not use the weights it streams from the cache often enough.
+const LEAST_PIXELS: usize = 48;
+/// Output pixels of a task, roughly.
 const UNIT_PIXELS: usize = 512;
 /// Smaller pictures are computed several at a time, pixel by pixel over all of them.
 const SMALL_PICTURE: usize = 512;
@@ -102,10 +109,13 @@ impl<T: Element> Sum<'_, T> {
     fn units<'o>(&self, output: &'o mut [T]) -> Vec<Unit<'o, T>> {
         let [height, width] = self.out;
         let area = height * width;
-        let (images, rows) = if area <= SMALL_PICTURE {
-            ((GROUP_PIXELS / area).clamp(1, GROUP_IMAGES), height)
+        let all = self.images * area * self.blocks.channels.div_ceil(UNIT_CHANNELS);
+        let share = (all / TASKS).max(LEAST_PIXELS);
+        let (images, rows) = if area <= SMALL_PICTURE.min(share) {
+            ((share.min(GROUP_PIXELS) / area).clamp(1, GROUP_IMAGES), height)
         } else {
-            (1, UNIT_PIXELS.div_ceil(width).next_multiple_of(self.out_step[0]).min(height))
+            let rows = share.min(UNIT_PIXELS).div_ceil(width);
+            (1, rows.next_multiple_of(self.out_step[0]).min(height))
         };
         let channels = self.blocks.channels;
         let mut units = Vec::new();
@@ -168,7 +178,9 @@ impl<T: Element> Job<'_, T> {
         let mut cursor = Cursor::new(self.sum, part.grid, unit);
         for_tiles!(I::REGISTERS, part.width / I::LANES, |P, V| isa.vectorised(
             #[inline(always)]
-            || self.tiles::<I, P, V>(isa, part, unit, &mut cursor)
+            || if P == 1 || !self.sum.lone_pixels {
+                self.tiles::<I, P, V>(isa, part, unit, &mut cursor);
+            }
         ));
     }
 

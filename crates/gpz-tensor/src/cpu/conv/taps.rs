@@ -5,6 +5,8 @@
 //! Spreading with a stride is one grid for each residue of the fine pixel modulo the stride, its *phase*: pixels of one phase see the
 //! same kernel positions, and step through the source one by one.
 
+use std::ops::Range;
+
 use super::geometry::{Geometry, Window};
 
 /// A kernel position as seen from a grid pixel.
@@ -94,4 +96,13 @@ impl Direction {
                 .collect(),
         }
     }
+}
+
+/// Those of `count` pixels along an axis whose tap, `pixel · step + shift`, lies inside a picture of `extent`.
+pub(super) fn inside(shift: isize, step: usize, count: usize, extent: usize) -> Range<usize> {
+    let start = (-shift).max(0) as usize;
+    let start = start.div_ceil(step);
+    let end = extent as isize - shift;
+    let end = if end <= 0 { 0 } else { (end as usize).div_ceil(step).min(count) };
+    start.min(end)..end
 }

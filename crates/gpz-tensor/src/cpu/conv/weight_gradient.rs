@@ -10,7 +10,7 @@ use super::direct::{Border, Pass};
 use super::geometry::Geometry;
 use super::packed::Blocks;
 use super::sum::Grid;
-use super::taps::Direction;
+use super::taps::{Direction, inside};
 use super::tile::{accumulate_outer, for_tiles, load_row, zeros};
 use crate::Element;
 use crate::buffer::Buffer;
@@ -26,6 +26,8 @@ const PARTIAL_ELEMENTS: usize = 1 << 21;
 const TASK_WORK: usize = 1 << 18;
 /// Pixels a tile stays in registers for, roughly: few enough that their lanes stay in the cache while all rows pass.
 const STRIP_PIXELS: usize = 256;
+/// Rows of at most so many pixels are too short to run along; tiles run over the pictures at one position instead.
+const SHORT_ROW: usize = 8;
 /// Pictures a strip holds at most.
 const STRIP_IMAGES: usize = 32;
 
@@ -40,6 +42,16 @@ struct Side<'a, T> {
 
 /// `dw[a, b, kh, kw] = Σ coarse[pixel, a] · fine[pixel · stride − padding + k · dilation, b]`.
 pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw: &mut [T]) {
+    let bordered = geometry.fine_channels <= THIN;
+    run_with(geometry, coarse, fine, bordered, dw);
+    // A border's zeros times an infinite or NaN value of the coarse side are NaN, where nothing should have been added.
+    if bordered && !dw.iter().all(|value| value.is_finite()) {
+        run_with(geometry, coarse, fine, false, dw);
+    }
+}
+
+/// With or without a border of zeros around the fine side.
+fn run_with<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], bordered: bool, dw: &mut [T]) {
     assert_eq!(coarse.len(), geometry.coarse_len(), "coarse side of another geometry");
     assert_eq!(fine.len(), geometry.fine_len(), "fine side of another geometry");
     assert_eq!(dw.len(), geometry.weight_len(), "weights of another geometry");
@@ -56,8 +68,8 @@ pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw:
     let mut groups: Vec<Group> = Vec::new();
     let mut offsets = Vec::new();
     let taps = Direction::Gather.phases(&geometry.window).swap_remove(0).taps;
-    let bordered;
-    if lanes_are_coarse && b <= THIN {
+    let border_copy;
+    if lanes_are_coarse && bordered {
         let pass = Pass::new(geometry, Direction::Gather);
         let grid = Grid {
             first: [0; 2],
@@ -66,8 +78,8 @@ pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw:
             weights: 0,
         };
         let border = Border::new(&pass, geometry.window.stride, [1; 2], &[grid]);
-        bordered = border.copy(&pass, fine.data);
-        fine = Side { data: bordered.as_slice(), extent: border.extent(&pass), pitch: b };
+        border_copy = border.copy(&pass, fine.data);
+        fine = Side { data: border_copy.as_slice(), extent: border.extent(&pass), pitch: b };
         for tap in &taps {
             let row = (tap.dh + border.before[0] as isize) as usize;
             let column = (tap.dw + border.before[1] as isize) as usize;
@@ -149,10 +161,9 @@ impl Cut {
         let tasks = (work / TASK_WORK).clamp(1, TASKS);
         let lane_cuts = lane_channels.div_ceil(64);
         let most = (PARTIAL_ELEMENTS / geometry.weight_len()).max(1);
-        let shares = tasks.div_ceil(lane_cuts).min(most);
-        let over_images = geometry.batch / shares.min(geometry.batch).max(1) >= width.max(2);
-        let shares =
-            shares.min(if over_images { geometry.batch } else { geometry.batch * height }).max(1);
+        let over_images = width <= SHORT_ROW && geometry.batch > width;
+        let units = if over_images { geometry.batch / STRIP_IMAGES } else { geometry.batch * height };
+        let shares = tasks.div_ceil(lane_cuts).min(most).min(units).max(1);
         Cut { shares, over_images, row_cuts: tasks.div_ceil(lane_cuts * shares) }
     }
 }
@@ -280,24 +291,26 @@ impl<T: Element> Job<'_, T> {
             [1, self.stride[1]]
         };
         let (runs, count) = if self.cut.over_images {
-            (columns.clone(), strip.images.len())
+            (columns, strip.images.len())
         } else {
-            (columns.start..columns.start + 1, columns.len())
+            (columns.start..columns.start + usize::from(!columns.is_empty()), columns.len())
         };
-        for line in strip.lines.clone() {
-            let (image, i) = if self.cut.over_images {
-                (strip.images.start, line)
-            } else {
-                (line / coarse.extent[0], line % coarse.extent[0])
-            };
+        let (mut image, mut next) = if self.cut.over_images {
+            (strip.images.start, strip.lines.start)
+        } else {
+            (strip.lines.start / coarse.extent[0], strip.lines.start % coarse.extent[0])
+        };
+        for _ in strip.lines.clone() {
+            if next == coarse.extent[0] {
+                (image, next) = (image + 1, 0);
+            }
+            let i = next;
+            next += 1;
             let h = (i * self.stride[0]) as isize + shift[0];
             if h < 0 || h as usize >= fine.extent[0] {
                 continue;
             }
             for j in runs.clone() {
-                if count == 0 {
-                    continue;
-                }
                 let w = ((j * self.stride[1]) as isize + shift[1]) as usize;
                 let coarse_at =
                     ((image * coarse.extent[0] + i) * coarse.extent[1] + j) * coarse.pitch;
@@ -369,13 +382,4 @@ impl<T: Element> Job<'_, T> {
             });
         }
     }
-}
-
-/// Coarse columns (or rows) whose fine one lies inside the picture.
-fn inside(shift: isize, stride: usize, coarse: usize, fine: usize) -> Range<usize> {
-    let start = (-shift).max(0) as usize;
-    let start = start.div_ceil(stride);
-    let end = fine as isize - shift;
-    let end = if end <= 0 { 0 } else { (end as usize).div_ceil(stride).min(coarse) };
-    start.min(end)..end
 }
