@@ -207,3 +207,177 @@ fn around(angle: f32) -> f32 {
 fn luma([r, g, b]: [f32; 3]) -> f32 {
     0.2989 * r + 0.587 * g + 0.114 * b
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::Rng;
+
+    fn close(got: &[f32], want: &[f64]) {
+        assert_eq!(got.len(), want.len());
+        for (got, want) in got.iter().zip(want) {
+            assert!((f64::from(*got) - want).abs() < 2e-6, "{got} for {want}");
+        }
+    }
+
+    fn noise(count: usize, seed: u64) -> Vec<f32> {
+        let mut rng = rng::stream(seed, "noise", 0, 0);
+        (0..count).map(|_| f32::from(rng.next_u32() as u8) / 255.0).collect()
+    }
+
+    #[test]
+    fn a_flip_mirrors_rows_and_keeps_pixels_together() {
+        let mut grey = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        flip(&mut grey, 3, 1);
+        assert_eq!(grey, [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
+        let mut rgb = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        flip(&mut rgb, 2, 3);
+        assert_eq!(rgb, [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
+    }
+
+    /// Values by hand.
+    #[test]
+    fn brightness_and_contrast_by_hand() {
+        let mut image = [0.0, 0.25, 0.5, 1.0];
+        adjust_brightness(&mut image, 1.5);
+        assert_eq!(image, [0.0, 0.375, 0.75, 1.0]);
+        // Grey: the mean is 0.4375, each value moves a quarter of the way to it and then as much beyond.
+        let mut image = [0.0, 0.25, 0.5, 1.0];
+        adjust_contrast(&mut image, 1, 0.75);
+        close(&image, &[0.109375, 0.296875, 0.484375, 0.859375]);
+        // RGB: the mean luma of (1, 0, 0) and (0, 1, 0.5) is (0.2989 + 0.587 + 0.057) / 2 = 0.47145.
+        let mut image = [1.0, 0.0, 0.0, 0.0, 1.0, 0.5];
+        adjust_contrast(&mut image, 3, 0.8);
+        close(&image, &[0.89429, 0.09429, 0.09429, 0.09429, 0.89429, 0.49429]);
+        // The luma of (0.8, 0.4, 0.2) is 0.49672; factor 1.2 moves away from it by a fifth.
+        let mut image = [0.8, 0.4, 0.2];
+        adjust_saturation(&mut image, 1.2);
+        close(&image, &[0.860656, 0.380656, 0.140656]);
+    }
+
+    /// `colorsys.hsv_to_rgb((h + turn) % 1, s, v)` of Python's standard library, with `h, s, v = colorsys.rgb_to_hsv(*rgb)`.
+    #[test]
+    fn hue_as_colorsys_turns_it() {
+        for (rgb, turn, want) in HUES {
+            let mut image = rgb;
+            adjust_hue(&mut image, turn);
+            close(&image, &want);
+        }
+    }
+    #[rustfmt::skip]
+    const HUES: [([f32; 3], f32, [f64; 3]); 14] = [
+        ([0.8, 0.4, 0.2], 0.2, [0.480000, 0.800000, 0.200000]),
+        ([0.8, 0.4, 0.2], -0.35, [0.340000, 0.200000, 0.800000]),
+        ([0.1, 0.9, 0.3], 0.2, [0.100000, 0.540000, 0.900000]),
+        ([0.1, 0.9, 0.3], -0.35, [0.900000, 0.220000, 0.100000]),
+        ([0.2, 0.1, 0.7], 0.2, [0.700000, 0.100000, 0.480000]),
+        ([0.2, 0.1, 0.7], -0.35, [0.100000, 0.700000, 0.140000]),
+        ([0.6, 0.6, 0.1], 0.2, [0.100000, 0.600000, 0.200000]),
+        ([0.6, 0.6, 0.1], -0.35, [0.550000, 0.100000, 0.600000]),
+        ([0.5, 0.5, 0.5], 0.2, [0.500000, 0.500000, 0.500000]),
+        ([1.0, 0.0, 0.0], 0.2, [0.800000, 1.000000, 0.000000]),
+        ([1.0, 0.0, 0.0], -0.35, [0.000000, 0.100000, 1.000000]),
+        ([0.0, 0.0, 0.0], 0.2, [0.000000, 0.000000, 0.000000]),
+        ([0.3, 0.7, 0.7], 0.2, [0.380000, 0.300000, 0.700000]),
+        ([0.3, 0.7, 0.7], -0.35, [0.700000, 0.660000, 0.300000]),
+    ];
+
+    /// Turning by parts of the circle and back: a third permutes the channels, a half twice is nothing.
+    #[test]
+    fn hue_turns_compose() {
+        let original = noise(3 * 500, 1);
+        let mut third = original.clone();
+        adjust_hue(&mut third, 1.0 / 3.0);
+        let permuted: Vec<f64> =
+            original.chunks_exact(3).flat_map(|p| [p[2], p[0], p[1]]).map(f64::from).collect();
+        close(&third, &permuted);
+        for turn in [0.5, -0.5, 0.2, -0.13] {
+            let mut image = original.clone();
+            adjust_hue(&mut image, turn);
+            adjust_hue(&mut image, -turn);
+            close(&image, &original.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+        }
+    }
+
+    /// Amounts of zero change nothing, to the bit; grey images have no hue to turn.
+    #[test]
+    fn zero_jitter_is_nothing() {
+        let still = ColourJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 };
+        let original = noise(3 * 64, 2);
+        let mut image = original.clone();
+        still.apply(&mut image, 3, &mut rng::stream(1, "jitter", 0, 0));
+        assert_eq!(image, original);
+        let colours = ColourJitter { saturation: 0.9, hue: 0.5, ..still };
+        colours.apply(&mut image, 1, &mut rng::stream(1, "jitter", 0, 0));
+        assert_eq!(image, original);
+    }
+
+    /// Factors fill the announced range evenly and nothing beyond, seen through a single pixel.
+    #[test]
+    fn factors_fill_their_range() {
+        let jitter = ColourJitter { brightness: 0.2, contrast: 0.0, saturation: 0.0, hue: 0.0 };
+        let factors: Vec<f32> = (0..4_000)
+            .map(|i| {
+                let mut image = [0.5];
+                jitter.apply(&mut image, 1, &mut rng::stream(1, "jitter", i, 0));
+                image[0] / 0.5
+            })
+            .collect();
+        let (low, high) = factors.iter().fold((2.0f32, 0.0f32), |(l, h), f| (l.min(*f), h.max(*f)));
+        assert!((0.8..0.801).contains(&low) && (1.199..=1.2001).contains(&high), "{low} to {high}");
+        let mean = factors.iter().sum::<f32>() / 4_000.0;
+        assert!((mean - 1.0).abs() < 0.01, "{mean}");
+        // An amount beyond 1 stops at black.
+        let jitter = ColourJitter { brightness: 3.0, ..jitter };
+        for i in 0..200 {
+            let mut image = [0.25];
+            jitter.apply(&mut image, 1, &mut rng::stream(2, "jitter", i, 0));
+            assert!((0.0..=1.0).contains(&image[0]));
+        }
+    }
+
+    /// Half of the images flip when half should, and all or none when those are asked for.
+    #[test]
+    fn flips_come_as_often_as_asked() {
+        let flipped = |flip| {
+            let augment = Augment { flip, jitter: None };
+            (0..2_000)
+                .filter(|i| {
+                    let mut image = [0.0, 1.0];
+                    augment.apply(&mut image, 2, 1, &mut rng::stream(3, "flip", *i, 0));
+                    image[0] == 1.0
+                })
+                .count()
+        };
+        assert_eq!((flipped(0.0), flipped(1.0)), (0, 2_000));
+        assert!((900..1_100).contains(&flipped(0.5)), "{}", flipped(0.5));
+    }
+
+    /// The order of the four matters and is drawn: brightness before contrast gives another picture than after.
+    #[test]
+    fn the_order_of_the_steps_is_drawn() {
+        let jitter = ColourJitter { brightness: 0.5, contrast: 0.5, saturation: 0.0, hue: 0.0 };
+        let original = [0.9, 0.8, 0.1, 0.3];
+        let (mut before, mut after) = (0, 0);
+        for i in 0..200 {
+            let key = || rng::stream(4, "order", i, 0);
+            let (mut image, mut rng) = (original, key());
+            jitter.apply(&mut image, 1, &mut rng);
+            let mut draws = key();
+            let brightness = 0.5 + rng::unit(&mut draws);
+            let contrast = 0.5 + rng::unit(&mut draws);
+            let (mut first, mut second) = (original, original);
+            adjust_brightness(&mut first, brightness);
+            adjust_contrast(&mut first, 1, contrast);
+            adjust_contrast(&mut second, 1, contrast);
+            adjust_brightness(&mut second, brightness);
+            before += usize::from(image == first);
+            after += usize::from(image == second);
+            assert!(
+                image == first || image == second,
+                "{image:?}: neither {first:?} nor {second:?}"
+            );
+        }
+        assert!(before > 60 && after > 60, "{before} and {after}");
+    }
+}
