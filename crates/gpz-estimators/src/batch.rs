@@ -89,7 +89,10 @@ impl<'a, T: Element> Batch<'a, T> {
         }
         let mut ends = vec![0; classes];
         for (row, &label) in labels.iter().enumerate() {
-            *ends.get_mut(label).ok_or(Error::LabelOutOfRange { row, label, classes })? += 1;
+            match ends.get_mut(label) {
+                Some(count) => *count += 1,
+                None => return Err(Error::LabelOutOfRange { row, label, classes }),
+            }
         }
         let mut present = Vec::new();
         let mut from = 0;

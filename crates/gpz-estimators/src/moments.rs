@@ -66,7 +66,9 @@ enum Pivot<'a> {
 
 /// One class of a round, with its part of the state and its pieces of the workspace, `[pieces, 2, width]`.
 ///
-/// A class without rows sums its first piece into its own zeros of the state, which saves touching other memory.
+/// A class without rows sums its first piece into its own zeros of the state, which saves touching other memory. Its pieces
+/// become means and squares about them as soon as they are summed; those of a class with a mean stay sums about it, which
+/// is the more exact way to move that mean.
 struct ClassWork<'a> {
     rows: &'a ClassRows,
     count: &'a mut u64,
@@ -194,7 +196,7 @@ impl ClassMoments {
                 round.iter_mut().for_each(ClassWork::abandon);
                 return Err(error);
             }
-            commit(&batch, &mut round);
+            commit(&mut round);
             return Ok(());
         }
         batch.check_values()?;
@@ -208,7 +210,7 @@ impl ClassMoments {
             let (now, later) = rest.split_at(fitting.count().max(1));
             let mut round = self.round(now);
             sum(&batch, &mut round, isa);
-            commit(&batch, &mut round);
+            commit(&mut round);
             rest = later;
         }
         Ok(())
@@ -250,13 +252,12 @@ impl ClassMoments {
                 *count = other_count;
                 continue;
             }
-            let (n, m) = (*count as f64, other_count as f64);
-            let cells = mean.iter_mut().zip(squares).zip(other_mean.iter().zip(other_squares));
-            for ((mean, squares), (other_mean, other_squares)) in cells {
-                let step = other_mean - *mean;
-                *mean += step * (m / (n + m));
-                *squares += other_squares + step * step * (n * m / (n + m));
-            }
+            merge_cells(
+                [mean, squares],
+                *count as f64,
+                [other_mean, other_squares],
+                other_count as f64,
+            );
             *count += other_count;
         }
         Ok(())
@@ -356,17 +357,20 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
         let blocks = sum.par_chunks_mut(step).zip(squares.par_chunks_mut(step)).enumerate();
         let finite = blocks.map(|(block, (sum, squares))| {
             let columns = block * step..block * step + sum.len();
-            let amid;
+            let amid = match pivot {
+                Pivot::Mean(_) => Vec::new(),
+                Pivot::Amid(rows) => batch.pivot(rows, columns.clone()),
+            };
             let pivot = match pivot {
                 Pivot::Mean(mean) => &mean[columns.clone()],
-                Pivot::Amid(rows) => {
-                    amid = batch.pivot(rows, columns.clone());
-                    &amid
-                }
+                Pivot::Amid(_) => amid.as_slice(),
             };
             batch.accumulate(isa, shard.clone(), columns, pivot, sum, squares);
-            // While the sums are at hand. Times zero keeps NaN and makes one of an infinity; no early exit, so that
-            // the test runs on vectors.
+            // What is left to do with these sums is done now, while they are in a cache.
+            if !amid.is_empty() {
+                centre(sum, squares, pivot, shard.len() as f64);
+            }
+            // Times zero keeps NaN and makes one of an infinity; no early exit, so that the test runs on vectors.
             sum.iter().fold(true, |finite, sum| finite & (sum * 0.0 == 0.0))
         });
         finite.reduce(|| true, |a, b| a & b)
@@ -374,47 +378,57 @@ fn sum<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>], isa: Isa) 
     finite.reduce(|| true, |a, b| a & b)
 }
 
-/// Makes sums part of the state. With `S` and `Q` about the running mean `μ` of `n` rows, the mean of all `n′` rows is
-/// `μ + S/n′` and the squares grow by `Q − S²/n′`; a class without rows starts from its pivot with `n = 0`.
-fn commit<T: Element>(batch: &Batch<'_, T>, round: &mut [ClassWork<'_>]) {
+/// Turns sums about a pivot into a mean and squares about it: `p + S/m` and `Q − S²/m`.
+fn centre(sum: &mut [f64], squares: &mut [f64], pivot: &[f64], m: f64) {
+    for ((sum, squares), pivot) in sum.iter_mut().zip(squares).zip(pivot) {
+        let shift = *sum / m;
+        *squares -= *sum * shift;
+        *sum = pivot + shift;
+    }
+}
+
+/// Adds `m` rows, given by mean and squares, to `n`: `μ + δ·m/(n + m)` and `M + M₂ + δ²·nm/(n + m)` with `δ = μ₂ − μ`.
+fn merge_cells(
+    [mean, squares]: [&mut [f64]; 2],
+    n: f64,
+    [other_mean, other_squares]: [&[f64]; 2],
+    m: f64,
+) {
+    let cells = mean.iter_mut().zip(squares).zip(other_mean.iter().zip(other_squares));
+    for ((mean, squares), (other_mean, other_squares)) in cells {
+        let step = other_mean - *mean;
+        *mean += step * (m / (n + m));
+        *squares += other_squares + step * step * (n * m / (n + m));
+    }
+}
+
+/// Makes sums part of the state. With `S` and `Q` about the mean `μ` of `n` rows, the mean of all `n′` rows is `μ + S/n′` and the
+/// squares grow by `Q − S²/n′`. The pieces of a class that was empty are merged.
+fn commit(round: &mut [ClassWork<'_>]) {
     round.par_iter_mut().for_each(|ClassWork { rows, count, mean, squares, pieces }| {
         let width = mean.len();
-        let step = block_columns(width);
         let new = **count == 0;
         **count += rows.range.len() as u64;
-        let n = **count as f64;
-        let blocks = mean.par_chunks_mut(step).zip(squares.par_chunks_mut(step));
-        blocks.enumerate().for_each(|(block, (mean, squares))| {
-            let from = block * step;
-            let columns = from..from + mean.len();
-            let parts = pieces.chunks_exact(2 * width).map(|piece| {
-                let (sum, squares) = piece.split_at(width);
-                (&sum[columns.clone()], &squares[columns.clone()])
-            });
-            if new {
-                for (sum, grown) in parts {
-                    mean.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
-                    squares.iter_mut().zip(grown).for_each(|(total, grown)| *total += grown);
-                }
-                let pivot = batch.pivot(rows, columns.clone());
-                for ((mean, squares), pivot) in mean.iter_mut().zip(squares).zip(pivot) {
-                    let sum = *mean;
-                    *mean = pivot + sum / n;
-                    *squares -= sum * (sum / n);
-                }
-            } else {
-                let mut total = vec![[0.0; 2]; mean.len()];
-                for (sum, grown) in parts {
-                    for (total, (sum, grown)) in total.iter_mut().zip(sum.iter().zip(grown)) {
-                        total[0] += sum;
-                        total[1] += grown;
-                    }
-                }
-                for ((mean, squares), [sum, grown]) in mean.iter_mut().zip(squares).zip(total) {
-                    *mean += sum / n;
-                    *squares += grown - sum * (sum / n);
-                }
+        if new {
+            let mut shards = rows.shards(width).map(|shard| shard.len() as f64);
+            let mut n = shards.next().unwrap_or(0.0);
+            for (m, piece) in shards.zip(pieces.chunks_exact(2 * width)) {
+                let (piece_mean, piece_squares) = piece.split_at(width);
+                merge_cells([mean, squares], n, [piece_mean, piece_squares], m);
+                n += m;
             }
-        });
+            return;
+        }
+        let n = **count as f64;
+        let (total, others) = pieces.split_at_mut(2 * width);
+        for piece in others.chunks_exact(2 * width) {
+            total.iter_mut().zip(piece).for_each(|(total, value)| *total += value);
+        }
+        let (sum, grown) = total.split_at(width);
+        let cells = mean.iter_mut().zip(squares.iter_mut()).zip(sum.iter().zip(grown));
+        for ((mean, squares), (sum, grown)) in cells {
+            *mean += sum / n;
+            *squares += grown - sum * (sum / n);
+        }
     });
 }
