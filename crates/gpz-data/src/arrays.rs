@@ -215,7 +215,8 @@ impl ArrayFile {
         })
     }
 
-    /// Hands the array to `f` in blocks of at most `rows` rows (at least one), each with the index of its first row.
+    /// Hands the array to `f` in blocks of at most `rows` rows (at least one), each with the index of its first row. An array whose
+    /// rows are empty has no blocks.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::TooLong`], [`Error::Damaged`] if the bytes are not those the header promises; whatever `f` fails
@@ -331,7 +332,9 @@ fn blocks<E: From<Error>>(
         let values = array.row_len().map_or(u128::MAX, |len| len as u128);
         values.saturating_mul(rows as u128).saturating_mul(size as u128)
     };
-    let (mut row, total) = (0, array.rows());
+    // Rows of nothing cost no bytes, so the file's length sets no limit to how many a header may claim.
+    let total = if array.row_len() == Some(0) { 0 } else { array.rows() };
+    let mut row = 0;
     while row < total {
         let count = rows.max(1).min(total - row);
         let bytes = input.exactly(due(count))?;

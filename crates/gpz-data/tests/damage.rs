@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::*;
+use gpz_data::ArrayFile;
 use image::ImageFormat;
 use proptest::prelude::*;
 
@@ -81,6 +82,47 @@ fn changes(damage: &Damage, bytes: &[u8]) -> bool {
     apply(damage, bytes) != bytes
 }
 
+/// One array `z` of 12 rows and 5 columns.
+fn safetensors(values: &[f32]) -> Vec<u8> {
+    let table = format!(
+        r#"{{"z":{{"dtype":"F32","shape":[12,5],"data_offsets":[0,{}]}}}}"#,
+        4 * values.len()
+    );
+    let mut bytes = (table.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(table.as_bytes());
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// Reads every array, a few rows at a time, and counts what comes.
+fn read_all(path: &Path) -> gpz_data::Result<()> {
+    let file = ArrayFile::open(path)?;
+    for array in file.arrays() {
+        let mut values = 0;
+        file.each_block(array, 5, |first, block| -> gpz_data::Result<()> {
+            assert_eq!(Some(values), array.row_len().map(|len| first * len));
+            values += block.into_f64().len();
+            Ok(())
+        })?;
+        assert_eq!(values, array.shape.iter().product::<usize>());
+    }
+    Ok(())
+}
+
+/// Rows of nothing, as many as there are numbers: nothing to read, and no time spent on it.
+#[test]
+fn endless_empty_rows_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = npy::<f32>(&[1_000_000_000_000_000_000, 0], &[]);
+    write(folder.path().join("empty.npy"), &bytes);
+    read_all(&folder.path().join("empty.npy")).unwrap();
+    bytes = npy(&[12, 5], &[0.5f32; 60]);
+    write(folder.path().join("sound.npy"), &bytes);
+    read_all(&folder.path().join("sound.npy")).unwrap();
+    write(folder.path().join("sound.safetensors"), &safetensors(&[0.5; 60]));
+    read_all(&folder.path().join("sound.safetensors")).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -137,6 +179,23 @@ proptest! {
         let opened = try_open(folder.path())?;
         let cut = matches!(damage, Damage::Cut(_)) && changes(&damage, &sound);
         prop_assert!(!(opened && cut), "a picture that ends early passed unseen");
+    }
+
+    /// The three formats of plain arrays: an error on one line, or every value that the sizes promise.
+    #[test]
+    fn plain_arrays(damage in damage(), format in 0..3usize) {
+        let values: Vec<f32> = (0..60).map(|i| i as f32).collect();
+        let sound = match format {
+            0 => npy(&[12, 5], &values),
+            1 => common::npz(&[("z".into(), npy(&[12, 5], &values)), ("y".into(), npy(&[12], &[1i64; 12]))], false),
+            _ => safetensors(&values),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arrays");
+        write(&path, &apply(&damage, &sound));
+        if let Err(error) = read_all(&path) {
+            prop_assert!(!error.to_string().contains('\n') && !error.to_string().is_empty(), "{error}");
+        }
     }
 
     /// Bytes that were never a set, under the names of one.
