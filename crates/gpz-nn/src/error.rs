@@ -15,6 +15,11 @@ pub enum Error {
         "backward: the value does not depend on a recorded parameter; run the forward pass on a training tape"
     )]
     NoGradient,
+    /// A value was used with a tape that is not its own, or no longer holds it.
+    #[error(
+        "backward: the value was recorded on another tape, or its tape is used up; record the forward pass on one tape and run it backward once"
+    )]
+    OtherTape,
     /// Gradients can only be asked of one number.
     #[error(
         "backward: the value has shape {shape:?}; gradients are taken of a single number, such as a loss"
@@ -44,10 +49,20 @@ pub enum Error {
         classes: usize,
     },
     /// A name that is no label distribution's.
-    #[error("unknown label distribution {text:?}; known: one-hot, ls:ALPHA and ls-uniform:ALPHA with ALPHA below 1, such as ls:+0.3")]
+    #[error(
+        "unknown label distribution {text:?}; known: one-hot, ls:ALPHA and ls-uniform:ALPHA with ALPHA below 1, such as ls:+0.3"
+    )]
     Labels {
         /// The name.
         text: String,
+    },
+    /// A state that an optimiser of this rule did not save.
+    #[error(
+        "the optimiser's state does not fit its rule: {reason}; resume with the configuration it was saved under"
+    )]
+    State {
+        /// What is missing or too much.
+        reason: String,
     },
     /// A file that is not a safetensors file, or a damaged one.
     #[error("not a readable safetensors file: {reason}; save it again, or fetch it again")]

@@ -2,7 +2,7 @@
 //!
 //! The distributions are PyTorch's; the draws are ours (ChaCha8), so equal seeds give other numbers than there.
 
-use gpz_tensor::{DType, Tensor};
+use gpz_tensor::{DType, Dims, Tensor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -81,15 +81,16 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 fn draw(shape: &[usize], dtype: DType, mut next: impl FnMut() -> f64) -> Result<Tensor> {
-    let values: Vec<f64> = (0..shape.iter().product()).map(|_| next()).collect();
+    let count = Dims::new(shape)?.numel();
+    let values: Vec<f64> = (0..count).map(|_| next()).collect();
     Ok(Tensor::from_slice(&values, shape)?.to_dtype(dtype))
 }
 
 /// `fan_in` and `fan_out` as PyTorch counts them: axis 1 and axis 0 times the rest. Transposed convolutions, whose weight is
 /// `[in, out, ...]`, are counted the same way there, and so here.
 fn fans(shape: &[usize]) -> (f64, f64) {
-    let field: usize = shape.iter().skip(2).product();
-    let axis = |i: usize| (shape.get(i).copied().unwrap_or(1) * field).max(1) as f64;
+    let field: f64 = shape.iter().skip(2).map(|&extent| extent as f64).product();
+    let axis = |i: usize| (shape.get(i).map_or(1.0, |&extent| extent as f64) * field).max(1.0);
     (axis(1), axis(0))
 }
 

@@ -28,7 +28,8 @@ impl FromStr for Labels {
             return Ok(Labels::OneHot);
         }
         let (name, alpha) = text.split_once(':').ok_or_else(unknown)?;
-        let alpha = alpha.parse().ok().filter(|a: &f64| a.is_finite() && *a < 1.0).ok_or_else(unknown)?;
+        let alpha =
+            alpha.parse().ok().filter(|a: &f64| a.is_finite() && *a < 1.0).ok_or_else(unknown)?;
         match name {
             "ls" => Ok(Labels::Smoothed(alpha)),
             "ls-uniform" => Ok(Labels::SmoothedUniform(alpha)),

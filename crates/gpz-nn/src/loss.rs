@@ -21,14 +21,15 @@ impl Labels {
     /// Distributions `[n, classes]` of labels.
     ///
     /// # Errors
-    /// [`Error::Label`] for a label that names no class; [`Error::Value`] for smoothing with fewer than two classes or an α of 1 or more.
+    /// [`Error::Label`] for a label that names no class; [`Error::Value`] for smoothing with fewer than two classes or an α that
+    /// is not a number below 1.
     pub fn distributions(self, labels: &[usize], classes: usize, dtype: DType) -> Result<Tensor> {
         let (on, off) = match self {
             Labels::OneHot => (1.0, 0.0),
             Labels::Smoothed(alpha) | Labels::SmoothedUniform(alpha)
-                if alpha >= 1.0 || alpha.is_nan() =>
+                if alpha >= 1.0 || !alpha.is_finite() =>
             {
-                let rule = "less than all of the probability can be taken from the true class";
+                let rule = "a number below 1 is needed, for less than all can be taken from the true class";
                 return Err(Error::Value { what: "label smoothing", value: alpha, rule });
             }
             _ if classes < 2 => {
@@ -97,9 +98,18 @@ fn shape_mismatch(op: &'static str, lhs: &Tensor, rhs: &Tensor) -> Error {
 /// Fraction of the samples whose largest log-probability is at the label.
 ///
 /// # Errors
-/// [`Error::Label`] for a label that names no class.
+/// [`Error::Label`] for a label that names no class; another number of labels than samples.
 pub fn accuracy(log_probs: &Tensor, labels: &[usize]) -> Result<f64> {
     let classes = log_probs.shape().last().copied().unwrap_or(0);
+    if log_probs.shape() != [labels.len(), classes] {
+        return Err(gpz_tensor::Error::ShapeMismatch {
+            op: "accuracy",
+            lhs: log_probs.shape().into(),
+            rhs: [labels.len()].into(),
+            rule: "the first must be [n, classes] for n labels",
+        }
+        .into());
+    }
     if let Some(index) = labels.iter().position(|&label| label >= classes) {
         return Err(Error::Label { index, label: labels[index], classes });
     }

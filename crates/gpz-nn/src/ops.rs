@@ -146,8 +146,12 @@ impl Var {
     /// # Errors
     /// No such axis.
     pub fn flatten_from(&self, first: usize) -> Result<Var> {
-        let y = self.value().flatten_from(first)?;
-        self.reshape(y.shape())
+        if first >= self.shape().len() {
+            let (op, rank) = ("flatten_from", self.shape().len());
+            return Err(gpz_tensor::Error::Axis { op, axis: first, rank }.into());
+        }
+        let (kept, flat) = self.shape().split_at(first);
+        self.reshape(&[kept, &[flat.iter().product()]].concat())
     }
 
     /// Axis `i` of the result is axis `axes[i]`.

@@ -40,6 +40,16 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// Tensors kept per parameter.
+    fn moments(self) -> usize {
+        match self {
+            Rule::Sgd { momentum, .. } => usize::from(momentum != 0.0),
+            Rule::Adam { amsgrad, .. } | Rule::AdamW { amsgrad, .. } => 2 + usize::from(amsgrad),
+        }
+    }
+}
+
 /// Added to the root of the second moment.
 const EPS: f64 = 1e-8;
 
@@ -101,13 +111,9 @@ impl Optimizer {
         gradient: &Tensor,
     ) -> Result<()> {
         let first = !self.slots.contains_key(&name);
-        let moments = match self.rule {
-            Rule::Sgd { momentum, .. } => usize::from(momentum != 0.0),
-            Rule::Adam { amsgrad, .. } | Rule::AdamW { amsgrad, .. } => 2 + usize::from(amsgrad),
-        };
         if first {
             let zeros = Tensor::zeros(value.shape(), value.dtype())?;
-            self.slots.insert(name.clone(), vec![zeros; moments]);
+            self.slots.insert(name.clone(), vec![zeros; self.rule.moments()]);
         }
         let Some(slots) = self.slots.get_mut(&name) else {
             return Ok(());
@@ -163,23 +169,28 @@ impl Optimizer {
     /// Takes over a state that [`Optimizer::state`] gave.
     ///
     /// # Errors
-    /// [`Error::Format`] if entries are missing.
+    /// [`Error::State`] if entries are missing or too many for the rule; the optimiser is unchanged then.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let number = |name: &str| match state.get(name) {
             Some(value) => Ok(value.item()?),
-            None => Err(Error::Format { reason: format!("the optimiser's {name} is missing") }),
+            None => Err(Error::State { reason: format!("{name} is missing") }),
         };
-        self.steps = number("steps")? as u64;
-        self.learning_rate = number("learning_rate")?;
-        self.slots.clear();
+        let (steps, learning_rate) = (number("steps")?, number("learning_rate")?);
+        let mut slots = BTreeMap::<String, Vec<Tensor>>::new();
+        let (counters, moments) = (["steps", "learning_rate"], self.rule.moments());
         // Sorted by name, the slots of a parameter come in their order: there are at most three.
-        for (name, value) in state {
-            if let Some((parameter, slot)) = name.rsplit_once('.')
-                && slot.parse::<usize>().is_ok()
-            {
-                self.slots.entry(parameter.to_owned()).or_default().push(value.clone());
+        for (name, value) in state.iter().filter(|(name, _)| !counters.contains(&name.as_str())) {
+            let (parameter, slot) = name.rsplit_once('.').unwrap_or((name, ""));
+            let own = slots.entry(parameter.to_owned()).or_default();
+            if own.len() >= moments || slot.parse() != Ok(own.len()) {
+                return Err(Error::State { reason: format!("{name} does not belong to it") });
             }
+            own.push(value.clone());
         }
+        if let Some((parameter, own)) = slots.iter().find(|(_, own)| own.len() < moments) {
+            return Err(Error::State { reason: format!("{parameter}.{} is missing", own.len()) });
+        }
+        (self.steps, self.learning_rate, self.slots) = (steps as u64, learning_rate, slots);
         Ok(())
     }
 }
@@ -288,7 +299,9 @@ impl Scheduler {
         match self.schedule {
             Schedule::Constant => {}
             Schedule::Plateau { factor, patience } => {
-                if self.best.is_none_or(|best| held_out_loss < best * (1.0 - 1e-4)) {
+                // A first loss that is no number must not be the one to beat.
+                let beaten = self.best.map_or(f64::INFINITY, |best| best * (1.0 - 1e-4));
+                if held_out_loss < beaten {
                     self.best = Some(held_out_loss);
                     self.stale = 0;
                 } else {

@@ -40,6 +40,7 @@ struct Inner {
     updates: RefCell<Vec<(EntryId, Tensor)>>,
     key: u64,
     masks: Cell<u64>,
+    used_up: Cell<bool>,
 }
 
 /// What a training step learnt: gradients of parameters and new values of running statistics.
@@ -85,6 +86,7 @@ impl Tape {
             updates: RefCell::default(),
             key,
             masks: Cell::new(0),
+            used_up: Cell::new(false),
         }))
     }
 
@@ -115,6 +117,10 @@ impl Tape {
         self.0.key.wrapping_add(count.wrapping_mul(0xD1B5_4A32_D192_ED03))
     }
 
+    fn is(&self, other: &Tape) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     fn push(&self, node: Node) -> usize {
         let mut nodes = self.0.nodes.borrow_mut();
         nodes.push(node);
@@ -125,14 +131,18 @@ impl Tape {
     /// they run.
     ///
     /// # Errors
-    /// [`Error::NotScalar`] or [`Error::NoGradient`].
+    /// [`Error::NotScalar`] or [`Error::NoGradient`]; [`Error::OtherTape`] if the loss, or part of what led to it, was recorded on
+    /// another tape, or if this one has been run backward before.
     pub fn backward(&self, loss: &Var) -> Result<Step> {
         if loss.value.numel() != 1 {
             return Err(Error::NotScalar { shape: loss.value.shape().into() });
         }
-        let Some((_, last)) = &loss.node else {
+        let Some((tape, last)) = &loss.node else {
             return Err(Error::NoGradient);
         };
+        if !tape.is(self) || self.0.used_up.replace(true) {
+            return Err(Error::OtherTape);
+        }
         self.0.leaves.borrow_mut().clear();
         let mut nodes = self.0.nodes.take();
         let mut gradients: Vec<Option<Tensor>> = vec![None; last + 1];
@@ -196,7 +206,8 @@ impl Var {
     /// The rule is called with the gradient of the result and, for each operand, whether its gradient is wanted; it returns the
     /// gradients in the operands' order. What it captured is freed at once where nothing is recorded.
     ///
-    /// This is how an operation is added: compute the value, capture what its gradient needs, record.
+    /// This is how an operation is added: compute the value, capture what its gradient needs, record. Operands of different tapes
+    /// are an error when the gradient is asked for.
     pub fn record<const N: usize>(
         value: Tensor,
         operands: [&Var; N],
@@ -205,8 +216,12 @@ impl Var {
         let Some((tape, _)) = operands.iter().find_map(|v| v.node.as_ref()) else {
             return Var::constant(value);
         };
+        let one_tape = operands.iter().all(|v| v.node.as_ref().is_none_or(|(t, _)| t.is(tape)));
         let indices = operands.map(|v| v.node.as_ref().map(|(_, index)| *index));
         let node = Node::Operation(Box::new(move |dy| {
+            if !one_tape {
+                return Err(Error::OtherTape);
+            }
             let parts = rule(dy, indices.map(|i| i.is_some()))?;
             Ok(indices.into_iter().zip(parts).filter_map(|(i, part)| i.zip(part)).collect())
         }));

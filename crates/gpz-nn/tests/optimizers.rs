@@ -1,0 +1,316 @@
+//! Optimisers against PyTorch's definitions written out in f64, their state across an interruption, and learning rate schedules.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{rng, uniform};
+use gpz_nn::{Entry, Optimizer, Result, Rule, Schedule, Scheduler, Step, Tape, checkpoint, module};
+use gpz_tensor::{DType, Tensor};
+
+/// Two parameters of different shape.
+struct Pair {
+    a: Entry,
+    b: Entry,
+}
+
+module!(Pair { "layer.a" => a, "b" => b });
+
+impl Pair {
+    fn new(dtype: DType) -> Self {
+        let rng = &mut rng(1);
+        let mut draw =
+            |shape: &[usize]| Entry::parameter(uniform(rng, shape, -1.0..1.0).to_dtype(dtype));
+        Pair { a: draw(&[2, 3]), b: draw(&[5]) }
+    }
+
+    /// The step whose gradient of `a` is `dloss/da` of Σ w·tanh(a), with weights of the step's number.
+    fn gradients(&self, number: u64) -> Result<Step> {
+        let rng = &mut rng(100 + number);
+        let tape = Tape::train(0);
+        let mut total = None;
+        for entry in [&self.a, &self.b] {
+            let x = tape.parameter(entry);
+            let weights = uniform(rng, x.shape(), -2.0..2.0).to_dtype(x.value().dtype());
+            let axes: Vec<usize> = (0..x.shape().len()).collect();
+            let part = x.tanh()?.mul(&gpz_nn::Var::constant(weights))?.sum(&axes)?;
+            total = Some(match total {
+                Some(sum) => part.add(&sum)?,
+                None => part,
+            });
+        }
+        tape.backward(&total.unwrap())
+    }
+
+    fn values(&self) -> Vec<f64> {
+        [&self.a, &self.b].into_iter().flat_map(|e| e.value().to_vec::<f64>()).collect()
+    }
+}
+
+/// One number's share of an optimiser, as PyTorch's documentation writes it down.
+#[derive(Default, Clone)]
+struct Reference {
+    buffer: Option<f64>,
+    m: f64,
+    v: f64,
+    v_max: f64,
+}
+
+impl Reference {
+    fn step(&mut self, rule: Rule, lr: f64, t: i32, mut p: f64, mut g: f64) -> f64 {
+        match rule {
+            Rule::Sgd { momentum, weight_decay } => {
+                g += weight_decay * p;
+                if momentum != 0.0 {
+                    let buffer = self.buffer.map_or(g, |b| momentum * b + g);
+                    self.buffer = Some(buffer);
+                    g = buffer;
+                }
+                p - lr * g
+            }
+            Rule::Adam { betas, amsgrad, weight_decay } => {
+                self.adam(betas, amsgrad, lr, t, p, g + weight_decay * p)
+            }
+            Rule::AdamW { betas, amsgrad, weight_decay } => {
+                p -= lr * weight_decay * p;
+                self.adam(betas, amsgrad, lr, t, p, g)
+            }
+        }
+    }
+
+    fn adam(&mut self, betas: [f64; 2], amsgrad: bool, lr: f64, t: i32, p: f64, g: f64) -> f64 {
+        let [b1, b2] = betas;
+        self.m = b1 * self.m + (1.0 - b1) * g;
+        self.v = b2 * self.v + (1.0 - b2) * g.powi(2);
+        let m_hat = self.m / (1.0 - b1.powi(t));
+        self.v_max = self.v_max.max(self.v);
+        let v = if amsgrad { self.v_max } else { self.v };
+        p - lr * m_hat / ((v / (1.0 - b2.powi(t))).sqrt() + 1e-8)
+    }
+}
+
+fn rules() -> Vec<Rule> {
+    let mut rules = vec![
+        Rule::Sgd { momentum: 0.0, weight_decay: 0.0 },
+        Rule::Sgd { momentum: 0.0, weight_decay: 0.1 },
+        Rule::Sgd { momentum: 0.9, weight_decay: 0.0 },
+        Rule::Sgd { momentum: 0.85, weight_decay: 0.05 },
+    ];
+    for amsgrad in [false, true] {
+        for weight_decay in [0.0, 0.1] {
+            for betas in [[0.9, 0.999], [0.5, 0.99]] {
+                rules.push(Rule::Adam { betas, amsgrad, weight_decay });
+                rules.push(Rule::AdamW { betas, amsgrad, weight_decay });
+            }
+        }
+    }
+    rules
+}
+
+#[test]
+fn steps_follow_pytorch_s_definitions() -> Result<()> {
+    for rule in rules() {
+        for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 3e-6)] {
+            let mut pair = Pair::new(dtype);
+            let mut optimizer = Optimizer::new(rule, 0.05);
+            let mut want = pair.values();
+            let start = want.clone();
+            let mut reference = vec![Reference::default(); want.len()];
+            for t in 1..=12 {
+                if t == 7 {
+                    optimizer.set_learning_rate(0.02);
+                }
+                let step = pair.gradients(t)?;
+                let gradients =
+                    [&pair.a, &pair.b].map(|e| step.gradient(e).unwrap().to_vec::<f64>());
+                let lr = if t < 7 { 0.05 } else { 0.02 };
+                for (i, g) in gradients.iter().flatten().enumerate() {
+                    want[i] = reference[i].step(rule, lr, t as i32, want[i], *g);
+                }
+                optimizer.step(&mut pair, &step)?;
+                for (got, want) in pair.values().iter().zip(&want) {
+                    assert!(
+                        (got - want).abs() <= tolerance,
+                        "{rule:?} {dtype}, step {t}: {got} instead of {want}"
+                    );
+                }
+            }
+            let far = want.iter().zip(&start).filter(|(a, b)| (*a - *b).abs() > 0.01).count();
+            assert!(far > want.len() / 2, "{rule:?}: hardly anything moved");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn parameters_without_a_gradient_stay() -> Result<()> {
+    for rule in rules() {
+        let mut pair = Pair::new(DType::F32);
+        let before = pair.b.value().to_vec::<f32>();
+        let mut optimizer = Optimizer::new(rule, 0.05);
+        let tape = Tape::train(0);
+        let loss = tape.parameter(&pair.a).sum(&[0, 1])?;
+        optimizer.step(&mut pair, &tape.backward(&loss)?)?;
+        assert_eq!(pair.b.value().to_vec::<f32>(), before, "{rule:?}: not even decayed");
+        assert_ne!(pair.a.value().to_vec::<f32>(), Pair::new(DType::F32).a.value().to_vec::<f32>());
+    }
+    Ok(())
+}
+
+/// Through the bytes of a checkpoint, halfway, into new objects: the same bits as without the interruption.
+#[test]
+fn a_resumed_run_is_the_same_run() -> Result<()> {
+    for rule in rules() {
+        let mut whole = Pair::new(DType::F32);
+        let mut optimizer = Optimizer::new(rule, 0.05);
+        let mut resumed = None;
+        for t in 1..=10 {
+            if t == 5 {
+                let weights = checkpoint::save(&whole, None)?;
+                let state = checkpoint::to_safetensors(&optimizer.state(), None)?;
+                let mut pair = Pair::new(DType::F32);
+                pair.a.value_mut().clone_from(&Tensor::zeros(&[2, 3], DType::F32)?);
+                checkpoint::load(&mut pair, &checkpoint::from_safetensors(&weights)?.0)?;
+                let mut other = Optimizer::new(rule, 123.0);
+                other.load_state(&checkpoint::from_safetensors(&state)?.0)?;
+                assert_eq!(other.learning_rate(), 0.05);
+                resumed = Some((pair, other));
+            }
+            let step = whole.gradients(t)?;
+            optimizer.step(&mut whole, &step)?;
+            if let Some((pair, optimizer)) = &mut resumed {
+                let step = pair.gradients(t)?;
+                optimizer.step(pair, &step)?;
+            }
+        }
+        let (pair, other) = resumed.unwrap();
+        assert_eq!(pair.values(), whole.values(), "{rule:?}");
+        let bytes = |o: &Optimizer| checkpoint::to_safetensors(&o.state(), None);
+        assert_eq!(bytes(&other)?, bytes(&optimizer)?, "{rule:?}");
+    }
+    Ok(())
+}
+
+/// A state that does not fit is refused as a whole: half of it would train on in silence.
+#[test]
+fn states_of_another_rule_are_refused() -> Result<()> {
+    let adam = |amsgrad| Rule::Adam { betas: [0.9, 0.999], amsgrad, weight_decay: 0.0 };
+    let sgd = |momentum| Rule::Sgd { momentum, weight_decay: 0.0 };
+    let state_of = |rule| -> Result<BTreeMap<String, Tensor>> {
+        let mut pair = Pair::new(DType::F32);
+        let mut optimizer = Optimizer::new(rule, 0.05);
+        let step = pair.gradients(1)?;
+        optimizer.step(&mut pair, &step)?;
+        Ok(optimizer.state().into_iter().collect())
+    };
+    let refusal = |rule, state: &BTreeMap<String, Tensor>| {
+        let mut optimizer = Optimizer::new(rule, 0.5);
+        let text = optimizer.load_state(state).unwrap_err().to_string();
+        assert_eq!(
+            (optimizer.learning_rate(), optimizer.state().len()),
+            (0.5, 2),
+            "changed by a refused state"
+        );
+        text
+    };
+    let text = |reason: &str| {
+        format!(
+            "the optimiser's state does not fit its rule: {reason}; resume with the configuration it was saved under"
+        )
+    };
+    assert_eq!(refusal(adam(true), &state_of(adam(false))?), text("b.2 is missing"));
+    assert_eq!(refusal(adam(false), &state_of(adam(true))?), text("b.2 does not belong to it"));
+    assert_eq!(refusal(adam(false), &state_of(sgd(0.9))?), text("b.1 is missing"));
+    assert_eq!(refusal(sgd(0.0), &state_of(sgd(0.9))?), text("b.0 does not belong to it"));
+    for name in ["steps", "learning_rate", "b.0", "layer.a.1"] {
+        let mut state = state_of(adam(false))?;
+        state.remove(name);
+        assert!(refusal(adam(false), &state).contains("the optimiser's state does not fit"));
+    }
+    let mut state = state_of(adam(false))?;
+    state.insert("noise".to_owned(), Tensor::scalar(0.0, DType::F32));
+    assert_eq!(refusal(adam(false), &state), text("noise does not belong to it"));
+    Ok(())
+}
+
+#[test]
+fn moments_of_another_shape_are_an_error_at_the_step() -> Result<()> {
+    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
+    let mut optimizer = Optimizer::new(rule, 0.1);
+    let state = [
+        ("b.0", Tensor::zeros(&[4], DType::F32)?),
+        ("steps", Tensor::scalar(3.0, DType::F64)),
+        ("learning_rate", Tensor::scalar(0.1, DType::F64)),
+    ];
+    optimizer.load_state(&state.into_iter().map(|(n, t)| (n.to_owned(), t)).collect())?;
+    let mut pair = Pair::new(DType::F32);
+    let step = pair.gradients(1)?;
+    let text = optimizer.step(&mut pair, &step).unwrap_err().to_string();
+    assert_eq!(text, "update: shapes [4] and [5] do not match: they must be equal");
+    Ok(())
+}
+
+fn rates(schedule: Schedule, initial: f64, losses: &[f64]) -> Vec<f64> {
+    let mut scheduler = Scheduler::new(schedule, initial);
+    losses.iter().map(|&loss| scheduler.after_epoch(loss)).collect()
+}
+
+#[test]
+fn plateaus_are_noticed_as_pytorch_notices_them() {
+    let plateau = |patience| Schedule::Plateau { factor: 0.5, patience };
+    // Patience 2: the third epoch without improvement halves, and counting starts anew.
+    let losses = [1.0, 0.9, 0.95, 0.9, 0.9, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8];
+    let want = [1., 1., 1., 1., 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125];
+    assert_eq!(rates(plateau(2), 1.0, &losses), want);
+    // Patience 0: every epoch without improvement. Less than a ten-thousandth is none; what it is compared with stays.
+    let losses = [1.0, 0.99995, 0.99991, 0.9998, 0.5];
+    assert_eq!(rates(plateau(0), 8.0, &losses), [8.0, 4.0, 2.0, 2.0, 2.0]);
+    // A first loss that is no number is not the best so far.
+    let losses = [f64::NAN, 1.0, 0.5, f64::NAN, 0.4];
+    assert_eq!(rates(plateau(0), 8.0, &losses), [4.0, 4.0, 4.0, 2.0, 2.0]);
+}
+
+#[test]
+fn the_cosine_falls_to_its_floor_and_stays() {
+    let got = rates(Schedule::Cosine { epochs: 4, floor: 0.2 }, 1.0, &[0.0; 6]);
+    let quarter = 0.5 * (1.0 + std::f64::consts::FRAC_1_SQRT_2);
+    let want = [0.2 + 0.8 * quarter, 0.6, 0.2 + 0.8 * (1.0 - quarter), 0.2, 0.2, 0.2];
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() <= 1e-15, "{got} instead of {want}");
+    }
+    assert_eq!(rates(Schedule::Constant, 0.3, &[1.0, 2.0]), [0.3, 0.3]);
+}
+
+/// A scheduler saved as JSON and read back goes on as if nothing had happened.
+#[test]
+fn schedulers_survive_an_interruption() {
+    let losses = [1.0, 0.7, 0.8, 0.9, 0.7, 0.69, 0.7, 0.7, 0.7];
+    for schedule in [
+        Schedule::Constant,
+        Schedule::Plateau { factor: 0.3, patience: 1 },
+        Schedule::Cosine { epochs: 7, floor: 0.01 },
+    ] {
+        let whole = rates(schedule, 0.7, &losses);
+        let mut scheduler = Scheduler::new(schedule, 0.7);
+        for (epoch, &loss) in losses.iter().enumerate() {
+            let text = serde_json::to_string(&scheduler).unwrap();
+            scheduler = serde_json::from_str(&text).unwrap();
+            assert_eq!(scheduler.after_epoch(loss), whole[epoch], "{schedule:?}, epoch {epoch}");
+        }
+    }
+}
+
+/// Rules and schedules are read from configurations: a misspelt field is refused.
+#[test]
+fn rules_and_schedules_are_read_from_configurations() {
+    for rule in rules() {
+        let text = serde_json::to_string(&rule).unwrap();
+        assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), rule);
+    }
+    let misspelt = r#"{"name":"sgd","momentum":0.9,"weight_decay":0.0,"nesterow":true}"#;
+    assert!(serde_json::from_str::<Rule>(misspelt).is_err());
+    let plateau = r#"{"name":"plateau","factor":0.5,"patience":8}"#;
+    let want = Schedule::Plateau { factor: 0.5, patience: 8 };
+    assert_eq!(serde_json::from_str::<Schedule>(plateau).unwrap(), want);
+    assert!(serde_json::from_str::<Schedule>(r#"{"name":"plateu"}"#).is_err());
+}
