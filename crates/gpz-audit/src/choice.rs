@@ -209,8 +209,8 @@ type Decision = (Objective, Option<String>, String);
 
 fn by_zone(zone: &ZoneRecord) -> Decision {
     let reason = match (&zone.verdict, &zone.first_split) {
-        (Verdict::Zone, Some(first)) => format!("no limits were set and {first} is the first split of the protected zone"),
-        _ => "no limits were set and there is no protected zone: nothing decides; set limits on cost or quality".to_string(),
+        (Verdict::Zone, Some(first)) => format!("no limits were set and {first} is the first split of the zone"),
+        _ => "no limits were set and there is no zone: nothing decides; set limits on cost or quality".to_string(),
     };
     (Objective::Zone, zone.first_split.clone(), reason)
 }

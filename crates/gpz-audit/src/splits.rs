@@ -18,7 +18,7 @@ pub struct SplitsFile {
     pub model: String,
     /// Its splits, shallowest first.
     pub splits: Vec<SplitRecord>,
-    /// Whether there is a protected zone, and what says so.
+    /// Whether there is a zone, and what says so.
     pub zone: ZoneRecord,
     /// The recommended split; `null` where nothing decides.
     pub choice: Option<ChoiceRecord>,

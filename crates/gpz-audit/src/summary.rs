@@ -134,8 +134,8 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020   0.66  sh
         let found = audited(&splits);
         assert_eq!(
             verdict_line(&found),
-            "verdict: protected zone at block4 — attackers are left with 2.7 times the error of any earlier cut; but four taps are a \
-             demonstration, not an audit"
+            "verdict: zone at block4 — 2.7 times the error of any earlier cut, yet an attacker still gets shape, not detail; and four \
+             taps are a demonstration, not an audit"
         );
         assert!(
             choice_line(&found).starts_with("choice: no limits were set and block4 is"),

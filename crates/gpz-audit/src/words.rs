@@ -15,6 +15,9 @@ pub const ATTACKER_GETS: [(f64, &str); 4] = [
     (0.3, "traces of the shape"),
 ];
 
+/// SSIM from which on a picture counts as recognisable.
+pub const RECOGNISABLE: f64 = 0.3;
+
 /// What an attacker gets whose best SSIM on a split or any deeper one is `ssim_effective`.
 #[must_use]
 pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
@@ -125,11 +128,11 @@ pub fn taps(n: usize) -> String {
 #[must_use]
 pub fn verdict(file: &SplitsFile) -> String {
     let zone = &file.zone;
-    let few = if zone.evidence.few_taps {
-        let n = zone.evidence.taps;
-        format!("{} {} a demonstration, not an audit", taps(n), if n == 1 { "is" } else { "are" })
-    } else {
-        String::new()
+    let n = zone.evidence.taps;
+    let few = |joint: &str| match (zone.evidence.few_taps, n) {
+        (false, _) => String::new(),
+        (true, 1) => format!("{joint} one tap is a demonstration, not an audit"),
+        (true, n) => format!("{joint} {} are a demonstration, not an audit", taps(n)),
     };
     match (&zone.verdict, &zone.first_split, &zone.last_split) {
         (Verdict::Zone, Some(first), Some(last)) => {
@@ -144,19 +147,23 @@ pub fn verdict(file: &SplitsFile) -> String {
                 .iter()
                 .find(|s| s.to == *first)
                 .map_or(f64::NAN, |s| s.error_ratio);
-            let found = format!(
-                "protected zone {at} — attackers are left with {} times the error of any earlier cut",
-                significant(ratio, 2)
-            );
-            if few.is_empty() { found } else { format!("{found}; but {few}") }
-        }
-        _ => {
-            let found = match most_resistant(file) {
-                Some(name) => format!("no zone — {name} leaks least"),
-                None => "no zone — all splits leak alike".to_string(),
+            let ssim = file.split(first).map_or(f64::NAN, |s| s.attack.ssim_effective);
+            let left = if ssim < RECOGNISABLE {
+                "and an attacker gets"
+            } else {
+                "yet an attacker still gets"
             };
-            if few.is_empty() { found } else { format!("{found}, but {few}") }
+            format!(
+                "zone {at} — {} times the error of any earlier cut, {left} {}{}",
+                significant(ratio, 2),
+                what_an_attacker_gets(ssim),
+                few("; and")
+            )
         }
+        _ => match most_resistant(file) {
+            Some(name) => format!("no zone — {name} leaks least{}", few(", but")),
+            None => format!("no zone — all splits leak alike{}", few(", but")),
+        },
     }
 }
 

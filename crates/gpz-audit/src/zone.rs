@@ -1,4 +1,4 @@
-//! Where the protected zone begins, if there is one.
+//! Where the zone begins, if there is one.
 //!
 //! A tap is where the zone begins if two things happen at once on the step that leads to it:
 //!

@@ -75,7 +75,7 @@ fn the_page_is_whole_and_loads_nothing() {
 #[test]
 fn four_taps_are_called_a_demonstration() {
     let (input, page) = &*QUICK;
-    assert!(page.contains("No cut of cnn4 is a protected one. At the least leaky, block4,"));
+    assert!(page.contains("No cut of cnn4 stands out. At the least leaky, block4,"));
     assert!(page.contains("Four taps: too few places to tell a turn from a trend. This is a demonstration, not an audit."));
     assert!(page.contains("No bound: no channel declared"));
     assert!(page.contains("this attack lags behind a deeper one"));
@@ -93,9 +93,19 @@ fn four_taps_are_called_a_demonstration() {
 fn a_zone_is_recommended_and_drawn() {
     let (input, page) = &*DEEP;
     assert_eq!(input.splits.zone.first_split.as_deref(), Some("unit19"));
-    assert!(page.contains("Cut ir26 at unit19 or deeper:"));
-    assert!(page.contains("Recommended cut") && page.contains("protected zone</text>"));
+    assert!(page.contains(
+        "From unit19 on, whoever intercepts what ir26 sends makes at least 2.8 times the error"
+    ));
+    assert!(page.contains("Recommended cut") && page.contains(">zone</text>"));
     assert!(!page.contains("demonstration"));
+    // A zone is no promise: what is still recognisable is said in the same breath, and is the strongest objection.
+    assert!(
+        page.contains("Zone found, but pictures remain recognisable")
+            && page.contains("but still gets shape, not detail")
+    );
+    assert!(page.contains(
+        "<h2>The strongest objection</h2>\n<p>At unit19 pictures are still recognisable"
+    ));
     // Of 26 rows nine are shown, those around the turn among them.
     assert!(page.contains("Shown: 8 of 8 pictures at 9 of 26 splits."));
     for split in ["unit18", "unit19", "unit26"] {

@@ -59,12 +59,7 @@ impl SplitChart<'_> {
                 bottom - top,
             );
             if self.full {
-                canvas.text(
-                    "note",
-                    (x(first) - half + 6.0, top + 14.0),
-                    Anchor::Start,
-                    "protected zone",
-                );
+                canvas.text("note", (x(first) - half + 6.0, top + 14.0), Anchor::Start, "zone");
             }
         }
         for tick in y.ticks(if self.full { 6 } else { 4 }) {
@@ -347,6 +342,8 @@ impl Labels {
         let width = text_width(text);
         let places = [
             (x, top - 10.0, Anchor::Middle, x - width / 2.0),
+            (x - 5.0, top - 10.0, Anchor::Start, x - 5.0),
+            (x + 5.0, top - 10.0, Anchor::End, x + 5.0 - width),
             (x + 13.0, y + 4.0, Anchor::Start, x + 13.0),
             (x - 13.0, y + 4.0, Anchor::End, x - 13.0 - width),
             (x, bottom + 19.0, Anchor::Middle, x - width / 2.0),

@@ -5,13 +5,15 @@ use serde::Serialize;
 use super::ReportInput;
 use super::grid::Example;
 use crate::splits::SplitRecord;
-use crate::words;
-use crate::zone::{StepEvidence, Verdict};
+use crate::words::{self, RECOGNISABLE};
+use crate::zone::StepEvidence;
 
 /// The first screen as the template sees it.
 #[derive(Serialize)]
 pub(super) struct Headline {
-    zone: bool,
+    /// Class of the verdict: `yes`, `partly` or `no`.
+    tone: &'static str,
+    label: &'static str,
     verdict: String,
     reason: String,
     /// Title of the card on the cut: a recommendation or, without one, the split that leaks least.
@@ -31,20 +33,26 @@ impl Headline {
         let mut objections = objections(input);
         let strongest_objection =
             if objections.is_empty() { String::new() } else { objections.remove(0) };
+        let (tone, label) = match zone_ssim(input) {
+            Some(ssim) if ssim < RECOGNISABLE => ("yes", "Zone found"),
+            Some(_) => ("partly", "Zone found, but pictures remain recognisable"),
+            None => ("no", "No zone"),
+        };
         let (cut_title, cut) =
             match input.choice.split.as_deref().and_then(|name| input.splits.split(name)) {
                 Some(split) => ("Recommended cut", Some(split)),
                 None => ("Leaks least, not recommended", least_leaking(input)),
             };
         Self {
-            zone: input.splits.zone.verdict == Verdict::Zone,
+            tone,
+            label,
             verdict: verdict(input),
             reason: sentence(&input.splits.zone.evidence.reason),
             cut_title,
             cut: cut.map_or_else(|| "none".to_string(), |s| s.name.clone()),
             cut_reason: sentence(&input.choice.reason),
             example: cut.and_then(|s| Example::new(input, &s.name)),
-            cost: cut.map_or_else(Vec::new, cost),
+            cost: cut.map_or_else(Vec::new, |s| cost(input, s)),
             rests_on: rests_on(input),
             strongest_objection,
             objections,
@@ -52,28 +60,36 @@ impl Headline {
     }
 }
 
-/// The verdict as one sentence for somebody who has never heard of zones.
+/// The best SSIM an attacker reaches on the first split of the zone; `None` without a zone.
+fn zone_ssim(input: &ReportInput) -> Option<f64> {
+    let first = input.splits.zone.first_split.as_deref()?;
+    input.splits.split(first).map(|s| s.attack.ssim_effective)
+}
+
+/// The verdict as one sentence for somebody who has never heard of zones. It never leaves out what an attacker still gets.
 fn verdict(input: &ReportInput) -> String {
     let file = &input.splits;
     let model = &file.model;
-    if let (Verdict::Zone, Some(first)) = (file.zone.verdict, file.zone.first_split.as_deref()) {
+    let gets = |ssim: f64| {
+        format!("{} (SSIM {})", words::what_an_attacker_gets(ssim), words::significant(ssim, 2))
+    };
+    if let (Some(first), Some(ssim)) = (file.zone.first_split.as_deref(), zone_ssim(input)) {
         let step = file.zone.evidence.steps.iter().find(|s| s.to == first);
         let ratio = step.map_or(f64::NAN, |s| s.error_ratio);
-        let deeper = if file.zone.last_split.as_deref() == Some(first) { "" } else { " or deeper" };
+        let joint = if ssim < RECOGNISABLE { "and gets" } else { "but still gets" };
         return format!(
-            "Cut {model} at {first}{deeper}: whoever intercepts what is sent from there rebuilds the picture with at least {} times the \
-             error of any earlier cut.",
-            words::significant(ratio, 2)
+            "From {first} on, whoever intercepts what {model} sends makes at least {} times the error of any earlier cut, {joint} {}.",
+            words::significant(ratio, 2),
+            gets(ssim)
         );
     }
     match least_leaking(input) {
         Some(split) => format!(
-            "No cut of {model} is a protected one. At the least leaky, {}, whoever intercepts what is sent gets {} (SSIM {}).",
+            "No cut of {model} stands out. At the least leaky, {}, whoever intercepts what is sent gets {}.",
             split.name,
-            words::what_an_attacker_gets(split.attack.ssim_effective),
-            words::significant(split.attack.ssim_effective, 2)
+            gets(split.attack.ssim_effective)
         ),
-        None => format!("No cut of {model} is a protected one."),
+        None => format!("No cut of {model} stands out."),
     }
 }
 
@@ -88,25 +104,34 @@ pub(super) fn least_leaking(input: &ReportInput) -> Option<&SplitRecord> {
     best
 }
 
-fn cost(split: &SplitRecord) -> Vec<[String; 2]> {
+fn cost(input: &ReportInput, split: &SplitRecord) -> Vec<[String; 2]> {
     let attack = &split.attack;
     let decimals = words::spread_decimals(attack.mse_effective, &attack.ci.mse_effective);
-    [
-        ("sent per image", words::bytes(split.wire_bytes)),
-        ("edge computes", format!("{} of the MACs", words::percent(split.edge_macs_fraction))),
-        (
+    let row = |name: &str, value: String| [name.to_string(), value];
+    let mut rows = vec![
+        row("sent per image", words::bytes(split.wire_bytes)),
+        row("edge computes", format!("{} of the MACs", words::percent(split.edge_macs_fraction))),
+        row(
             "edge stores",
             format!("{} of the parameters", words::percent(split.edge_params_fraction)),
         ),
-        (
+        row(
             "attacker's MSE",
             words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals),
         ),
-        ("attacker's SSIM", words::significant(attack.ssim_effective, 2)),
-        ("attacker gets", words::what_an_attacker_gets(attack.ssim_effective).to_string()),
-    ]
-    .map(|(name, value)| [name.to_string(), value])
-    .to_vec()
+    ];
+    if let Some(blind) = input.run.mean_image {
+        rows.push(row(
+            "share of a blind guess's",
+            words::percent(attack.mse_effective / blind.mse_per_element),
+        ));
+    }
+    rows.push(row("attacker's SSIM", words::significant(attack.ssim_effective, 2)));
+    rows.push(row(
+        "attacker gets",
+        words::what_an_attacker_gets(attack.ssim_effective).to_string(),
+    ));
+    rows
 }
 
 fn rests_on(input: &ReportInput) -> Vec<String> {
@@ -174,6 +199,15 @@ fn decisive_step(input: &ReportInput) -> Option<&StepEvidence> {
 fn objections(input: &ReportInput) -> Vec<String> {
     let evidence = &input.splits.zone.evidence;
     let mut out = Vec::new();
+    let cut = input.choice.split.as_deref().and_then(|name| input.splits.split(name));
+    if let Some(cut) = cut.filter(|s| s.attack.ssim_effective >= RECOGNISABLE) {
+        out.push(format!(
+            "At {} pictures are still recognisable: the best attack reaches SSIM {}, and only below {RECOGNISABLE} is a picture held to be \
+             unrecognisable.",
+            cut.name,
+            words::significant(cut.attack.ssim_effective, 2)
+        ));
+    }
     if evidence.few_taps {
         let taps = words::taps(evidence.taps);
         out.push(format!("{}: too few places to tell a turn from a trend. This is a demonstration, not an audit.", capital(&taps)));
@@ -208,6 +242,24 @@ fn objections(input: &ReportInput) -> Vec<String> {
         );
     }
     out.push("One training of the network and of each attack: the intervals cover the choice of images, not that of the seed.".to_string());
+    if let Some(found) = input
+        .splits
+        .zone
+        .first_split
+        .as_ref()
+        .and_then(|first| evidence.steps.iter().position(|s| s.to == *first))
+    {
+        let (found, later) = (&evidence.steps[found], &evidence.steps[found + 1..]);
+        if let Some(larger) = later.iter().find(|s| s.drop > found.drop) {
+            out.push(format!(
+                "At {} the within-class share of the variance falls by {}, at {} only by {}: the turn may come later than the verdict says.",
+                larger.to,
+                words::significant(larger.drop, 2),
+                found.to,
+                words::significant(found.drop, 2)
+            ));
+        }
+    }
     let released = &evidence.released_rule.splits;
     if !released.is_empty()
         && input.splits.zone.first_split.as_ref().is_none_or(|first| !released.contains(first))
