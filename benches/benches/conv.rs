@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use gpz_benches::fma::flops_per_second;
 use gpz_tensor::bench_api::{
-    Epilogue, Geometry, Isa, Operand, Window, forward, input_gradient, matmul, weight_gradient, with_isa,
+    Epilogue, Geometry, Isa, Operand, Window, forward, input_gradient, matmul, weight_gradient,
+    with_isa,
 };
 use rayon::ThreadPool;
 
@@ -59,14 +60,23 @@ impl Case {
     fn conv(batch: usize, [ci, co]: [usize; 2], side: usize) -> Self {
         let geometry = Geometry::conv2d(batch, [side; 2], [ci, co], Window::square(3, 1, 1));
         let flops = 2 * batch * co * ci * 9 * side * side;
-        Self::new(format!("conv3x3 {ci}>{co}@{side} n{batch}"), flops, geometry.expect("a valid shape"))
+        Self::new(
+            format!("conv3x3 {ci}>{co}@{side} n{batch}"),
+            flops,
+            geometry.expect("a valid shape"),
+        )
     }
 
     /// 4×4, stride 2, padding 1; `side` is the input's.
     fn transposed(batch: usize, [ci, co]: [usize; 2], side: usize) -> Self {
-        let geometry = Geometry::conv_transpose2d(batch, [side; 2], [ci, co], Window::square(4, 2, 1), [0; 2]);
+        let geometry =
+            Geometry::conv_transpose2d(batch, [side; 2], [ci, co], Window::square(4, 2, 1), [0; 2]);
         let flops = 2 * batch * co * ci * 16 * side * side;
-        Self::new(format!("convT4x4/2 {ci}>{co}@{side} n{batch}"), flops, geometry.expect("a valid shape"))
+        Self::new(
+            format!("convT4x4/2 {ci}>{co}@{side} n{batch}"),
+            flops,
+            geometry.expect("a valid shape"),
+        )
     }
 
     fn forward(&mut self) {
@@ -101,12 +111,18 @@ fn shapes() -> Vec<fn() -> Case> {
 }
 
 fn pool(threads: usize) -> ThreadPool {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool of one or two threads")
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .expect("a thread pool of one or two threads")
 }
 
 fn rates(criterion: &mut Criterion, case: &mut Case) {
     let mut group = criterion.benchmark_group(format!("tensor/{}/cpu", case.name));
-    group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500));
     for threads in [1, 2] {
         let pool = pool(threads);
         group.throughput(Throughput::Elements(case.flops as u64));
@@ -155,8 +171,22 @@ fn table(case: &mut Case, sets: &[Isa]) {
                     let limit = flops_per_second();
                     with_isa(*set, || {
                         let forward = seconds(|| case.forward());
-                        let input = seconds(|| input_gradient(&case.geometry, &case.y, &case.w, black_box(&mut case.dx)));
-                        let weight = seconds(|| weight_gradient(&case.geometry, &case.x, &case.y, black_box(&mut case.dw)));
+                        let input = seconds(|| {
+                            input_gradient(
+                                &case.geometry,
+                                &case.y,
+                                &case.w,
+                                black_box(&mut case.dx),
+                            )
+                        });
+                        let weight = seconds(|| {
+                            weight_gradient(
+                                &case.geometry,
+                                &case.x,
+                                &case.y,
+                                black_box(&mut case.dw),
+                            )
+                        });
                         let limit = 0.5 * (limit + flops_per_second());
                         if repetition > 0 {
                             limits.push(limit * 1e-9);
@@ -206,8 +236,14 @@ fn matmul_table(n: usize) {
                 }
             }
             let limit = quartiles(&mut limits)[1];
-            println!("matmul {n}^3                {threads}  ours     {limit:6.1}  {}", cell(&mut ours));
-            println!("matmul {n}^3                {threads}  gemm     {limit:6.1}  {}", cell(&mut peer));
+            println!(
+                "matmul {n}^3                {threads}  ours     {limit:6.1}  {}",
+                cell(&mut ours)
+            );
+            println!(
+                "matmul {n}^3                {threads}  gemm     {limit:6.1}  {}",
+                cell(&mut peer)
+            );
         });
     }
 }
@@ -216,20 +252,40 @@ fn matmul_table(n: usize) {
 fn gemm_product(n: usize, a: &[f32], b: &[f32], c: &mut [f32]) {
     assert!(a.len() == n * n && b.len() == n * n && c.len() == n * n);
     let (row, threads) = (n as isize, rayon::current_num_threads());
-    let parallelism = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
+    let parallelism =
+        if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
     // SAFETY: each matrix has n rows of n elements, `row` apart, in a slice of its own.
     unsafe {
         gemm::gemm(
-            n, n, n, c.as_mut_ptr(), 1, row, false, a.as_ptr(), 1, row, b.as_ptr(), 1, row, 0.0, 1.0, false, false,
-            false, parallelism,
+            n,
+            n,
+            n,
+            c.as_mut_ptr(),
+            1,
+            row,
+            false,
+            a.as_ptr(),
+            1,
+            row,
+            b.as_ptr(),
+            1,
+            row,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
         );
     }
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let only_table = arguments.first().is_some_and(|argument| argument == "table");
-    let wanted = |name: &str| !only_table || arguments[1..].iter().all(|part| name.contains(part.as_str()));
+    let wanted =
+        |name: &str| !only_table || arguments[1..].iter().all(|part| name.contains(part.as_str()));
     if !only_table {
         let mut criterion = Criterion::default().configure_from_args();
         for shape in shapes() {
@@ -240,9 +296,14 @@ fn main() {
             return;
         }
     }
-    println!("median (quartiles) of {REPETITIONS} interleaved repetitions, as fractions of the multiply-add limit (GFLOP/s)");
-    println!("shape              threads  set       limit  forward            forward+backward   d input  d weight");
-    let sets: Vec<Isa> = [Isa::Avx512, Isa::Avx2].into_iter().filter(|isa| isa.is_supported()).collect();
+    println!(
+        "median (quartiles) of {REPETITIONS} interleaved repetitions, as fractions of the multiply-add limit (GFLOP/s)"
+    );
+    println!(
+        "shape              threads  set       limit  forward            forward+backward   d input  d weight"
+    );
+    let sets: Vec<Isa> =
+        [Isa::Avx512, Isa::Avx2].into_iter().filter(|isa| isa.is_supported()).collect();
     for shape in shapes() {
         let mut case = shape();
         if wanted(&case.name) {

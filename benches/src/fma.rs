@@ -23,7 +23,8 @@ fn chains() -> usize {
             // SAFETY: the machine has the instructions.
             return unsafe { chains_512() };
         }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
             // SAFETY: the machine has the instructions.
             return unsafe { chains_256() };
         }

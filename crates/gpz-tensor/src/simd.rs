@@ -373,7 +373,7 @@ mod tests {
         type Output = ();
         fn run<I: Lanes<T>>(self, isa: I) {
             let of = |i: usize, salt: f64| match i % 7 {
-                5 => T::ZERO / T::ZERO,
+                5 => T::from_f64(f64::NAN),
                 6 => -T::ZERO,
                 _ => T::from_f64((i as f64 * 1.37 + salt).sin() * 3.0),
             };

@@ -113,34 +113,38 @@ pub fn matmul<T: Element>(
 /// A dense copy with adjacent columns, made block by block so that each line of the source is read once.
 fn row_major<T: Element>(a: Operand<'_, T>, m: usize, k: usize) -> Buffer<T> {
     let mut copy = Buffer::unfilled(m * k);
-    copy.as_mut_slice().par_chunks_mut(FEW * k).with_min_len(4).enumerate().for_each(|(strip, to)| {
-        let from = &a.data[strip * FEW * a.row..];
-        vectorised(
-            #[inline(always)]
-            || {
-                let rows = to.len() / k;
-                for start in (0..k).step_by(FEW) {
-                    let columns = FEW.min(k - start);
-                    let mut block = [[T::ZERO; FEW]; FEW];
-                    for (j, column) in block[..columns].iter_mut().enumerate() {
-                        let from = &from[(start + j) * a.column..];
-                        if a.row == 1 && rows == FEW {
-                            column.copy_from_slice(&from[..FEW]);
-                        } else {
-                            for (r, value) in column[..rows].iter_mut().enumerate() {
-                                *value = from[r * a.row];
+    copy.as_mut_slice().par_chunks_mut(FEW * k).with_min_len(4).enumerate().for_each(
+        |(strip, to)| {
+            let from = &a.data[strip * FEW * a.row..];
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = to.len() / k;
+                    for start in (0..k).step_by(FEW) {
+                        let columns = FEW.min(k - start);
+                        let mut block = [[T::ZERO; FEW]; FEW];
+                        for (j, column) in block[..columns].iter_mut().enumerate() {
+                            let from = &from[(start + j) * a.column..];
+                            if a.row == 1 && rows == FEW {
+                                column.copy_from_slice(&from[..FEW]);
+                            } else {
+                                for (r, value) in column[..rows].iter_mut().enumerate() {
+                                    *value = from[r * a.row];
+                                }
+                            }
+                        }
+                        for (r, row) in to.chunks_exact_mut(k).enumerate() {
+                            for (value, column) in
+                                row[start..start + columns].iter_mut().zip(&block)
+                            {
+                                *value = column[r];
                             }
                         }
                     }
-                    for (r, row) in to.chunks_exact_mut(k).enumerate() {
-                        for (value, column) in row[start..start + columns].iter_mut().zip(&block) {
-                            *value = column[r];
-                        }
-                    }
-                }
-            },
-        );
-    });
+                },
+            );
+        },
+    );
     copy
 }
 

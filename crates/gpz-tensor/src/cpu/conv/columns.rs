@@ -29,7 +29,13 @@ pub(super) fn pays(window: &Window, direction: Direction, inputs: usize, outputs
 }
 
 /// `y = epilogue(Σ taps)` with weights packed as a matrix `[inputs, outputs · positions]`.
-pub(super) fn run<T: Element>(pass: &Pass, x: &[T], packed: &Packed<T>, epilogue: &Epilogue<'_, T>, y: &mut [T]) {
+pub(super) fn run<T: Element>(
+    pass: &Pass,
+    x: &[T],
+    packed: &Packed<T>,
+    epilogue: &Epilogue<'_, T>,
+    y: &mut [T],
+) {
     let columns = packed.blocks.channels;
     let area = pass.source[0] * pass.source[1];
     let images = (HELD / (area * columns).max(1)).clamp(1, pass.images.max(1));
@@ -48,7 +54,12 @@ pub(super) fn run<T: Element>(pass: &Pass, x: &[T], packed: &Packed<T>, epilogue
             step: [1, 1],
             out: [pixels, 1],
             out_step: [1, 1],
-            grids: vec![Grid { first: [0, 0], taps: vec![[0, 0]], run: pass.source_channels, weights: 0 }],
+            grids: vec![Grid {
+                first: [0, 0],
+                taps: vec![[0, 0]],
+                run: pass.source_channels,
+                weights: 0,
+            }],
             blocks: packed.blocks,
             weights: packed.data.as_slice(),
             epilogue: &Epilogue::default(),
@@ -67,7 +78,13 @@ pub(super) fn run<T: Element>(pass: &Pass, x: &[T], packed: &Packed<T>, epilogue
 }
 
 /// One row of the output: the contributions that reach it, tap by tap.
-fn add_up<T: Element>(pass: &Pass, packed: &Packed<T>, contributions: &[T], row: usize, y: &mut [T]) {
+fn add_up<T: Element>(
+    pass: &Pass,
+    packed: &Packed<T>,
+    contributions: &[T],
+    row: usize,
+    y: &mut [T],
+) {
     let [step, out_step] = packed.direction.steps(&packed.window);
     let (columns, outputs) = (packed.blocks.channels, pass.out_channels);
     let positions = columns / outputs;

@@ -42,20 +42,22 @@ impl<T> Default for Epilogue<'_, T> {
 impl<T: Element> Epilogue<'_, T> {
     /// Applies it to the elements of an output of `channels` from `first` on, the first of which belongs to channel 0.
     fn apply(&self, first: usize, channels: usize, y: &mut [T]) {
-        for (i, y) in y.iter_mut().enumerate() {
-            let c = i % channels;
-            if let Some(bias) = self.bias {
-                *y += bias[c];
+        if let Some(bias) = self.bias {
+            y.chunks_exact_mut(channels)
+                .for_each(|y| y.iter_mut().zip(bias).for_each(|(y, &b)| *y += b));
+        }
+        if let Some((scale, shift)) = self.affine {
+            for y in y.chunks_exact_mut(channels) {
+                for ((y, &scale), &shift) in y.iter_mut().zip(scale).zip(shift) {
+                    *y = *y * scale + shift;
+                }
             }
-            if let Some((scale, shift)) = self.affine {
-                *y = *y * scale[c] + shift[c];
-            }
-            if let Some(residual) = self.residual {
-                *y += residual[first + i];
-            }
-            if self.relu && *y < T::ZERO {
-                *y = T::ZERO;
-            }
+        }
+        if let Some(residual) = self.residual {
+            y.iter_mut().zip(&residual[first..]).for_each(|(y, &r)| *y += r);
+        }
+        if self.relu {
+            y.iter_mut().for_each(|y| *y = crate::elementwise::relu(*y));
         }
     }
 }

@@ -95,9 +95,17 @@ pub(crate) fn pack<T: Element>(
 }
 
 /// Packs a block whose channels are adjacent.
-fn pack_rows<T: Element>(source: Strided<'_, T>, positions: &[usize], inputs: usize, filled: usize, panel: &mut [T]) {
+fn pack_rows<T: Element>(
+    source: Strided<'_, T>,
+    positions: &[usize],
+    inputs: usize,
+    filled: usize,
+    panel: &mut [T],
+) {
     let width = panel.len() / (positions.len() * inputs);
-    let rows = positions.iter().flat_map(|&position| (0..inputs).map(move |c| c * source.in_stride + position));
+    let rows = positions
+        .iter()
+        .flat_map(|&position| (0..inputs).map(move |c| c * source.in_stride + position));
     for (to, at) in panel.chunks_exact_mut(width).zip(rows) {
         let (to, beyond) = to.split_at_mut(filled);
         to.copy_from_slice(&source.data[at..at + filled]);
@@ -107,7 +115,13 @@ fn pack_rows<T: Element>(source: Strided<'_, T>, positions: &[usize], inputs: us
 
 /// Packs a block whose channels are apart, a few channels by a few rows at a time: each line of the source is read once.
 #[inline(always)]
-fn pack_columns<T: Element>(source: Strided<'_, T>, positions: &[usize], inputs: usize, filled: usize, panel: &mut [T]) {
+fn pack_columns<T: Element>(
+    source: Strided<'_, T>,
+    positions: &[usize],
+    inputs: usize,
+    filled: usize,
+    panel: &mut [T],
+) {
     let taps = positions.len();
     let width = panel.len() / (taps * inputs);
     for from in (0..width).step_by(FEW) {
@@ -185,10 +199,13 @@ impl<T: Element> Packed<T> {
         let phases = direction.phases(&window);
         let by_columns = columns::pays(&window, direction, inputs, outputs);
         let blocks = Blocks::new::<T>(isa, if by_columns { outputs * positions } else { outputs });
-        let mut data = Buffer::unfilled(blocks.padded() * inputs * if by_columns { 1 } else { positions });
+        let mut data =
+            Buffer::unfilled(blocks.padded() * inputs * if by_columns { 1 } else { positions });
         let layout = if by_columns {
-            let matrix = columns::matrix(weights, [inputs, outputs, positions], [in_stride, out_stride]);
-            let source = Strided { data: matrix.as_slice(), out_stride: 1, in_stride: outputs * positions };
+            let matrix =
+                columns::matrix(weights, [inputs, outputs, positions], [in_stride, out_stride]);
+            let source =
+                Strided { data: matrix.as_slice(), out_stride: 1, in_stride: outputs * positions };
             pack(source, &[0], inputs, blocks, data.as_mut_slice());
             Layout::Columns
         } else {
@@ -199,7 +216,13 @@ impl<T: Element> Packed<T> {
                 let taps: Vec<usize> = phase.taps.iter().map(|tap| tap.position).collect();
                 let len = blocks.padded() * inputs * taps.len();
                 let (panel, after) = rest.split_at_mut(len);
-                pack(Strided { data: weights, out_stride, in_stride }, &taps, inputs, blocks, panel);
+                pack(
+                    Strided { data: weights, out_stride, in_stride },
+                    &taps,
+                    inputs,
+                    blocks,
+                    panel,
+                );
                 starts.push(start);
                 start += len;
                 rest = after;

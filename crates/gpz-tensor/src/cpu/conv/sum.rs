@@ -32,6 +32,14 @@ pub(crate) struct Grid {
     pub(crate) weights: usize,
 }
 
+impl Grid {
+    /// Coordinates along an axis from which every tap lies inside a source of `extent`.
+    fn interior(&self, axis: usize, extent: usize) -> Range<isize> {
+        let offsets = || self.taps.iter().map(|tap| tap[axis]);
+        -offsets().min().unwrap_or(0)..extent as isize - offsets().max().unwrap_or(0)
+    }
+}
+
 /// A sum over taps for each output pixel.
 pub(crate) struct Sum<'a, T> {
     pub(crate) images: usize,
@@ -158,6 +166,7 @@ impl<T: Element> Job<'_, T> {
     fn unit<I: Lanes<T>>(&self, isa: I, mut unit: Unit<'_, T>) {
         let sum = self.sum;
         for grid in &sum.grids {
+            let interior = [0, 1].map(|axis| grid.interior(axis, sum.source.extent[axis]));
             let depth = grid.taps.len() * grid.run;
             let slices = depth.div_ceil(DEPTH).max(1);
             let slice = grid.run.div_ceil(slices).max(1);
@@ -166,7 +175,14 @@ impl<T: Element> Job<'_, T> {
                 let weights = &sum.weights[grid.weights + first * depth..][..width * depth];
                 for from in (0..grid.run.max(1)).step_by(slice) {
                     let to = grid.run.min(from + slice);
-                    let part = Part { grid, weights, width, first, slice: from..to };
+                    let part = Part {
+                        grid,
+                        weights,
+                        width,
+                        first,
+                        slice: from..to,
+                        interior: interior.clone(),
+                    };
                     self.part(isa, &part, &mut unit);
                 }
             }
@@ -201,14 +217,11 @@ impl<T: Element> Job<'_, T> {
         let begins = slice.start == 0;
         let ends = slice.end == part.grid.run;
         while cursor.left >= P {
-            let mut pixels = [Pixel::default(); P];
-            for pixel in &mut pixels {
-                *pixel = cursor.next();
-            }
+            let Pixels { coordinates, base, out, interior } = cursor.take::<T, P>(part);
             let mut tile = zeros::<T, I, P, V>(isa);
             if !begins || self.sum.accumulate {
-                for (row, pixel) in tile.iter_mut().zip(&pixels) {
-                    let out = columns(&mut unit.out, pixel.out, first_column, part.width);
+                for (row, &out) in tile.iter_mut().zip(&out) {
+                    let out = columns(&mut unit.out, out, first_column, part.width);
                     for (v, value) in row.iter_mut().enumerate() {
                         *value = load_within(isa, out, v);
                     }
@@ -217,14 +230,15 @@ impl<T: Element> Job<'_, T> {
             for (t, &[dh, dw]) in part.grid.taps.iter().enumerate() {
                 let shift =
                     (dh * width as isize + dw) * source.pitch as isize + slice.start as isize;
-                let mut inside = false;
+                let mut inside = interior;
                 let mut x = [zero_row; P];
-                for (x, pixel) in x.iter_mut().zip(&pixels) {
+                for p in 0..P {
+                    let [h, w] = coordinates[p];
                     // A negative coordinate becomes a huge one.
-                    if ((pixel.h + dh) as usize) < height && ((pixel.w + dw) as usize) < width {
+                    if interior || (((h + dh) as usize) < height && ((w + dw) as usize) < width) {
                         inside = true;
-                        let from = (pixel.base + shift) as usize;
-                        *x = &source.data[from..from + slice.len()];
+                        let from = (base[p] + shift) as usize;
+                        x[p] = &source.data[from..from + slice.len()];
                     }
                 }
                 if inside {
@@ -233,10 +247,10 @@ impl<T: Element> Job<'_, T> {
                 }
             }
             if ends {
-                tile = self.finish(isa, tile, part, unit, &pixels);
+                tile = self.finish(isa, tile, part, unit, &out);
             }
-            for (row, pixel) in tile.iter().zip(&pixels) {
-                let out = columns(&mut unit.out, pixel.out, first_column, part.width);
+            for (row, &out) in tile.iter().zip(&out) {
+                let out = columns(&mut unit.out, out, first_column, part.width);
                 for (v, &value) in row.iter().enumerate() {
                     store_within(isa, value, out, v);
                 }
@@ -252,7 +266,7 @@ impl<T: Element> Job<'_, T> {
         mut tile: Tile<I::Vector, P, V>,
         part: &Part<'_, T>,
         unit: &Unit<'_, T>,
-        pixels: &[Pixel; P],
+        out: &[usize; P],
     ) -> Tile<I::Vector, P, V> {
         let epilogue = self.sum.epilogue;
         let vector = |per_channel: &[T], v| load_within(isa, &per_channel[part.first..], v);
@@ -276,8 +290,8 @@ impl<T: Element> Job<'_, T> {
             let channels = self.sum.blocks.channels;
             let [height, width] = self.sum.out;
             let above = (unit.images.start * height + unit.rows.start) * width;
-            for (row, pixel) in tile.iter_mut().zip(pixels) {
-                let from = &residual[(above + pixel.out) * channels..][part.first..channels];
+            for (row, &out) in tile.iter_mut().zip(out) {
+                let from = &residual[(above + out) * channels..][part.first..channels];
                 for (v, value) in row.iter_mut().enumerate() {
                     *value = isa.add(*value, load_within(isa, from, v));
                 }
@@ -301,6 +315,8 @@ struct Part<'a, T> {
     /// First output channel.
     first: usize,
     slice: Range<usize>,
+    /// Rows and columns of pixels that have all taps inside the picture.
+    interior: [Range<isize>; 2],
 }
 
 /// The columns `first..first + width`, as far as there are, of a row of the output.
@@ -316,29 +332,31 @@ fn columns<'a, T>(
     &mut row[first..end]
 }
 
-/// A grid pixel: where it reads and where it writes.
-#[derive(Clone, Copy, Default)]
-struct Pixel {
-    /// Source coordinates of a tap without offset.
-    h: isize,
-    w: isize,
+/// Where the pixels of a tile read and write.
+struct Pixels<const P: usize> {
+    /// Source row and column of a tap without offset; left out where all taps are inside the picture.
+    coordinates: [[isize; 2]; P],
     /// Element of the source there; may be outside.
-    base: isize,
+    base: [isize; P],
     /// Row of the unit's output.
-    out: usize,
+    out: [usize; P],
+    /// Whether all taps of all pixels are inside the picture.
+    interior: bool,
 }
 
 /// Walks the grid pixels of a unit: row by row, or, where a unit holds several pictures, over all pictures at one position before the
 /// next, so that the pixels of a tile miss the same taps and those are skipped.
 struct Cursor {
     left: usize,
-    images: usize,
-    columns: usize,
-    i: usize,
+    /// Pixels in a row, or pictures.
+    inner: usize,
+    /// Positions of the walk: along the inner axis, the column where that is the pictures, the row.
+    at: usize,
     j: usize,
-    n: usize,
+    i: usize,
     by_position: bool,
-    // How a pixel follows from (n, i, j).
+    columns: usize,
+    // How a pixel follows from picture, row and column: a start and a step for each.
     h: [isize; 2],
     w: [isize; 2],
     base: [isize; 4],
@@ -355,15 +373,17 @@ impl Cursor {
         let (top, bottom) = (index(unit.rows.start, 0), index(unit.rows.end, 0));
         let columns = index(sum.out[1], 1);
         let (row, column) = (sum.step[0] * width * pitch, sum.step[1] * pitch);
-        let out_rows = unit.rows.len() * sum.out[1];
+        let images = unit.images.len();
+        let by_position = images > 1;
+        let first_row = grid.first[0] + top * sum.out_step[0] - unit.rows.start;
         Cursor {
-            left: unit.images.len() * (bottom - top) * columns,
-            images: unit.images.len(),
-            columns,
-            i: 0,
+            left: images * (bottom - top) * columns,
+            inner: if by_position { images } else { columns },
+            at: 0,
             j: 0,
-            n: 0,
-            by_position: unit.images.len() > 1,
+            i: 0,
+            by_position,
+            columns,
             h: [(top * sum.step[0]) as isize, sum.step[0] as isize],
             w: [0, sum.step[1] as isize],
             base: [
@@ -374,41 +394,71 @@ impl Cursor {
             ]
             .map(|v| v as isize),
             out: [
-                (grid.first[0] + top * sum.out_step[0] - unit.rows.start) * sum.out[1]
-                    + grid.first[1],
-                out_rows,
+                first_row * sum.out[1] + grid.first[1],
+                unit.rows.len() * sum.out[1],
                 sum.out_step[0] * sum.out[1],
                 sum.out_step[1],
             ],
         }
     }
 
+    /// The next `P` pixels; there must be as many.
     #[inline(always)]
-    fn next(&mut self) -> Pixel {
-        let (n, i, j) = (self.n, self.i, self.j);
-        let pixel = Pixel {
-            h: self.h[0] + i as isize * self.h[1],
-            w: self.w[0] + j as isize * self.w[1],
-            base: self.base[0]
-                + n as isize * self.base[1]
-                + i as isize * self.base[2]
-                + j as isize * self.base[3],
-            out: self.out[0] + n * self.out[1] + i * self.out[2] + j * self.out[3],
-        };
-        self.left -= 1;
-        if self.by_position {
-            self.n += 1;
-            if self.n == self.images {
-                self.n = 0;
-                self.j += 1;
+    fn take<T, const P: usize>(&mut self, part: &Part<'_, T>) -> Pixels<P> {
+        let mut pixels =
+            Pixels { coordinates: [[0; 2]; P], base: [0; P], out: [0; P], interior: true };
+        let inside =
+            |[h, w]: [isize; 2]| part.interior[0].contains(&h) && part.interior[1].contains(&w);
+        self.left -= P;
+        if self.at + P <= self.inner {
+            // All on one line: what the first and the last have inside, those between them have.
+            let ([h, w], base, out) = self.pixel();
+            let (step_w, step_base, step_out) = if self.by_position {
+                (0, self.base[1], self.out[1])
+            } else {
+                (self.w[1], self.base[3], self.out[3])
+            };
+            pixels.interior = inside([h, w]) && inside([h, w + (P as isize - 1) * step_w]);
+            for p in 0..P {
+                pixels.coordinates[p] = [h, w + p as isize * step_w];
+                pixels.base[p] = base + p as isize * step_base;
+                pixels.out[p] = out + p * step_out;
             }
+            self.at += P;
+            self.wrap();
         } else {
+            for p in 0..P {
+                (pixels.coordinates[p], pixels.base[p], pixels.out[p]) = self.pixel();
+                pixels.interior &= inside(pixels.coordinates[p]);
+                self.at += 1;
+                self.wrap();
+            }
+        }
+        pixels
+    }
+
+    #[inline(always)]
+    fn wrap(&mut self) {
+        if self.at == self.inner {
+            self.at = 0;
             self.j += 1;
+            if !self.by_position || self.j == self.columns {
+                self.j = 0;
+                self.i += 1;
+            }
         }
-        if self.j == self.columns {
-            self.j = 0;
-            self.i += 1;
-        }
-        pixel
+    }
+
+    /// Coordinates, source element and output row of the pixel the walk has come to.
+    #[inline(always)]
+    fn pixel(&self) -> ([isize; 2], isize, usize) {
+        let (n, i, j) =
+            if self.by_position { (self.at, self.i, self.j) } else { (0, self.i, self.at) };
+        let (ni, ii, ji) = (n as isize, i as isize, j as isize);
+        (
+            [self.h[0] + ii * self.h[1], self.w[0] + ji * self.w[1]],
+            self.base[0] + ni * self.base[1] + ii * self.base[2] + ji * self.base[3],
+            self.out[0] + n * self.out[1] + i * self.out[2] + j * self.out[3],
+        )
     }
 }

@@ -155,17 +155,19 @@ proptest! {
 /// The least shapes that reach each way through the code.
 fn landmarks() -> Vec<Geometry> {
     let conv = |batch, input, channels, window| Geometry::conv2d(batch, input, channels, window);
-    let transposed = |batch, input, channels, window| Geometry::conv_transpose2d(batch, input, channels, window, [0; 2]);
+    let transposed = |batch, input, channels, window| {
+        Geometry::conv_transpose2d(batch, input, channels, window, [0; 2])
+    };
     let dilated = Window { kernel: [3, 2], stride: [2, 1], padding: [2, 0], dilation: [1, 2] };
     [
-        conv(2, [5, 6], [200, 20], Window::square(3, 1, 1)),   // input channels in two slices
-        conv(1, [30, 40], [5, 130], Window::square(3, 1, 1)),  // bands of rows, three blocks of channels, a border
-        conv(40, [4, 4], [16, 16], Window::square(3, 1, 1)),   // several groups of pictures
-        conv(70, [3, 2], [17, 9], Window::square(2, 1, 1)),    // tiles over pictures in the weight gradient
-        conv(3, [9, 7], [40, 2], Window::square(3, 1, 1)),     // contributions added up
-        conv(3, [9, 8], [32, 1], Window::square(5, 2, 2)),     // the same with a stride
+        conv(2, [5, 6], [200, 20], Window::square(3, 1, 1)), // input channels in two slices
+        conv(1, [30, 40], [5, 130], Window::square(3, 1, 1)), // bands of rows, three blocks of channels, a border
+        conv(40, [4, 4], [16, 16], Window::square(3, 1, 1)),  // several groups of pictures
+        conv(70, [3, 2], [17, 9], Window::square(2, 1, 1)), // tiles over pictures in the weight gradient
+        conv(3, [9, 7], [40, 2], Window::square(3, 1, 1)),  // contributions added up
+        conv(3, [9, 8], [32, 1], Window::square(5, 2, 2)),  // the same with a stride
         conv(2, [8, 9], [3, 40], dilated),
-        conv(2, [6, 6], [48, 80], Window::square(1, 2, 0)),    // a stride beyond the kernel: phases without taps
+        conv(2, [6, 6], [48, 80], Window::square(1, 2, 0)), // a stride beyond the kernel: phases without taps
         conv(1, [50, 50], [2, 3], Window::square(5, 3, 2)),
         transposed(7, [4, 4], [96, 65], Window::square(4, 2, 1)),
         transposed(2, [9, 10], [33, 3], Window::square(4, 2, 1)), // contributions added up
@@ -187,7 +189,9 @@ fn landmarks_match_the_definition() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    let pools = [1, 2, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool"));
+    let pools = [1, 2, 3].map(|threads| {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool")
+    });
     for (seed, geometry) in landmarks().into_iter().enumerate() {
         let case = Case::<f32>::new(geometry, seed as u64);
         let results = pools.each_ref().map(|pool| {
@@ -207,7 +211,8 @@ fn avx2_and_avx512_give_the_same_bits() {
     for (seed, geometry) in landmarks().into_iter().enumerate() {
         let case = Case::<f32>::new(geometry, seed as u64);
         let all = || {
-            [case.forward(&Epilogue::default()), case.input_gradient(), case.weight_gradient()].map(|r| bits(&r))
+            [case.forward(&Epilogue::default()), case.input_gradient(), case.weight_gradient()]
+                .map(|r| bits(&r))
         };
         if let (Some(wide), Some(narrow)) = (with_isa(Isa::Avx512, all), with_isa(Isa::Avx2, all)) {
             assert!(wide == narrow, "{geometry:?}");
@@ -219,8 +224,10 @@ fn avx2_and_avx512_give_the_same_bits() {
 fn weights_packed_once_give_the_same_bits_at_any_size() {
     let window = Window::square(4, 2, 1);
     for channels in [[70, 66], [3, 16], [32, 1]] {
-        let small = Geometry::conv_transpose2d(1, [2, 3], channels, window, [0; 2]).expect("a valid geometry");
-        let large = Geometry::conv_transpose2d(9, [7, 5], channels, window, [1, 0]).expect("a valid geometry");
+        let small = Geometry::conv_transpose2d(1, [2, 3], channels, window, [0; 2])
+            .expect("a valid geometry");
+        let large = Geometry::conv_transpose2d(9, [7, 5], channels, window, [1, 0])
+            .expect("a valid geometry");
         let case = Case::<f32>::new(large, 3);
         on_every_set(|| {
             let packed = PackedWeights::new(&small, &case.w);
@@ -236,7 +243,8 @@ fn a_fused_epilogue_is_bit_identical_to_the_operations_it_fuses() {
     for (seed, geometry) in landmarks().into_iter().enumerate() {
         let case = Case::<f32>::new(geometry, seed as u64);
         let mut rng = ChaCha8Rng::seed_from_u64(99);
-        let outputs = if geometry.transposed { geometry.fine_channels } else { geometry.coarse_channels };
+        let outputs =
+            if geometry.transposed { geometry.fine_channels } else { geometry.coarse_channels };
         let [bias, scale, shift] = [0; 3].map(|_| random::<f32>(&mut rng, outputs));
         let mut residual: Vec<f32> = random(&mut rng, geometry.output_len());
         residual[0] = f32::NAN;
@@ -284,16 +292,28 @@ fn gradients_match_finite_differences() {
             forward(&geometry, x, w, &Epilogue::default(), &mut y);
             dot(&y, &case.dy)
         };
-        let moved = |v: &[f64], d: &[f64], by: f64| v.iter().zip(d).map(|(v, d)| v + by * d).collect::<Vec<_>>();
+        let moved = |v: &[f64], d: &[f64], by: f64| {
+            v.iter().zip(d).map(|(v, d)| v + by * d).collect::<Vec<_>>()
+        };
         let check = |what: &str, difference: f64, gradient: f64| {
-            assert!(gradient.abs() > 1e-3, "{what} of {geometry:?} is too small to tell anything: {gradient}");
-            assert!((difference - gradient).abs() <= 1e-9 * (1.0 + gradient.abs()), "{what} of {geometry:?}: {difference} {gradient}");
+            assert!(
+                gradient.abs() > 1e-3,
+                "{what} of {geometry:?} is too small to tell anything: {gradient}"
+            );
+            assert!(
+                (difference - gradient).abs() <= 1e-9 * (1.0 + gradient.abs()),
+                "{what} of {geometry:?}: {difference} {gradient}"
+            );
         };
         let along_x: Vec<f64> = random(&mut rng, case.x.len());
-        let difference = 0.5 * (loss(&moved(&case.x, &along_x, 1.0), &case.w) - loss(&moved(&case.x, &along_x, -1.0), &case.w));
+        let difference = 0.5
+            * (loss(&moved(&case.x, &along_x, 1.0), &case.w)
+                - loss(&moved(&case.x, &along_x, -1.0), &case.w));
         check("input gradient", difference, dot(&case.input_gradient(), &along_x));
         let along_w: Vec<f64> = random(&mut rng, case.w.len());
-        let difference = 0.5 * (loss(&case.x, &moved(&case.w, &along_w, 1.0)) - loss(&case.x, &moved(&case.w, &along_w, -1.0)));
+        let difference = 0.5
+            * (loss(&case.x, &moved(&case.w, &along_w, 1.0))
+                - loss(&case.x, &moved(&case.w, &along_w, -1.0)));
         check("weight gradient", difference, dot(&case.weight_gradient(), &along_w));
     }
 }
@@ -315,15 +335,30 @@ fn special_values_go_where_they_are_connected_and_nowhere_else() {
         for special in [f32::NAN, f32::INFINITY] {
             for operand in 0..3 {
                 let mut case = Case::<f32>::new(geometry, seed as u64);
-                let values = [&mut case.x, &mut case.w, &mut case.dy].into_iter().nth(operand).expect("three operands");
+                let values = [&mut case.x, &mut case.w, &mut case.dy]
+                    .into_iter()
+                    .nth(operand)
+                    .expect("three operands");
                 // The corner pixel has most taps outside.
                 values[0] = special;
                 let what = format!("{special} in operand {operand} of {geometry:?}");
                 on_every_set(|| {
                     let (x, w, dy) = (&case.x, &case.w, &case.dy);
-                    agree(&what, &case.forward(&Epilogue::default()), &reference::forward(&geometry, x, w));
-                    agree(&what, &case.input_gradient(), &reference::input_gradient(&geometry, dy, w));
-                    agree(&what, &case.weight_gradient(), &reference::weight_gradient(&geometry, x, dy));
+                    agree(
+                        &what,
+                        &case.forward(&Epilogue::default()),
+                        &reference::forward(&geometry, x, w),
+                    );
+                    agree(
+                        &what,
+                        &case.input_gradient(),
+                        &reference::input_gradient(&geometry, dy, w),
+                    );
+                    agree(
+                        &what,
+                        &case.weight_gradient(),
+                        &reference::weight_gradient(&geometry, x, dy),
+                    );
                 });
             }
         }
@@ -342,15 +377,23 @@ fn impossible_windows_are_errors_that_name_the_option() {
         (Window { dilation: [4, 4], ..good }, "kernel_size"),
     ];
     for (window, name) in cases {
-        let error = Geometry::conv2d(2, [5, 5], [3, 4], window).expect_err("must be refused").to_string();
+        let error =
+            Geometry::conv2d(2, [5, 5], [3, 4], window).expect_err("must be refused").to_string();
         assert!(error.contains(name), "{error}");
     }
-    let transposed = |window, output_padding| Geometry::conv_transpose2d(2, [5, 5], [3, 4], window, output_padding);
-    let error = transposed(Window::square(3, 2, 1), [2, 0]).expect_err("must be refused").to_string();
+    let transposed = |window, output_padding| {
+        Geometry::conv_transpose2d(2, [5, 5], [3, 4], window, output_padding)
+    };
+    let error =
+        transposed(Window::square(3, 2, 1), [2, 0]).expect_err("must be refused").to_string();
     assert!(error.contains("output_padding"), "{error}");
-    let error = transposed(Window::square(1, 1, 3), [0, 0]).expect_err("must be refused").to_string();
+    let error =
+        transposed(Window::square(1, 1, 3), [0, 0]).expect_err("must be refused").to_string();
     assert!(error.contains("padding"), "{error}");
     let huge = Window { padding: [1 << 24; 2], ..good };
     assert!(Geometry::conv2d(1 << 20, [5, 5], [3, 1 << 10], huge).is_err());
-    assert_eq!(transposed(Window::square(4, 2, 1), [1, 0]).expect("a valid geometry").output(), [11, 10]);
+    assert_eq!(
+        transposed(Window::square(4, 2, 1), [1, 0]).expect("a valid geometry").output(),
+        [11, 10]
+    );
 }

@@ -63,19 +63,25 @@ pub(crate) fn accumulate<T: Element, I: Lanes<T>, const P: usize, const V: usize
     tile
 }
 
-/// `tile[p][v] += Σ_i rows[p][i · row_pitch] · vectors[i · vector_pitch][v]` for `count` values of `i`.
+/// `tile[p][v] += Σ_i rows[i · row_pitch + offsets[p]] · vectors[i · vector_pitch][v]` for `count` values of `i`.
 #[inline(always)]
 pub(crate) fn accumulate_outer<T: Element, I: Lanes<T>, const P: usize, const V: usize>(
     isa: I,
     mut tile: Tile<I::Vector, P, V>,
-    (rows, row_pitch): ([&[T]; P], usize),
+    (rows, row_pitch, offsets): (&[T], usize, [usize; P]),
     (vectors, vector_pitch): (&[T], usize),
     count: usize,
 ) -> Tile<I::Vector, P, V> {
+    // Known before the loop, so that in it one check serves all rows.
+    let span = offsets.iter().fold(0, |most, &offset| most.max(offset)) + 1;
+    for offset in offsets {
+        assert!(offset < span);
+    }
     for i in 0..count {
+        let row = &rows[i * row_pitch..][..span];
         let w = load_row::<T, I, V>(isa, &vectors[i * vector_pitch..][..V * I::LANES]);
         for p in 0..P {
-            let scalar = isa.splat(rows[p][i * row_pitch]);
+            let scalar = isa.splat(row[offsets[p]]);
             for v in 0..V {
                 tile[p][v] = isa.mul_add(scalar, w[v], tile[p][v]);
             }

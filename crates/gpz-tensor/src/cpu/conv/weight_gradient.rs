@@ -22,6 +22,8 @@ const THIN: usize = 8;
 const TASKS: usize = 32;
 /// Partial sums hold at most so many elements in all.
 const PARTIAL_ELEMENTS: usize = 1 << 21;
+/// Pixels of a share at least: the sums of a share are added to the others' at a cost that its pixels have to be worth.
+const SHARE_PIXELS: usize = 1 << 10;
 /// A task has at least so many multiply-adds.
 const TASK_WORK: usize = 1 << 18;
 /// Pixels a tile stays in registers for, roughly: few enough that their lanes stay in the cache while all rows pass.
@@ -51,7 +53,13 @@ pub(super) fn run<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], dw:
 }
 
 /// With or without a border of zeros around the fine side.
-fn run_with<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], bordered: bool, dw: &mut [T]) {
+fn run_with<T: Element>(
+    geometry: &Geometry,
+    coarse: &[T],
+    fine: &[T],
+    bordered: bool,
+    dw: &mut [T],
+) {
     assert_eq!(coarse.len(), geometry.coarse_len(), "coarse side of another geometry");
     assert_eq!(fine.len(), geometry.fine_len(), "fine side of another geometry");
     assert_eq!(dw.len(), geometry.weight_len(), "weights of another geometry");
@@ -62,7 +70,7 @@ fn run_with<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], bordered:
     let (a, b) = (geometry.coarse_channels, geometry.fine_channels);
     let fill = |channels: usize| channels as f64 / channels.next_multiple_of(16) as f64;
     let lanes_are_coarse = fill(a) * 1.25 >= fill(b);
-    let mut coarse = Side { data: coarse, extent: geometry.coarse, pitch: a };
+    let coarse = Side { data: coarse, extent: geometry.coarse, pitch: a };
     let mut fine = Side { data: fine, extent: geometry.fine, pitch: b };
 
     let mut groups: Vec<Group> = Vec::new();
@@ -97,11 +105,10 @@ fn run_with<T: Element>(geometry: &Geometry, coarse: &[T], fine: &[T], bordered:
 
     let lanes = Blocks::new::<T>(isa, if lanes_are_coarse { a } else { b });
     let widened;
-    if lanes.padded() != lanes.channels {
-        let side = if lanes_are_coarse { &mut coarse } else { &mut fine };
-        widened = widen(side.data, side.pitch, lanes.padded());
-        side.data = widened.as_slice();
-        side.pitch = lanes.padded();
+    if !lanes_are_coarse && lanes.padded() != lanes.channels {
+        widened = widen(fine.data, b, lanes.padded());
+        fine.data = widened.as_slice();
+        fine.pitch = lanes.padded();
     }
 
     let work = geometry.coarse_len().saturating_mul(b * geometry.positions());
@@ -162,8 +169,10 @@ impl Cut {
         let lane_cuts = lane_channels.div_ceil(64);
         let most = (PARTIAL_ELEMENTS / geometry.weight_len()).max(1);
         let over_images = width <= SHORT_ROW && geometry.batch > width;
-        let units = if over_images { geometry.batch / STRIP_IMAGES } else { geometry.batch * height };
-        let shares = tasks.div_ceil(lane_cuts).min(most).min(units).max(1);
+        let units =
+            if over_images { geometry.batch / STRIP_IMAGES } else { geometry.batch * height };
+        let worth = geometry.batch * height * width / SHARE_PIXELS;
+        let shares = tasks.div_ceil(lane_cuts).min(most).min(units).min(worth).max(1);
         Cut { shares, over_images, row_cuts: tasks.div_ceil(lane_cuts * shares) }
     }
 }
@@ -228,16 +237,32 @@ impl<T: Element> Kernel<T> for Job<'_, T> {
 }
 
 impl<T: Element> Job<'_, T> {
+    /// Pictures and lines of a strip of at most so many pictures.
+    fn strip_extent(&self, images: usize) -> [usize; 2] {
+        let images = images.clamp(1, STRIP_IMAGES);
+        [images, (STRIP_PIXELS / (self.coarse.extent[1].max(1) * images)).max(1)]
+    }
+
+    /// Pixels of the largest strip.
+    fn strip_pixels(&self) -> usize {
+        let pixels =
+            |images| self.strip_extent(images).iter().product::<usize>() * self.coarse.extent[1];
+        if self.cut.over_images {
+            (1..=self.images.min(STRIP_IMAGES)).map(pixels).max().unwrap_or(0)
+        } else {
+            pixels(1)
+        }
+    }
+
     fn strips(&self, share: usize) -> impl Iterator<Item = Strip> {
-        let [height, width] = self.coarse.extent;
+        let height = self.coarse.extent[0];
         let part = |n: usize| n * share / self.cut.shares..n * (share + 1) / self.cut.shares;
         let (images, lines) = if self.cut.over_images {
             (part(self.images), 0..height)
         } else {
             (0..1, part(self.images * height))
         };
-        let few_images = images.len().clamp(1, STRIP_IMAGES);
-        let few_lines = (STRIP_PIXELS / (width.max(1) * few_images)).max(1);
+        let [few_images, few_lines] = self.strip_extent(images.len());
         images.clone().step_by(few_images).flat_map(move |image| {
             let images = image..images.end.min(image + few_images);
             let end = lines.end;
@@ -250,18 +275,53 @@ impl<T: Element> Job<'_, T> {
 
     fn task<I: Lanes<T>>(&self, isa: I, mut task: Task<'_, T>) {
         task.sums.fill(T::ZERO);
+        let copied = self.copies_lanes(task.width);
+        let mut panel = Buffer::unfilled(if copied { self.strip_pixels() * task.width } else { 0 });
         for strip in self.strips(task.share) {
+            if copied {
+                self.fill_panel(&strip, &task, panel.as_mut_slice());
+            }
             for group in &self.groups {
                 let mut row = group.rows.start.max(task.rows.start);
                 let end = group.rows.end.min(task.rows.end);
                 for_tiles!(I::REGISTERS, task.width / I::LANES, |P, V| isa.vectorised(
                     #[inline(always)]
                     || while row + P <= end {
-                        self.tile::<I, P, V>(isa, &mut task, &strip, group.shift, row);
+                        self.tile::<I, P, V>(
+                            isa,
+                            &mut task,
+                            &strip,
+                            panel.as_slice(),
+                            group.shift,
+                            row,
+                        );
                         row += P;
                     }
                 ));
             }
+        }
+    }
+
+    /// Whether a strip's lanes are copied next to each other: pixels a power of two apart contend for the same few lines of the cache.
+    fn copies_lanes(&self, width: usize) -> bool {
+        self.lanes_are_coarse && (self.coarse.pitch != width || self.cut.over_images)
+    }
+
+    /// Copies a strip's lanes next to each other.
+    ///
+    /// - `panel`: `[line][column][picture][width]`
+    fn fill_panel(&self, strip: &Strip, task: &Task<'_, T>, panel: &mut [T]) {
+        let [height, width] = self.coarse.extent;
+        let lanes = task.first_lane..self.coarse.pitch.min(task.first_lane + task.width);
+        let pixels = strip.lines.clone().flat_map(|line| {
+            (0..width).flat_map(move |j| {
+                strip.images.clone().map(move |image| (image * height + line) * width + j)
+            })
+        });
+        for (to, pixel) in panel.chunks_exact_mut(task.width).zip(pixels) {
+            let (to, beyond) = to.split_at_mut(lanes.len());
+            to.copy_from_slice(&self.coarse.data[pixel * self.coarse.pitch..][lanes.clone()]);
+            beyond.fill(T::ZERO);
         }
     }
 
@@ -272,6 +332,7 @@ impl<T: Element> Job<'_, T> {
         isa: I,
         task: &mut Task<'_, T>,
         strip: &Strip,
+        panel: &[T],
         shift: [isize; 2],
         row: usize,
     ) {
@@ -283,6 +344,7 @@ impl<T: Element> Job<'_, T> {
         for (row, sums) in tile.iter_mut().zip(sums.chunks_exact(V * I::LANES)) {
             *row = load_row(isa, sums);
         }
+        let copied = self.copies_lanes(V * I::LANES);
         let columns = inside(shift[1], self.stride[1], coarse.extent[1], fine.extent[1]);
         // Along a row, or along the pictures at one position.
         let [coarse_step, fine_step] = if self.cut.over_images {
@@ -300,7 +362,7 @@ impl<T: Element> Job<'_, T> {
         } else {
             (strip.lines.start / coarse.extent[0], strip.lines.start % coarse.extent[0])
         };
-        for _ in strip.lines.clone() {
+        for line in 0..strip.lines.len() {
             if next == coarse.extent[0] {
                 (image, next) = (image + 1, 0);
             }
@@ -316,19 +378,17 @@ impl<T: Element> Job<'_, T> {
                     ((image * coarse.extent[0] + i) * coarse.extent[1] + j) * coarse.pitch;
                 let fine_at =
                     ((image * fine.extent[0] + h as usize) * fine.extent[1] + w) * fine.pitch;
-                let from_coarse = (&coarse.data[coarse_at..], coarse_step * coarse.pitch);
                 let from_fine = (&fine.data[fine_at..], fine_step * fine.pitch);
-                let (rows, vectors) = if self.lanes_are_coarse {
-                    (from_fine, from_coarse)
+                let from_coarse = (&coarse.data[coarse_at..], coarse_step * coarse.pitch);
+                let (rows, vectors) = if copied {
+                    let at = (line * coarse.extent[1] + j) * strip.images.len() * V * I::LANES;
+                    (from_fine, (&panel[at..], V * I::LANES))
+                } else if self.lanes_are_coarse {
+                    (from_fine, (&from_coarse.0[task.first_lane..], from_coarse.1))
                 } else {
-                    (from_coarse, from_fine)
+                    (from_coarse, (&from_fine.0[task.first_lane..], from_fine.1))
                 };
-                let mut row_data = [rows.0; P];
-                for (row, &offset) in row_data.iter_mut().zip(&offsets) {
-                    *row = &rows.0[offset..];
-                }
-                let vectors = (&vectors.0[task.first_lane..], vectors.1);
-                tile = accumulate_outer(isa, tile, (row_data, rows.1), vectors, count);
+                tile = accumulate_outer(isa, tile, (rows.0, rows.1, offsets), vectors, count);
             }
         }
         for (p, row) in tile.iter().enumerate() {
