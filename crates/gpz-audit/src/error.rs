@@ -259,6 +259,14 @@ pub enum Error {
         /// The largest index that is taken for a class.
         most: i64,
     },
+    /// Images that cannot be compared.
+    #[error("{file}: {reason}")]
+    Images {
+        /// The file or folder.
+        file: String,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
     /// Features whose statistics cannot be taken.
     #[error("{file}: {source}")]
     Feature {

@@ -40,6 +40,14 @@ pub struct InversionConfig {
 }
 
 impl InversionConfig {
+    /// Reads what [`InversionConfig::to_toml`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(Error::config)
+    }
+
     /// The text of `config.toml`.
     ///
     /// # Errors
@@ -143,8 +151,11 @@ pub fn invert(
         return Err(Error::NoWeights);
     }
     if let Some(begun) = begun_with(dir)? {
-        let begun: InversionConfig = toml::from_str(&begun).map_err(Error::config)?;
-        same_configuration(dir, &begun.to_toml()?, &config.to_toml()?)?;
+        same_configuration(
+            dir,
+            &InversionConfig::from_toml(&begun)?.to_toml()?,
+            &config.to_toml()?,
+        )?;
     }
     if dir.state() == RunState::Finished {
         return finished(dir);

@@ -9,6 +9,7 @@ pub mod error;
 pub mod evaluation;
 pub mod feature_statistics;
 pub mod features;
+pub mod image_comparison;
 pub mod intervals;
 pub mod inversion_run;
 mod json;

@@ -3,6 +3,15 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::audit::AuditArgs;
+use crate::commands::data::DataArgs;
+use crate::commands::devices::DevicesArgs;
+use crate::commands::features::FeaturesArgs;
+use crate::commands::invert::InvertArgs;
+use crate::commands::metrics::MetricsArgs;
+use crate::commands::models::ModelsArgs;
+use crate::commands::report::ReportArgs;
+use crate::commands::stats::StatsArgs;
+use crate::commands::train::TrainArgs;
 
 /// Where to cut a vision network between edge device and cloud, so that what crosses the wire cannot be turned back into the picture.
 #[derive(Debug, Parser)]
@@ -26,4 +35,22 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure and attack every split of a model and say where to cut
     Audit(AuditArgs),
+    /// Train a target
+    Train(TrainArgs),
+    /// Write the features of images at a split, or at all, to a file
+    Features(FeaturesArgs),
+    /// Statistics of features in a file
+    Stats(StatsArgs),
+    /// Attack one split of a trained target
+    Invert(InvertArgs),
+    /// Compare reconstructions with their originals
+    Metrics(MetricsArgs),
+    /// Make the report of a run again
+    Report(ReportArgs),
+    /// List models, or the splits of one and what each costs
+    Models(ModelsArgs),
+    /// List built-in data sets, or read a set and say what it holds
+    Data(DataArgs),
+    /// List the devices that can compute
+    Devices(DevicesArgs),
 }

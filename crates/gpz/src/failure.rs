@@ -27,9 +27,14 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let text = error.to_string();
-            let paragraphs = text.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<_>>().join(" "));
+            let paragraphs =
+                text.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<_>>().join(" "));
             let said: Vec<String> = paragraphs
-                .filter(|p| !p.is_empty() && !p.starts_with("Usage:") && !p.starts_with("For more information"))
+                .filter(|p| {
+                    !p.is_empty()
+                        && !p.starts_with("Usage:")
+                        && !p.starts_with("For more information")
+                })
                 .map(|p| p.trim_start_matches("error: ").to_owned())
                 .collect();
             eprintln!("gpz: {}; see gpz --help", said.join("; "));

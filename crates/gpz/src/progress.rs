@@ -29,6 +29,8 @@ pub(crate) fn stop_on_interrupt() {
 /// Shows the phases of a run.
 pub(crate) struct Progress {
     terminal: bool,
+    /// Printed when the first phase begins: whatever fails before has the screen for itself.
+    headline: Option<String>,
     phase: String,
     steps: u64,
     done: u64,
@@ -43,6 +45,7 @@ impl Progress {
         let now = Instant::now();
         Progress {
             terminal: std::io::stderr().is_terminal(),
+            headline: None,
             phase: String::new(),
             steps: 0,
             done: 0,
@@ -53,6 +56,13 @@ impl Progress {
         }
     }
 
+    /// With a line above the phases.
+    pub(crate) fn headed(headline: String) -> Self {
+        let mut progress = Self::new();
+        progress.headline = Some(headline);
+        progress
+    }
+
     #[allow(clippy::print_stderr)]
     fn line(&self, text: &str) {
         eprintln!("  {:<11} {text}", self.phase);
@@ -60,7 +70,8 @@ impl Progress {
 
     fn seconds_left(&self) -> Option<f64> {
         let passed = self.began.elapsed().as_secs_f64();
-        (self.done > 0).then(|| passed / self.done as f64 * self.steps.saturating_sub(self.done) as f64)
+        (self.done > 0)
+            .then(|| passed / self.done as f64 * self.steps.saturating_sub(self.done) as f64)
     }
 }
 
@@ -70,14 +81,19 @@ fn clock(seconds: f64) -> String {
 }
 
 impl Observer for Progress {
+    #[allow(clippy::print_stderr)]
     fn begin(&mut self, phase: &str, steps: u64) {
+        if let Some(headline) = self.headline.take() {
+            eprintln!("{headline}");
+        }
         phase.clone_into(&mut self.phase);
         (self.steps, self.done) = (steps, 0);
         self.detail.clear();
         (self.began, self.last_line) = (Instant::now(), Instant::now());
         if self.terminal {
             let style = ProgressStyle::with_template("  {prefix:<11} {bar:16} {msg}");
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▌░");
+            let style =
+                style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▌░");
             let bar = ProgressBar::new(steps).with_style(style).with_prefix(phase.to_owned());
             bar.tick();
             self.bar = Some(bar);
@@ -116,6 +132,7 @@ impl Observer for Progress {
     }
 }
 
+/// A bar that was not ended stays where it stood.
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = self.bar.take() {

@@ -2,30 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use anyhow::Result;
+use clap::Args;
 use gpz_audit::config::AuditConfig;
 use gpz_audit::run_dir::{RunDir, files};
-use gpz_audit::run_record::Named;
-use gpz_audit::sweep::{Circumstances, audit};
 use gpz_audit::summary;
+use gpz_audit::sweep::audit;
 use gpz_models::ModelSpec;
 
 use crate::commands::print;
-use crate::failure::Stopped;
+use crate::commands::run_options::{
+    self, CommandLine, Device, circumstances, headline, or_stopped, set,
+};
 use crate::progress::{Progress, stop_on_interrupt};
 
 /// Folder of numbered runs.
 const RUNS: &str = "runs";
-
-/// Device to compute on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Device {
-    /// The best there is
-    Auto,
-    /// The processor
-    Cpu,
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -90,25 +82,18 @@ pub(crate) struct AuditArgs {
 
 impl AuditArgs {
     fn configuration(&self, dir: Option<&Path>) -> Result<AuditConfig> {
-        let stored = dir.map(|dir| dir.join(files::CONFIG)).filter(|path| self.resume && path.exists());
-        let mut config = match (stored, &self.config) {
-            (Some(path), None) => AuditConfig::from_toml(&read(&path)?)?,
-            _ => AuditConfig::preset(self.preset.as_deref().unwrap_or("quick"))?,
-        };
-        if let Some(path) = &self.config {
-            let named = || format!("{}", path.display());
-            config = config.overlaid(&read(path)?).map_err(|e| anyhow::anyhow!("{}: {e}", named()))?;
-        }
-        fn set<T: Clone>(field: &mut T, flag: &Option<T>) {
-            if let Some(value) = flag {
-                field.clone_from(value);
-            }
-        }
+        let begun = run_options::begun(dir, self.resume);
+        let mut config =
+            run_options::configuration(self.preset.as_deref(), self.config.as_deref(), begun)?;
         set(&mut config.model, &self.model);
         set(&mut config.data, &self.data);
         set(&mut config.seed, &self.seed);
-        set(&mut config.target.training.epochs, &self.target_epochs);
-        set(&mut config.attack.training.epochs, &self.attack_epochs);
+        if let Some(epochs) = self.target_epochs {
+            config.target.training.set_epochs(epochs);
+        }
+        if let Some(epochs) = self.attack_epochs {
+            config.attack.training.set_epochs(epochs);
+        }
         config.weights = self.weights.clone().or(config.weights);
         let limits = &mut config.limits;
         limits.max_wire_bytes = self.max_wire_bytes.or(limits.max_wire_bytes);
@@ -119,45 +104,30 @@ impl AuditArgs {
         Ok(config)
     }
 
-    /// The command that repeats the run.
-    fn command(&self, config: &AuditConfig) -> String {
-        let mut words = vec!["gpz".to_owned(), "audit".to_owned()];
-        let mut flag = |name: &str, value: String| words.extend([name.to_owned(), quoted(&value)]);
-        flag("--preset", self.preset.clone().unwrap_or_else(|| "quick".to_owned()));
-        if let Some(path) = &self.config {
-            flag("--config", path.display().to_string());
+    /// The command that repeats the run. One that was resumed is repeated from its own configuration.
+    fn command(&self, config: &AuditConfig, dir: &RunDir) -> String {
+        let line = CommandLine::new("audit");
+        if self.resume && self.preset.is_none() && self.config.is_none() {
+            return line.flag("--config", Some(dir.file(files::CONFIG).display())).text();
         }
-        flag("--model", config.model.to_string());
-        flag("--data", config.data.clone());
-        if let Some(weights) = &config.weights {
-            flag("--weights", weights.clone());
-        }
-        flag("--seed", config.seed.to_string());
-        if let Some(epochs) = self.target_epochs {
-            flag("--target-epochs", epochs.to_string());
-        }
-        if let Some(epochs) = self.attack_epochs {
-            flag("--attack-epochs", epochs.to_string());
-        }
-        if let Some(value) = self.max_wire_bytes {
-            flag("--max-wire-bytes", value.to_string());
-        }
-        if let Some(value) = self.max_edge_macs {
-            flag("--max-edge-macs", value.to_string());
-        }
-        if let Some(value) = self.min_mse {
-            flag("--min-mse", value.to_string());
-        }
-        if let Some(value) = self.max_ssim {
-            flag("--max-ssim", value.to_string());
-        }
-        words.join(" ")
+        line.flag("--preset", Some(self.preset.as_deref().unwrap_or("quick")))
+            .flag("--config", self.config.as_ref().map(|path| path.display()))
+            .flag("--model", Some(config.model))
+            .flag("--data", Some(&config.data))
+            .flag("--weights", config.weights.as_ref())
+            .flag("--seed", Some(config.seed))
+            .flag("--target-epochs", self.target_epochs)
+            .flag("--attack-epochs", self.attack_epochs)
+            .flag("--max-wire-bytes", self.max_wire_bytes)
+            .flag("--max-edge-macs", self.max_edge_macs)
+            .flag("--min-mse", self.min_mse)
+            .flag("--max-ssim", self.max_ssim)
+            .text()
     }
 
     fn open(&self) -> Result<RunDir> {
         Ok(match (&self.out, self.resume) {
-            (Some(out), true) => RunDir::resume(out)?,
-            (Some(out), false) => RunDir::create(out)?,
+            (Some(out), resume) => run_options::open(out, resume)?,
             (None, true) => match latest(Path::new(RUNS)) {
                 Some(path) => RunDir::resume(&path)?,
                 None => RunDir::numbered(Path::new(RUNS))?,
@@ -169,72 +139,37 @@ impl AuditArgs {
 
 /// The run of the highest number.
 fn latest(runs: &Path) -> Option<PathBuf> {
-    let names = std::fs::read_dir(runs).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter_map(|name| Some((name.parse::<u64>().ok()?, name))).max().map(|(_, name)| runs.join(name))
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+,@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|e| anyhow::anyhow!("cannot read {}: {e}; check the path", path.display()))
+    let names = std::fs::read_dir(runs)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names
+        .filter_map(|name| Some((name.parse::<u64>().ok()?, name)))
+        .max()
+        .map(|(_, name)| runs.join(name))
 }
 
 /// Runs the audit, prints its table and where its report is.
-#[allow(clippy::print_stderr)]
 pub(crate) fn run(args: &AuditArgs) -> Result<()> {
     // What is wrong with the arguments is said before a directory is made.
     let existing = args.out.clone().or_else(|| latest(Path::new(RUNS)));
     let config = args.configuration(existing.as_deref())?;
     let dir = args.open()?;
-    let threads = rayon::current_num_threads();
-    let built_in = gpz_data::built_in().iter().any(|set| set.name == config.data);
-    eprintln!(
-        "gpz {} · {} · {}{} · cpu, {} thread{} · seed {} · {}",
-        env!("CARGO_PKG_VERSION"),
-        config.model.to_string().replace(':', " ").replace('=', " "),
-        if built_in { "embedded " } else { "" },
-        config.data,
-        threads,
-        if threads == 1 { "" } else { "s" },
-        config.seed,
-        dir.path().display(),
-    );
     stop_on_interrupt();
-    let command = args.command(&config);
-    let named = |name: &str, value: &str| Named { name: name.to_owned(), value: value.to_owned() };
-    let circumstances = Circumstances {
-        command: command.clone(),
-        threads,
-        versions: vec![
-            named("gpz", env!("CARGO_PKG_VERSION")),
-            named("system", std::env::consts::OS),
-            named("processor", std::env::consts::ARCH),
-            named("instruction set", gpz_tensor::isa_name()),
-        ],
-    };
-    let mut progress = Progress::new();
-    let splits = audit(&config, &dir, &circumstances, &mut progress).map_err(|error| {
-        if error.is_stop() {
-            let out = quoted(&dir.path().display().to_string());
-            return anyhow::Error::new(Stopped { command: format!("{command} --out {out} --resume") });
-        }
-        error.into()
-    })?;
+    let circumstances = circumstances(args.command(&config, &dir));
+    let mut progress = Progress::headed(headline(&config, &dir));
+    let splits = audit(&config, &dir, &circumstances, &mut progress)
+        .map_err(|error| or_stopped(error, "audit", &dir))?;
     drop(progress);
     if args.json {
-        return print(&splits.to_json().context("splits.json")?);
+        return print(&splits.to_json()?);
     }
     print(&summary::table(&splits))?;
     print(&summary::verdict_line(&splits))?;
     print(&summary::choice_line(&splits))?;
     let report = dir.file(files::REPORT_HTML);
-    print(&format!("report: {}        your own model: gpz audit --help, docs/your-model.md", report.display()))?;
+    print(&format!(
+        "report: {}        your own model: gpz audit --help, docs/your-model.md",
+        report.display()
+    ))?;
     Ok(())
 }

@@ -1,0 +1,135 @@
+//! `gpz stats`: statistics of features in a file.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use gpz_audit::feature_statistics::{FeatureStatistics, Real, Value, describe};
+use gpz_data::ArrayFile;
+
+use crate::commands::table::table;
+use crate::commands::{print, print_json};
+
+/// Name of the labels' array unless another is given.
+const LABELS: &str = "y";
+
+/// What stands between the feature and the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Channel {
+    /// Nothing: the feature is sent as it is, and no bound on leakage follows
+    None,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  gpz stats --features z.safetensors
+  gpz stats --features all.safetensors --key z.block3 --json
+  gpz stats --features features.npz --key features --labels-key labels
+
+Rows are [n, ...], flattened in their stored order; half, single and double precision and integers are read. Without labels only what needs
+none is printed. Lists over classes are in the order of the labels that occur; classes without rows are absent. Entropies are in nats,
+variances and radii in squared units of the feature, with the divisor N unless a name says unbiased.")]
+pub(crate) struct StatsArgs {
+    /// Features: a .safetensors, .npz or .npy file
+    #[arg(long, value_name = "FILE")]
+    features: PathBuf,
+    /// Name of the features' array; a .npy file has only one
+    #[arg(long, default_value = "z")]
+    key: String,
+    /// Name of the array of class indices; y, where there is one, unless given
+    #[arg(long, value_name = "KEY")]
+    labels_key: Option<String>,
+    /// What stands between the feature and the wire
+    #[arg(long, value_enum, default_value = "none")]
+    channel: Channel,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the statistics.
+pub(crate) fn run(args: &StatsArgs) -> Result<()> {
+    let file = ArrayFile::open(&args.features)?;
+    let features = file.find(&args.key)?;
+    let labels = match &args.labels_key {
+        Some(_) if file.is_nameless() => {
+            anyhow::bail!(
+                "{}: a .npy file holds one array and no labels; leave --labels-key out or store both in one .npz",
+                file.file()
+            )
+        }
+        Some(key) => Some(file.find(key)?),
+        None if file.is_nameless() => None,
+        None => file.arrays().iter().find(|array| array.name == LABELS),
+    };
+    let Channel::None = args.channel;
+    let statistics = describe(&file, features, labels)?;
+    if args.json { print_json(&statistics) } else { print(&for_people(&statistics)) }
+}
+
+fn for_people(statistics: &FeatureStatistics) -> String {
+    let rows: Vec<Vec<String>> = statistics
+        .estimates
+        .iter()
+        .map(|estimate| {
+            vec![
+                estimate.quantity.to_owned(),
+                value(&estimate.value),
+                estimate.std_err.as_ref().map_or(String::new(), value),
+                estimate.flags.join(", "),
+            ]
+        })
+        .collect();
+    let classes = statistics.classes.map_or("no labels".to_owned(), |k| format!("{k} classes"));
+    format!(
+        "{} rows of width {}, {classes}, channel {}: no bound on leakage\n{}",
+        statistics.n,
+        statistics.d,
+        statistics.channel,
+        table(&["quantity", "value", "std. error", "flags"], &rows, &[])
+    )
+}
+
+/// Members of a list that a table shows; JSON has them all.
+const SHOWN: usize = 4;
+
+fn value(value: &Value) -> String {
+    let number = |v: f64| if v.is_nan() { "nan".to_owned() } else { format!("{:.6}", Short(v)) };
+    match value {
+        Value::Number(Real(v)) => number(*v),
+        Value::List(list) => {
+            listed(list.iter().map(|v| v.map_or("–".to_owned(), |Real(v)| number(v))))
+        }
+        Value::Indices(list) => listed(list.iter().map(ToString::to_string)),
+    }
+}
+
+fn listed(mut items: impl ExactSizeIterator<Item = String>) -> String {
+    let n = items.len();
+    if n == 0 {
+        return "none".to_owned();
+    }
+    let mut shown: Vec<String> = items.by_ref().take(SHOWN).collect();
+    if n > SHOWN {
+        shown.push(format!("… ({n})"));
+    }
+    shown.join(", ")
+}
+
+/// A number in as many digits as the precision asks for, with an exponent where it is very large or very small.
+struct Short(f64);
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (v, digits) = (self.0, f.precision().unwrap_or(6));
+        if v == 0.0 || !v.is_finite() {
+            return write!(f, "{v}");
+        }
+        let magnitude = v.abs().log10().floor() as i32;
+        if (-4..digits as i32 + 3).contains(&magnitude) {
+            let places = (digits as i32 - 1 - magnitude).max(0) as usize;
+            return write!(f, "{v:.places$}");
+        }
+        write!(f, "{v:.places$e}", places = digits.saturating_sub(1))
+    }
+}

@@ -1,0 +1,6 @@
+//! The built binary as a person uses it: arguments in, one result or one line of error out.
+
+mod bad_input;
+mod common;
+mod results;
+mod resume;

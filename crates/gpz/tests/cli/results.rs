@@ -1,0 +1,359 @@
+//! What each subcommand answers when all is well.
+
+use serde_json::{Value, json};
+
+use crate::common::{MODEL, Place, f64_bytes, i64_bytes, noise, npy, npz, picture, write_png};
+
+/// Keys of an object, sorted.
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> =
+        value.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
+    keys.sort_unstable();
+    keys
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn near(got: f64, want: f64, tolerance: f64) {
+    assert!((got - want).abs() <= tolerance, "{got} instead of {want}");
+}
+
+#[test]
+fn every_help_shows_an_example() {
+    let place = Place::empty();
+    let subcommands = [
+        "audit", "train", "features", "stats", "invert", "metrics", "report", "models", "data",
+        "devices",
+    ];
+    let help = place.ok("--help");
+    for name in subcommands {
+        assert!(help.contains(&format!("  {name}")), "{name} in: {help}");
+        let help = place.ok(&format!("{name} --help"));
+        assert!(help.contains(&format!("gpz {name}")) && help.contains("Example"), "{help}");
+    }
+    assert!(place.ok("--version").starts_with("gpz "));
+}
+
+#[test]
+fn an_audit_from_data_to_report() {
+    let place = Place::with_images();
+    let words = format!(
+        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 2 --attack-epochs 2 --out run"
+    );
+    let table = place.ok(&words);
+    for part in ["split", "block1", "block4", "verdict: ", "report: run/report.html"] {
+        assert!(table.contains(part), "{part} in: {table}");
+    }
+    let splits = place.json_file("run/splits.json");
+    assert_eq!(splits["model"], "cnn4:width=2");
+    assert_eq!(splits["splits"].as_array().map(Vec::len), Some(4));
+    let first = &splits["splits"][0];
+    assert_eq!(first["shape"], json!([2, 8, 8]));
+    assert_eq!((&first["width"], &first["wire_bytes"]), (&json!(128), &json!(512)));
+    assert_eq!(first["leakage_bound"], Value::Null);
+    assert!(
+        number(&first["attack"]["mse_effective"]) <= number(&first["attack"]["mse_per_element"])
+    );
+    let last = place.json(&format!("{words} --resume --json"));
+    assert_eq!(last, splits, "a finished run is left alone, and --json prints its splits.json");
+    for file in [
+        "splits.csv",
+        "choice.json",
+        "run.json",
+        "config.toml",
+        "report.html",
+        "checkpoints/target.safetensors",
+    ] {
+        assert!(!place.read(&format!("run/{file}")).is_empty(), "{file}");
+    }
+    assert_eq!(place.json_file("run/run.json")["finished"], true);
+    // Neither a time nor a path in what must not depend on them.
+    let text = String::from_utf8(place.read("run/splits.json")).expect("UTF-8");
+    assert!(!text.contains("seconds") && !text.contains(&place.path("").display().to_string()));
+
+    std::fs::remove_file(place.path("run/report.html")).expect("the report");
+    assert_eq!(place.ok("report run"), "report: run/report.html\n");
+    assert!(String::from_utf8(place.read("run/report.html")).expect("UTF-8").contains("<html"));
+}
+
+#[test]
+fn a_target_its_features_their_statistics_and_an_attack() {
+    let place = Place::with_images();
+    let train = format!(
+        "train --config tiny.toml --model {MODEL} --data images --labels ls:+0.3 --epochs 2 --out target"
+    );
+    assert!(place.ok(&train).contains("accuracy"));
+    let record = place.json_file("target/run.json");
+    assert_eq!(record["target"]["labels"], "ls:+0.3");
+    assert_eq!(record["target"]["curve"].as_array().map(Vec::len), Some(2));
+    for part in ["accuracy_validation", "accuracy_test"] {
+        assert!((0.0..=1.0).contains(&number(&record["target"][part])), "{part}");
+    }
+
+    let features = format!(
+        "features --model {MODEL} --weights target/target.safetensors --input images --resolution 16"
+    );
+    let said = place.json(&format!("{features} --split all --out all.safetensors --json"));
+    assert_eq!(said["n"], 87);
+    assert_eq!(said["shapes"]["z.block2"], json!([87, 4, 4, 4]));
+    place.ok(&format!("{features} --split block2 --out one.safetensors"));
+    place.ok(&format!("{features} --split 2 --part test --out test.safetensors"));
+    let (all, one, test) = (
+        place.read("all.safetensors"),
+        place.read("one.safetensors"),
+        place.read("test.safetensors"),
+    );
+    let tensors = |bytes: &[u8]| -> Vec<String> {
+        let file = safetensors::SafeTensors::deserialize(bytes).expect("a safetensors file");
+        let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(tensors(&all), ["x", "y", "z.block1", "z.block2", "z.block3", "z.block4"]);
+    assert_eq!(tensors(&one), ["x", "y", "z"]);
+    let tensor = |bytes: &[u8], name: &str| -> Vec<u8> {
+        let file = safetensors::SafeTensors::deserialize(bytes).expect("a safetensors file");
+        file.tensor(name).expect(name).data().to_vec()
+    };
+    assert_eq!(tensor(&all, "z.block2"), tensor(&one, "z"));
+    // The test images come last in the stored order.
+    assert!(tensor(&one, "z").ends_with(&tensor(&test, "z")));
+    assert!(tensor(&one, "y").ends_with(&tensor(&test, "y")));
+    let x: Vec<f32> =
+        tensor(&test, "x").as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let first = picture(0, 1000 * 5, 16);
+    assert!(
+        first.iter().zip(&x).all(|(&byte, &value)| (f32::from(byte) / 255.0 - value).abs() < 1e-6),
+        "x is the picture"
+    );
+
+    let stats = place.json("stats --features all.safetensors --key z.block2 --json");
+    assert_eq!((&stats["n"], &stats["d"], &stats["classes"]), (&json!(87), &json!(64), &json!(3)));
+    assert!(place.ok("stats --features one.safetensors").contains("radius2"));
+
+    let invert = format!(
+        "invert --config tiny.toml --model {MODEL} --weights target/target.safetensors --data images --split block3 --attack inverse --epochs 2"
+    );
+    let metrics = place.json(&format!("{invert} --out attack --json"));
+    assert_eq!(
+        (&metrics["n"], &metrics["split"], &metrics["attack"]),
+        (&json!(15), &json!("block3"), &json!("inverse"))
+    );
+    assert!(number(&metrics["mse_per_element"]) > 0.0);
+    assert_eq!(metrics, place.json_file("attack/metrics.json"));
+    assert!(!place.read("attack/checkpoints/decoder_block3.safetensors").is_empty());
+    assert!(!place.read("attack/pictures/block3_000.png").is_empty());
+    assert_eq!(
+        place.json("invert --out attack --resume --json"),
+        metrics,
+        "a finished attack is left alone"
+    );
+}
+
+fn quantity<'a>(stats: &'a Value, name: &str) -> &'a Value {
+    let all = stats["estimates"].as_array().expect("estimates");
+    all.iter()
+        .find(|estimate| estimate["quantity"] == name)
+        .unwrap_or_else(|| panic!("{name} in {stats}"))
+}
+
+/// Four rows, worked out by hand: class 0 is (0,1), (2,1); class 2 is (5,1) alone; class 3 is (9,1) twice.
+#[test]
+fn statistics_agree_with_hand_arithmetic() {
+    let place = Place::empty();
+    let z = [0.0, 1.0, 2.0, 1.0, 5.0, 1.0, 9.0, 1.0, 9.0, 1.0];
+    let array = npy("<f8", &[5, 2], &f64_bytes(&z));
+    place.write(
+        "z.npz",
+        &npz(&[
+            ("features", array.clone()),
+            ("labels", npy("<i8", &[5], &i64_bytes(&[0, 0, 2, 3, 3]))),
+        ]),
+    );
+    let stats = place.json("stats --features z.npz --key features --labels-key labels --json");
+    assert_eq!(keys(&stats), ["channel", "classes", "d", "estimates", "n"]);
+    assert_eq!(
+        (&stats["n"], &stats["d"], &stats["classes"], &stats["channel"]),
+        (&json!(5), &json!(2), &json!(4), &json!("none"))
+    );
+    for estimate in stats["estimates"].as_array().expect("estimates") {
+        assert_eq!(keys(estimate), ["flags", "kind", "quantity", "std_err", "value"]);
+    }
+    let value = |name: &str| quantity(&stats, name)["value"].clone();
+    assert_eq!(value("class_labels"), json!([0, 2, 3]));
+    assert_eq!(value("class_counts"), json!([2, 1, 2]));
+    assert_eq!(value("empty_classes"), json!([1]));
+    assert_eq!(value("singleton_classes"), json!([2]));
+    assert_eq!(value("constant_columns"), json!([1]));
+    assert_eq!(value("radius2"), json!([1.0, 0.0, 0.0]));
+    assert_eq!(value("radius2_unbiased"), json!([2.0, null, 0.0]));
+    assert!(
+        quantity(&stats, "radius2")["flags"]
+            .as_array()
+            .is_some_and(|flags| flags.contains(&json!("singleton-class")))
+    );
+    near(number(&value("radius2_mean")), 0.5, 1e-12);
+    near(number(&value("within")), 2.0 / 5.0, 1e-12);
+    // Mean 5; squared distances 25, 9, 0, 16, 16.
+    near(number(&value("global_trace_var")), 66.0 / 5.0, 1e-12);
+    near(number(&value("between")), 64.0 / 5.0, 1e-12);
+    near(number(&value("global_sigma2")), 33.0 / 5.0, 1e-12);
+    let entropy = (2.0 * std::f64::consts::PI * std::f64::consts::E * 6.6).ln();
+    near(number(&value("entropy_upper_iso")), entropy, 1e-12);
+    let by_class = value("class_entropy_upper_iso");
+    near(
+        number(&by_class[0]),
+        (2.0 * std::f64::consts::PI * std::f64::consts::E * 0.5).ln(),
+        1e-12,
+    );
+    assert_eq!((&by_class[1], &by_class[2]), (&json!("-inf"), &json!("-inf")));
+
+    place.write("z.npy", &array);
+    let bare = place.json("stats --features z.npy --json");
+    assert_eq!(bare["classes"], Value::Null);
+    assert_eq!(quantity(&bare, "global_trace_var")["value"], value("global_trace_var"));
+    let names: Vec<&str> = bare["estimates"]
+        .as_array()
+        .expect("estimates")
+        .iter()
+        .filter_map(|e| e["quantity"].as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["global_trace_var", "global_sigma2", "entropy_upper_iso", "constant_columns"]
+    );
+}
+
+/// A shift by one grey level has a closed form for the error; the same images in three containers give the same figures.
+#[test]
+fn metrics_agree_with_closed_forms_and_between_containers() {
+    let place = Place::empty();
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for i in 0..3 {
+        let pixels = picture(i % 3, i, 16);
+        let shifted: Vec<u8> = pixels.iter().map(|v| v + 1).collect();
+        write_png(&place.path(&format!("a/{i}.png")), &pixels, 16);
+        write_png(&place.path(&format!("b/{i}.png")), &shifted, 16);
+        a.extend(pixels);
+        b.extend(shifted);
+    }
+    place.write("a.npy", &npy("|u1", &[3, 16, 16], &a));
+    place.write("b.npy", &npy("|u1", &[3, 16, 16, 1], &b));
+    let floats =
+        |bytes: &[u8]| f64_bytes(&bytes.iter().map(|v| f64::from(*v) / 255.0).collect::<Vec<_>>());
+    place.write("a.npz", &npz(&[("x", npy("<f8", &[3, 1, 16, 16], &floats(&a)))]));
+    place.write(
+        "b.npz",
+        &npz(&[
+            ("x", npy("<f8", &[3, 1, 16, 16], &floats(&b))),
+            ("y", npy("<i8", &[3], &i64_bytes(&[0, 1, 2]))),
+        ]),
+    );
+    let of = |a: &str, b: &str, rest: &str| {
+        place.json(&format!("metrics --reference {a} --candidate {b} --json {rest}"))
+    };
+    let raw = of("a", "b", "--range 255");
+    assert_eq!(keys(&raw), ["mse_channel_sum", "mse_per_element", "n", "psnr_db", "range", "ssim"]);
+    assert_eq!((&raw["n"], &raw["range"]), (&json!(3), &json!(255.0)));
+    near(number(&raw["mse_per_element"]), 1.0, 1e-12);
+    near(number(&raw["psnr_db"]), 20.0 * 255f64.log10(), 1e-9);
+    let scaled = of("a", "b", "");
+    near(number(&scaled["mse_per_element"]), 1.0 / 65025.0, 1e-15);
+    near(number(&scaled["psnr_db"]), number(&raw["psnr_db"]), 1e-9);
+    near(number(&scaled["ssim"]), number(&raw["ssim"]), 1e-9);
+    for (a, b) in [("a.npy", "b.npy"), ("a.npz", "b.npz"), ("a.npy", "b.npz")] {
+        let other = of(a, b, "");
+        for key in ["mse_per_element", "psnr_db", "ssim"] {
+            near(number(&other[key]), number(&scaled[key]), 1e-9);
+        }
+    }
+    let same = of("a/0.png", "a/0.png", "");
+    assert_eq!(
+        (&same["psnr_db"], &same["ssim"], &same["n"]),
+        (&json!("inf"), &json!(1.0), &json!(1))
+    );
+}
+
+/// Channels first and channels last are the same images; the error summed over channels is three times the mean.
+#[test]
+fn metrics_know_where_channels_are() {
+    let place = Place::empty();
+    let value = |seed: u64, i: usize| (noise(seed ^ i as u64) % 256) as u8;
+    let last: Vec<u8> = (0..2 * 12 * 14 * 3).map(|i| value(1, i)).collect();
+    let guess: Vec<u8> = (0..2 * 12 * 14 * 3).map(|i| value(1 << 32, i)).collect();
+    let first: Vec<f64> = (0..2)
+        .flat_map(|n| {
+            (0..3).flat_map(move |c| (0..12 * 14).map(move |p| (n * 12 * 14 + p) * 3 + c))
+        })
+        .map(|i| f64::from(last[i]) / 255.0)
+        .collect();
+    place.write("last.npy", &npy("|u1", &[2, 12, 14, 3], &last));
+    place.write("first.npy", &npy("<f8", &[2, 3, 12, 14], &f64_bytes(&first)));
+    place.write("guess.npy", &npy("|u1", &[2, 12, 14, 3], &guess));
+    let equal = place.json("metrics --reference last.npy --candidate first.npy --json");
+    near(number(&equal["mse_per_element"]), 0.0, 1e-30);
+    let figures = place.json("metrics --reference first.npy --candidate guess.npy --json");
+    let want: f64 = last
+        .iter()
+        .zip(&guess)
+        .map(|(a, b)| ((f64::from(*a) - f64::from(*b)) / 255.0).powi(2))
+        .sum::<f64>()
+        / last.len() as f64;
+    near(number(&figures["mse_per_element"]), want, 1e-12);
+    near(number(&figures["mse_channel_sum"]), 3.0 * want, 1e-12);
+}
+
+#[test]
+fn models_and_what_their_splits_cost() {
+    let place = Place::empty();
+    assert_eq!(place.json("models --json")[0]["name"], "cnn4");
+    let model = place.json("models cnn4:width=16 --input 3x64x64 --classes 10 --json");
+    assert_eq!(model["input"], json!([3, 64, 64]));
+    let splits = model["splits"].as_array().expect("splits");
+    assert_eq!(splits.len(), 4);
+    let keys_wanted = [
+        "edge_macs",
+        "edge_macs_fraction",
+        "edge_params",
+        "edge_params_fraction",
+        "index",
+        "name",
+        "shape",
+        "width",
+        "wire_bytes",
+    ];
+    assert_eq!(keys(&splits[0]), keys_wanted);
+    assert_eq!(splits[0]["shape"], json!([16, 32, 32]));
+    assert_eq!(splits[0]["wire_bytes"], 65536);
+    // conv 3×3 of 3 to 16 channels with bias, and batch norm; 64×64 places.
+    assert_eq!(splits[0]["edge_params"], 3 * 16 * 9 + 16 + 32);
+    assert_eq!(splits[0]["edge_macs"], 64 * 64 * 3 * 16 * 9);
+    let text = place.ok("models cnn4:width=16");
+    assert!(text.contains("block4") && text.contains("8.0 KiB"), "{text}");
+}
+
+#[test]
+fn sets_and_devices() {
+    let place = Place::with_images();
+    assert_eq!(place.json("data list --json")[0]["name"], "fashion-mnist");
+    let summary = place.json("data verify images --json");
+    assert_eq!((&summary["format"], &summary["images"]), (&json!("class-folders"), &json!(87)));
+    assert!(place.ok("data verify images").contains("target-validation"));
+    let devices = place.json("devices --json --threads 1");
+    assert_eq!(
+        (&devices["devices"][0]["name"], &devices["devices"][0]["threads"]),
+        (&json!("cpu"), &json!(1))
+    );
+    assert!(devices["devices"][0]["instruction_set"].is_string());
+}
+
+#[test]
+fn of_a_repeated_flag_the_last_wins() {
+    let place = Place::empty();
+    let model = place
+        .json("models cnn4 --classes 3 --input 1x16x16 --classes 7 --input 1x32x32 --json --json");
+    assert_eq!((&model["classes"], &model["input"]), (&json!(7), &json!([1, 32, 32])));
+    assert_eq!(place.json("--threads 2 devices --threads 1 --json")["devices"][0]["threads"], 1);
+}

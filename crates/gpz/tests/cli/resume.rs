@@ -1,0 +1,137 @@
+//! The same bytes whatever happens: repeated, on other threads, stopped, killed, resumed.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{MODEL, Place, one_line};
+
+/// An audit of tiny settings with enough epochs to be caught in the middle.
+fn audit(rest: &str) -> String {
+    format!(
+        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 40 --attack-epochs 3 {rest}"
+    )
+}
+
+/// Starts a command and waits until it has saved something.
+fn started(place: &Place, words: &str, saved: &str) -> Child {
+    let mut child = place
+        .command(words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let begun = Instant::now();
+    while !place.path(saved).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{saved} was never written");
+        if let Some(status) = child.try_wait().expect("a status") {
+            panic!("it ended before it could be interrupted: {status}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let place = Place::with_images();
+    let short = |rest: &str| {
+        format!(
+            "audit --config tiny.toml --model {MODEL} --data images --target-epochs 2 --attack-epochs 2 {rest}"
+        )
+    };
+    place.ok(&short("--seed 3 --out a --threads 1"));
+    place.ok(&short("--seed 3 --out b --threads 2"));
+    place.ok(&short("--seed 4 --out c"));
+    for file in [
+        "splits.json",
+        "splits.csv",
+        "checkpoints/target.safetensors",
+        "checkpoints/decoder_block2.safetensors",
+    ] {
+        assert_eq!(place.read(&format!("a/{file}")), place.read(&format!("b/{file}")), "{file}");
+    }
+    assert_ne!(place.read("a/splits.json"), place.read("c/splits.json"), "the seed matters");
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let place = Place::with_images();
+    place.ok(&audit("--out whole"));
+    for state in
+        ["checkpoints/target.state.safetensors", "checkpoints/decoder_block4.state.safetensors"]
+    {
+        let out = state.replace(['/', '.'], "_");
+        let mut child = started(&place, &audit(&format!("--out {out}")), &format!("{out}/{state}"));
+        child.kill().expect("a signal");
+        child.wait().expect("an end");
+        assert!(!place.path(&format!("{out}/run.json")).exists(), "it was caught in the middle");
+        // A killed process leaves no lock; without --resume the run is protected.
+        place.refused_naming(&audit(&format!("--out {out}")), &[&out, "--resume"]);
+        place.ok(&format!("audit --out {out} --resume"));
+        for file in [
+            "splits.json",
+            "config.toml",
+            "checkpoints/target.safetensors",
+            "checkpoints/decoder_block1.safetensors",
+        ] {
+            assert_eq!(
+                place.read(&format!("{out}/{file}")),
+                place.read(&format!("whole/{file}")),
+                "{file}"
+            );
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_says_how_to_go_on() {
+    let place = Place::with_images();
+    let train = |rest: &str| {
+        format!("train --config tiny.toml --model {MODEL} --data images --epochs 40 {rest}")
+    };
+    place.ok(&train("--out whole"));
+    let child = started(&place, &train("--out part"), "part/checkpoints/target.state.safetensors");
+    let id = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill").args(["-INT", &id]).status().expect("kill").success()
+    );
+    let output = child.wait_with_output().expect("an end");
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let line = errors.lines().last().expect("a line");
+    let (_, command) = line.split_once("To go on: gpz ").expect("the command that continues");
+    place.ok(command);
+    assert_eq!(place.read("part/target.safetensors"), place.read("whole/target.safetensors"));
+}
+
+#[test]
+fn resuming_nothing_is_beginning() {
+    let place = Place::with_images();
+    let train = |rest: &str| {
+        format!("train --config tiny.toml --model {MODEL} --data images --epochs 1 {rest}")
+    };
+    place.ok(&train("--out missing --resume"));
+    std::fs::create_dir(place.path("empty")).expect("a folder");
+    place.ok(&train("--out empty --resume"));
+    let weights = place.read("empty/target.safetensors");
+    assert_eq!(weights, place.read("missing/target.safetensors"));
+    place.ok(&train("--out empty --resume"));
+    place.ok("train --out empty --resume");
+    assert_eq!(weights, place.read("empty/target.safetensors"), "a finished run is left alone");
+    // Another configuration is another run.
+    let line = one_line(&place.run(&train("--out empty --resume --seed 9")), 2, "train");
+    assert!(line.contains("empty") && line.contains("seed"), "{line}");
+}
+
+#[test]
+fn two_processes_do_not_share_a_run() {
+    let place = Place::with_images();
+    let mut first =
+        started(&place, &audit("--out run"), "run/checkpoints/target.state.safetensors");
+    let line = one_line(&place.run(&audit("--out run --resume")), 2, "audit");
+    let still_running = first.try_wait().expect("a status").is_none();
+    first.kill().expect("a signal");
+    first.wait().expect("an end");
+    assert!(still_running && line.contains("run is in use"), "{line}");
+}
