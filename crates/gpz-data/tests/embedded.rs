@@ -67,7 +67,7 @@ fn the_default_cut_is_balanced() {
     assert_eq!(parts.test.shape(), ImageShape { height: 64, width: 64, channels: 1 });
 }
 
-/// Pins the images models see. Resizing is integer arithmetic, so this holds on every machine.
+/// Pins the images models see. Resizing is integer arithmetic; a machine on which this fails shows models other pictures.
 #[test]
 fn the_resized_images_are_the_same_everywhere() {
     let parts = embedded().split(&SplitPlan::default()).unwrap();
