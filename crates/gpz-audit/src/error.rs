@@ -267,6 +267,20 @@ pub enum Error {
         /// What is wrong, and the mend.
         reason: String,
     },
+    /// A feature that no statistic can be taken of.
+    #[error(
+        "{file}: row {row}, column {column} is {value}; remove the row, or find where the feature overflowed"
+    )]
+    FeatureValue {
+        /// The array.
+        file: String,
+        /// The first bad row.
+        row: usize,
+        /// Its first bad column.
+        column: usize,
+        /// What stands there: not finite, or so large that its square is not.
+        value: f64,
+    },
     /// Features whose statistics cannot be taken.
     #[error("{file}: {source}")]
     Feature {

@@ -99,7 +99,7 @@ pub fn describe(
             Rows::F32(rows) => moments.update(rows, labels),
             Rows::F64(rows) => moments.update(rows, labels),
         })
-        .map_err(|source| wrong(in_file(source, first)))
+        .map_err(|source| in_file(&place, source, first))
     })?;
     let mut pass = DeviationPass::new(&moments).map_err(wrong)?;
     file.each_block(features, block, |first, block| {
@@ -107,7 +107,7 @@ pub fn describe(
             Rows::F32(rows) => pass.update(rows, labels),
             Rows::F64(rows) => pass.update(rows, labels),
         })
-        .map_err(|source| wrong(in_file(source, first)))
+        .map_err(|source| in_file(&place, source, first))
     })?;
     let deviations = pass.finish().map_err(wrong)?;
     let geometry = deviations.geometry();
@@ -132,13 +132,15 @@ fn read_labels(file: &ArrayFile, array: &ArrayInfo, rows: usize) -> Result<Vec<u
     labels.into_iter().enumerate().map(index).collect()
 }
 
-/// A row of a block counted from the file's beginning.
-fn in_file(source: gpz_estimators::Error, first: usize) -> gpz_estimators::Error {
+/// What is wrong with a block, its rows counted from the file's beginning.
+fn in_file(place: &str, source: gpz_estimators::Error, first: usize) -> Error {
     use gpz_estimators::Error as E;
+    let file = place.to_owned();
     match source {
-        E::NonFinite { row, column, value } => E::NonFinite { row: first + row, column, value },
-        E::Magnitude { row, column, value } => E::Magnitude { row: first + row, column, value },
-        other => other,
+        E::NonFinite { row, column, value } | E::Magnitude { row, column, value } => {
+            Error::FeatureValue { file, row: first + row, column, value }
+        }
+        source => Error::Feature { file, source },
     }
 }
 

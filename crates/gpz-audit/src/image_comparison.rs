@@ -157,7 +157,7 @@ fn pictures(
         figures.extend(compare(&scaled(a_pixels), &scaled(b_pixels), &shape, range)?);
         observer.advance(1, "");
     }
-    observer.end(&format!("{} images", figures.len()));
+    observer.end("");
     Ok(figures)
 }
 
@@ -286,7 +286,7 @@ fn arrays(
         observer.advance(1, "");
         Ok(())
     })?;
-    observer.end(&format!("{} images", figures.len()));
+    observer.end("");
     Ok(figures)
 }
 

@@ -12,7 +12,7 @@ pub trait Observer {
         let _ = (steps, detail);
     }
 
-    /// The phase is over; `summary` says what came of it.
+    /// The phase is over; `summary` says what came of it, nothing if empty.
     fn end(&mut self, summary: &str) {
         let _ = summary;
     }

@@ -37,10 +37,18 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
                 })
                 .map(|p| p.trim_start_matches("error: ").to_owned())
                 .collect();
-            eprintln!("gpz: {}; see gpz --help", said.join("; "));
+            eprintln!("gpz: {}; see {} --help", said.join("; "), command(&text));
             ExitCode::from(UNUSABLE)
         }
     }
+}
+
+/// The command whose usage clap shows: the words before its flags and values.
+fn command(text: &str) -> String {
+    let usage = text.split("Usage: ").nth(1).unwrap_or("gpz");
+    let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    let words: Vec<&str> = usage.split_whitespace().take_while(is_name).collect();
+    if words.is_empty() { "gpz".to_owned() } else { words.join(" ") }
 }
 
 /// Prints the failure and tells its kind by the exit status.

@@ -119,7 +119,12 @@ impl Observer for Progress {
 
     fn end(&mut self, summary: &str) {
         let passed = clock(self.began.elapsed().as_secs_f64());
-        if let Some(bar) = self.bar.take() {
+        if summary.is_empty() {
+            // Nothing to say: the result speaks for itself.
+            if let Some(bar) = self.bar.take() {
+                bar.finish_and_clear();
+            }
+        } else if let Some(bar) = self.bar.take() {
             bar.set_position(self.steps);
             bar.finish_with_message(format!("{summary}   {passed}"));
         } else {
