@@ -145,8 +145,20 @@ impl AuditConfig {
     pub fn overlaid(&self, text: &str) -> Result<Self> {
         let changes: Table = text.parse().map_err(Error::config)?;
         let mut table = Table::try_from(self).map_err(Error::config)?;
+        let names_schedule = |stage: &str| {
+            let training = changes.get(stage).and_then(|stage| stage.get("training"));
+            training.is_some_and(|training| training.get("schedule").is_some())
+        };
+        let named = [names_schedule("target"), names_schedule("attack")];
         merge(&mut table, changes);
-        let config: AuditConfig = table.try_into().map_err(Error::config)?;
+        let mut config: AuditConfig = table.try_into().map_err(Error::config)?;
+        // A schedule that is not named goes along with the number of epochs.
+        let plans = [&mut config.target.training, &mut config.attack.training];
+        for (plan, named) in plans.into_iter().zip(named) {
+            if let (Schedule::Cosine { epochs, .. }, false) = (&mut plan.schedule, named) {
+                *epochs = plan.epochs;
+            }
+        }
         config.validate()?;
         Ok(config)
     }
@@ -192,12 +204,46 @@ impl AuditConfig {
                 )));
             }
         }
+        for (name, plan) in [("target", &self.target.training), ("attack", &self.attack.training)] {
+            check_rule(name, plan)?;
+        }
+        if i64::try_from(self.seed).is_err() {
+            return Err(Error::config(format!("seed: {} is beyond {}", self.seed, i64::MAX)));
+        }
         if self.resolution == 0 {
             return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));
         }
         let (resamples, seed) = (self.resamples, self.seed);
         Resampling { resamples, seed, ..Resampling::default() }.validate()?;
         self.limits.validate()
+    }
+}
+
+/// Optimiser and schedule within their ranges.
+fn check_rule(stage: &str, plan: &TrainingPlan) -> Result<()> {
+    let (shares, decay): (&[f64], f64) = match &plan.optimizer {
+        Rule::Sgd { momentum, weight_decay } => (std::slice::from_ref(momentum), *weight_decay),
+        Rule::Adam { betas, weight_decay, .. } | Rule::AdamW { betas, weight_decay, .. } => {
+            (betas, *weight_decay)
+        }
+    };
+    let at = |field: &str, value: f64, rule: &str| {
+        Err(Error::config(format!("{stage}.training.{field}: {value} is not possible, {rule}")))
+    };
+    if let Some(share) = shares.iter().find(|share| !(0.0..1.0).contains(*share)) {
+        return at("optimizer", *share, "momentum and betas are at least 0 and below 1");
+    }
+    if !(decay.is_finite() && decay >= 0.0) {
+        return at("optimizer.weight_decay", decay, "it is at least 0");
+    }
+    match plan.schedule {
+        Schedule::Plateau { factor, .. } if !(factor > 0.0 && factor < 1.0) => {
+            at("schedule.factor", factor, "it lies between 0 and 1")
+        }
+        Schedule::Cosine { floor, .. } if !(floor.is_finite() && floor >= 0.0) => {
+            at("schedule.floor", floor, "it is at least 0")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -263,6 +309,7 @@ mod tests {
         let mut want = base;
         want.seed = 7;
         want.attack.training.epochs = 3;
+        want.attack.training.schedule = Schedule::Cosine { epochs: 3, floor: 0.0 };
         want.attack.training.optimizer = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
         assert_eq!(changed, want);
         Ok(())
@@ -279,6 +326,8 @@ mod tests {
             ("[target.training]\noptimizer = { name = \"adamx\" }", "adamx"),
             ("model = \"cnn5\"", "cnn5"),
             ("[attack.training]\nlearning_rate = -1.0", "learning_rate"),
+            ("[target.training.optimizer]\nbetas = [1.0, 0.9]", "target.training.optimizer"),
+            ("[target.training.optimizer]\nweight_decay = nan", "weight_decay"),
             ("seed = ", "line 1"),
         ] {
             let message = base.overlaid(text).expect_err(text).to_string();

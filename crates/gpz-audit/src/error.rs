@@ -188,6 +188,14 @@ pub enum Error {
         /// The first field that differs.
         field: String,
     },
+    /// A directory in which another command has begun.
+    #[error("{} does not hold a run of gpz {task}; choose another directory with --out", path.display())]
+    OtherTask {
+        /// The directory.
+        path: PathBuf,
+        /// What was asked for.
+        task: &'static str,
+    },
     /// Images could not be had.
     #[error(transparent)]
     Data(#[from] gpz_data::Error),

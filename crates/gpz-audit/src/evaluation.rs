@@ -56,12 +56,18 @@ pub fn evaluate(
         }
     }
     observer.end(&format!("{} test images at {} splits", test.len(), decoders.len()));
-    let average = |f: fn(&ImageMetrics) -> f64| blind.iter().map(f).sum::<f64>() / blind.len().max(1) as f64;
-    let mean_image = Baseline { mse_per_element: average(|m| m.mse_per_element), ssim: average(|m| m.ssim) };
+    let average =
+        |f: fn(&ImageMetrics) -> f64| blind.iter().map(f).sum::<f64>() / blind.len().max(1) as f64;
+    let mean_image =
+        Baseline { mse_per_element: average(|m| m.mse_per_element), ssim: average(|m| m.ssim) };
     Ok(Evaluation { metrics: attacks, mean_image })
 }
 
-fn guesses(target: &dyn Target, decoders: &[(usize, Decoder)], batch: &Batch) -> Result<Vec<Tensor>> {
+fn guesses(
+    target: &dyn Target,
+    decoders: &[(usize, Decoder)],
+    batch: &Batch,
+) -> Result<Vec<Tensor>> {
     let normalisation = Normalisation::for_channels(batch.shape[3])?;
     let decoders = decoders.iter().map(|(split, decoder)| (*split, decoder));
     Ok(reconstruct(target, &normalisation, decoders, &pictures(batch)?)?)
@@ -85,11 +91,15 @@ fn mean_picture(set: &dyn ImageSet) -> Result<Vec<f32>> {
 /// Positions of the test images a report shows: the first of each class, then the best and the worst of the deepest attack.
 fn shown(test: &Test, evaluation: &Evaluation) -> Vec<usize> {
     let labels = test.labels();
-    let firsts = (0..test.classes()).filter_map(|class| labels.iter().position(|&label| label == class));
+    let firsts =
+        (0..test.classes()).filter_map(|class| labels.iter().position(|&label| label == class));
     let mut positions: Vec<usize> = firsts.take(SHOWN).collect();
     if let Some(deepest) = evaluation.metrics.last() {
-        let by_error = |a: &usize, b: &usize| deepest[*a].mse_per_element.total_cmp(&deepest[*b].mse_per_element);
-        let (best, worst) = ((0..deepest.len()).min_by(by_error), (0..deepest.len()).max_by(by_error));
+        let by_error = |a: &usize, b: &usize| {
+            deepest[*a].mse_per_element.total_cmp(&deepest[*b].mse_per_element)
+        };
+        let (best, worst) =
+            ((0..deepest.len()).min_by(by_error), (0..deepest.len()).max_by(by_error));
         for position in best.into_iter().chain(worst) {
             if !positions.contains(&position) {
                 positions.push(position);

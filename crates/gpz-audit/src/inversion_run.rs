@@ -16,8 +16,8 @@ use crate::run_record::{
     AttackTraining, Baseline, DataRecord, ModelRecord, Named, Phase, PictureRecord, utc,
 };
 use crate::sweep::{
-    Circumstances, Clock, LEVEL, begun_with, data_record, model_record, open_data, prepare_target,
-    remove_states, same_configuration, train_attacks,
+    Circumstances, Clock, LEVEL, begun_with, configuration_text, data_record, model_record,
+    open_data, prepare_target, remove_states, same_configuration, train_attacks, write_target,
 };
 
 /// The attack's figures; no time, path or host stands in it.
@@ -150,7 +150,7 @@ pub fn invert(
     if audit.weights.is_none() {
         return Err(Error::NoWeights);
     }
-    if let Some(begun) = begun_with(dir)? {
+    if let Some(begun) = begun_with(dir, TASK)? {
         same_configuration(
             dir,
             &InversionConfig::from_toml(&begun)?.to_toml()?,
@@ -163,10 +163,11 @@ pub fn invert(
     let started = SystemTime::now();
     let mut clock = Clock::new();
     let (dataset, parts) = open_data(audit)?;
-    let target = prepare_target(audit, &parts)?;
+    let target = prepare_target(audit, dir, &parts)?;
     let target = &*target;
     let split = target.find_split(&config.split)?;
-    dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
+    dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
+    write_target(dir, files::TARGET_CHECKPOINT, target)?;
     clock.lap("data");
     let (decoders, mut records) = train_attacks(audit, dir, target, &[split], &parts, observer)?;
     clock.lap("attack");
@@ -220,7 +221,7 @@ pub fn invert(
     };
     dir.write(METRICS, metrics.to_json()?.as_bytes())?;
     dir.write(files::RUN_JSON, json::to_text(&run, "run.json")?.as_bytes())?;
-    remove_states(dir, target);
+    remove_states(dir);
     Ok(metrics)
 }
 

@@ -1,9 +1,7 @@
 //! Class geometry of the feature at every split, from two passes of the frozen target over a part.
 
 use gpz_data::{BatchOptions, Batches, ImageSet};
-use gpz_estimators::{
-    ClassMoments, DeviationPass, Deviations, Normalisation as Divisor, entropy,
-};
+use gpz_estimators::{ClassMoments, DeviationPass, Deviations, Normalisation as Divisor, entropy};
 use gpz_inversion::{Observer, pictures};
 use gpz_models::{Normalisation, Target};
 use gpz_tensor::Tensor;
@@ -35,12 +33,6 @@ impl SplitStatistics {
     pub fn held_out(&self) -> HeldOutRecord {
         HeldOutRecord { radius_sq: self.radius_sq.clone(), variance: self.variance.clone() }
     }
-}
-
-/// Bytes the running moments of all splits take.
-#[must_use]
-pub fn memory_bytes(target: &dyn Target) -> u128 {
-    target.taps().iter().map(|tap| ClassMoments::memory_bytes(target.classes(), tap.width())).sum()
 }
 
 /// Statistics at every split on a part, with its true labels, the target in evaluation mode.
@@ -113,8 +105,8 @@ fn with_rows(z: &Tensor, f: impl FnOnce(ArrayView2<'_, f32>) -> Result<()>) -> R
         Some(rows) => f(rows),
         None => {
             let rows = z.to_vec::<f32>();
-            let rows = ArrayView2::from_shape(shape, &rows)
-                .map_err(|_| gpz_tensor::Error::Shape {
+            let rows =
+                ArrayView2::from_shape(shape, &rows).map_err(|_| gpz_tensor::Error::Shape {
                     op: "features",
                     shape: z.shape().into(),
                     rule: "one row per image is needed",
@@ -130,13 +122,19 @@ pub fn batches_of(set: &dyn ImageSet) -> u64 {
     2 * set.len().div_ceil(EVALUATION_BATCH) as u64
 }
 
-fn summarise(deviations: &Deviations, level: f64, split: &str, part: &str) -> Result<SplitStatistics> {
+fn summarise(
+    deviations: &Deviations,
+    level: f64,
+    split: &str,
+    part: &str,
+) -> Result<SplitStatistics> {
     let impossible = |reason: &dyn std::fmt::Display| Error::NotIdentifiable {
         split: split.to_owned(),
         part: part.to_owned(),
         reason: reason.to_string(),
     };
-    let named = |source| Error::Statistics { split: split.to_owned(), part: part.to_owned(), source };
+    let named =
+        |source| Error::Statistics { split: split.to_owned(), part: part.to_owned(), source };
     let geometry = deviations.geometry();
     let radius = deviations
         .mean_radius_sq(Divisor::PlugIn, level)

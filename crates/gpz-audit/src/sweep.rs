@@ -1,6 +1,6 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use gpz_data::{Dataset, ImageSet, Part, Parts, SplitPlan};
@@ -25,6 +25,9 @@ use crate::training::{self, TargetLearner};
 
 /// Confidence level of every interval.
 pub(crate) const LEVEL: f64 = 0.95;
+
+/// What a directory of this task calls it.
+const TASK: &str = "audit";
 
 /// What the caller knows and the configuration does not: it stands in `run.json` alone.
 #[derive(Debug, Clone)]
@@ -61,6 +64,7 @@ pub fn audit(
 ) -> Result<SplitsFile> {
     check_configuration(config, dir)?;
     if dir.state() == RunState::Finished {
+        remove_states(dir);
         report::build(dir)?;
         return Ok(report::load(dir.path())?.splits);
     }
@@ -69,8 +73,8 @@ pub fn audit(
     let (dataset, parts) = open_data(config)?;
     check_classes(&parts)?;
     // What cannot be built or loaded is said before anything is written.
-    let target = prepare_target(config, &parts)?;
-    dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
+    let target = prepare_target(config, dir, &parts)?;
+    dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 
     let (target, target_record) =
@@ -122,14 +126,14 @@ pub fn audit(
     // The record says that the run is finished, so it comes last but for what is made from it.
     dir.write(files::RUN_JSON, record.to_json()?.as_bytes())?;
     report::build(dir)?;
-    remove_states(dir, target);
+    remove_states(dir);
     Ok(splits)
 }
 
 /// A run goes on only under the configuration it was begun with.
 fn check_configuration(config: &AuditConfig, dir: &RunDir) -> Result<()> {
     config.validate()?;
-    match begun_with(dir)? {
+    match begun_with(dir, TASK)? {
         Some(text) => {
             same_configuration(dir, &AuditConfig::from_toml(&text)?.to_toml()?, &config.to_toml()?)
         }
@@ -137,24 +141,46 @@ fn check_configuration(config: &AuditConfig, dir: &RunDir) -> Result<()> {
     }
 }
 
+/// The text of `config.toml`: its first line says what the run does, so that no other task goes on in its directory.
+pub(crate) fn configuration_text(task: &str, toml: &str) -> String {
+    format!("{}\n{toml}", task_line(task))
+}
+
+fn task_line(task: &str) -> String {
+    format!("# the configuration of gpz {task}")
+}
+
 /// The text of the configuration a run was begun with, if it was.
-pub(crate) fn begun_with(dir: &RunDir) -> Result<Option<String>> {
+pub(crate) fn begun_with(dir: &RunDir, task: &'static str) -> Result<Option<String>> {
     let path = dir.file(files::CONFIG);
     if dir.state() == RunState::Empty || !path.exists() {
         return Ok(None);
     }
-    read_text(&path).map(Some)
+    let text = read_text(&path)?;
+    if text.lines().next() != Some(task_line(task).as_str()) {
+        return Err(Error::OtherTask { path: dir.path().to_path_buf(), task });
+    }
+    Ok(Some(text))
 }
 
-/// Compares two configurations as texts of one writer, and names the first field that differs.
+/// Compares two configurations, and names the first field that differs.
 pub(crate) fn same_configuration(dir: &RunDir, begun: &str, now: &str) -> Result<()> {
-    if begun == now {
-        return Ok(());
+    let parse = |text: &str| text.parse::<toml::Table>().map_err(Error::config);
+    match first_difference(&parse(begun)?, &parse(now)?) {
+        None => Ok(()),
+        Some(field) => Err(Error::ConfigDiffers { path: dir.path().to_path_buf(), field }),
     }
-    let mut pairs = begun.lines().zip(now.lines());
-    let differs = pairs.find(|(old, new)| old != new).and_then(|(old, _)| old.split(" =").next());
-    let field = differs.unwrap_or("a field").trim().to_owned();
-    Err(Error::ConfigDiffers { path: dir.path().to_path_buf(), field })
+}
+
+/// Dotted name of the first field that is not the same in both.
+fn first_difference(begun: &toml::Table, now: &toml::Table) -> Option<String> {
+    let keys: std::collections::BTreeSet<&String> = begun.keys().chain(now.keys()).collect();
+    keys.into_iter().find_map(|key| match (begun.get(key), now.get(key)) {
+        (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => {
+            first_difference(a, b).map(|field| format!("{key}.{field}"))
+        }
+        (a, b) => (a != b).then(|| key.clone()),
+    })
 }
 
 /// The spread of a class of one image cannot be measured; better said now than after the training.
@@ -183,17 +209,28 @@ pub(crate) fn state_file(name: &str) -> String {
     format!("{}/{name}.state.safetensors", files::CHECKPOINTS)
 }
 
-/// The target for the pictures of the parts, with its weights where they are given.
-pub(crate) fn prepare_target(config: &AuditConfig, parts: &Parts) -> Result<Box<dyn Target>> {
+/// The target for the pictures of the parts, with its weights where they are given. A run that has begun keeps a copy of them: what
+/// has become of the file since does not matter.
+pub(crate) fn prepare_target(
+    config: &AuditConfig,
+    dir: &RunDir,
+    parts: &Parts,
+) -> Result<Box<dyn Target>> {
     let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
     if let Some(weights) = &config.weights {
-        load_weights(&mut *target, Path::new(weights))?;
+        let copy = dir.file(files::TARGET_CHECKPOINT);
+        let path = if copy.exists() { copy } else { PathBuf::from(weights) };
+        load_weights(&mut *target, &path)?;
     }
     Ok(target)
 }
 
-/// The target in the state it is audited in: as given, as trained earlier in this run, or trained now. One that was trained is
-/// written to `file`.
+/// Writes a target's weights into a run's directory.
+pub(crate) fn write_target(dir: &RunDir, file: &str, target: &dyn Target) -> Result<()> {
+    dir.write(file, &checkpoint::save(target, Some(&target.name()))?)
+}
+
+/// The target in the state it is audited in: as given, as trained earlier in this run, or trained now. It is written to `file`.
 pub(crate) fn obtain_target(
     config: &AuditConfig,
     dir: &RunDir,
@@ -217,8 +254,8 @@ pub(crate) fn obtain_target(
         chosen_epoch = learner.best_epoch().unwrap_or(0);
         curve = epochs(learner.curve());
         target = learner.into_best()?;
-        dir.write(file, &checkpoint::save(&*target, Some(&target.name()))?)?;
     }
+    write_target(dir, file, &*target)?;
     let on_validation = training::evaluate(&*target, &parts.target_validation, plan.labels)?;
     let on_test = training::evaluate(&*target, &parts.test, plan.labels)?;
     let record = TargetRecord {
@@ -257,20 +294,14 @@ pub(crate) fn train_attacks(
     parts: &Parts,
     observer: &mut dyn Observer,
 ) -> Result<Attacks> {
-    let name = |split: usize| format!("decoder_{}", target.taps()[split - 1].name);
+    let state = state_file("attacks");
     let mut trainer = InversionTrainer::new(target, splits, config.attack, config.seed)?;
-    for &split in splits {
-        let state = dir.file(&state_file(&name(split)));
-        if state.exists() {
-            trainer.restore(split, &read_bytes(&state)?)?;
-        }
+    if dir.file(&state).exists() {
+        trainer.restore(&read_bytes(&dir.file(&state))?)?;
     }
     let auxiliary = &parts.auxiliary;
     trainer.train(auxiliary.train(), auxiliary.held_out(), observer, |trainer| -> Result<()> {
-        for (split, learner) in trainer.attacks() {
-            dir.write(&state_file(&name(*split)), &learner.state()?)?;
-        }
-        Ok(())
+        dir.write(&state, &trainer.state()?)
     })?;
     let plan = &config.attack.training;
     let mut records = Vec::new();
@@ -297,10 +328,9 @@ pub(crate) fn train_attacks(
 }
 
 /// States are of use only while the run is unfinished. What cannot be removed stays; the results do not depend on it.
-pub(crate) fn remove_states(dir: &RunDir, target: &dyn Target) {
-    let decoders = target.taps().iter().map(|tap| format!("decoder_{}", tap.name));
-    for name in decoders.chain(["target".to_owned()]) {
-        let _ = std::fs::remove_file(dir.file(&state_file(&name)));
+pub(crate) fn remove_states(dir: &RunDir) {
+    for name in ["target", "attacks"] {
+        let _ = std::fs::remove_file(dir.file(&state_file(name)));
     }
 }
 

@@ -11,8 +11,8 @@ use crate::json;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{DataRecord, ModelRecord, Named, Phase, TargetRecord, utc};
 use crate::sweep::{
-    Circumstances, Clock, begun_with, data_record, model_record, obtain_target, open_data,
-    prepare_target, remove_states, same_configuration,
+    Circumstances, Clock, begun_with, configuration_text, data_record, model_record, obtain_target,
+    open_data, prepare_target, remove_states, same_configuration,
 };
 
 /// The trained target.
@@ -72,7 +72,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<TargetRun> {
     config.validate()?;
-    if let Some(text) = begun_with(dir)? {
+    if let Some(text) = begun_with(dir, TASK)? {
         same_configuration(dir, &AuditConfig::from_toml(&text)?.to_toml()?, &config.to_toml()?)?;
     }
     if dir.state() == RunState::Finished {
@@ -81,8 +81,8 @@ pub fn train(
     let started = SystemTime::now();
     let mut clock = Clock::new();
     let (dataset, parts) = open_data(config)?;
-    let target = prepare_target(config, &parts)?;
-    dir.write(files::CONFIG, config.to_toml()?.as_bytes())?;
+    let target = prepare_target(config, dir, &parts)?;
+    dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
     let (target, target_record) = obtain_target(config, dir, WEIGHTS, target, &parts, observer)?;
     clock.lap("target");
@@ -101,7 +101,7 @@ pub fn train(
         target: target_record,
     };
     dir.write(files::RUN_JSON, run.to_json()?.as_bytes())?;
-    remove_states(dir, &*target);
+    remove_states(dir);
     Ok(run)
 }
 

@@ -41,7 +41,8 @@ pub fn train_target(
     mut save: impl FnMut(&TargetLearner) -> Result<()>,
 ) -> Result<()> {
     let normalisation = Normalisation::for_channels(train.channels())?;
-    let options = BatchOptions::shuffled(plan.training.batch).with_augment(plan.augmentation.augment());
+    let options =
+        BatchOptions::shuffled(plan.training.batch).with_augment(plan.augmentation.augment());
     let batches = Batches::new(train, options, seed, "target")?;
     let (done, epochs) = (learner.epochs_done(), plan.training.epochs);
     observer.begin("target", (epochs.saturating_sub(done) * batches.per_epoch()) as u64);
@@ -110,7 +111,8 @@ pub fn evaluate(target: &dyn Target, set: &dyn ImageSet, labels: Labels) -> Resu
     for batch in batches.epoch(0) {
         let x = Var::constant(normalisation.apply(&pictures(&batch)?)?);
         let log_probs = target.forward(&Tape::eval(), &x)?;
-        let goal = labels.distributions(&batch.labels, target.classes(), log_probs.value().dtype())?;
+        let goal =
+            labels.distributions(&batch.labels, target.classes(), log_probs.value().dtype())?;
         let n = batch.len() as f64;
         loss_sum += n * loss::cross_entropy(&log_probs, &goal)?.value().item()?;
         right += n * loss::accuracy(log_probs.value(), &batch.labels)?;

@@ -12,7 +12,6 @@ struct Stage {
     norm: BatchNorm,
 }
 
-
 /// The method's decoder for the four-block network: transposed convolutions 4×4 of stride 2 double the picture and halve the channels,
 /// each followed by batch normalisation and tanh; the last leads to the picture's channels and a sigmoid.
 ///

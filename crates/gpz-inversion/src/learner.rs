@@ -189,17 +189,25 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// None for networks whose names differ.
     pub fn state(&self) -> Result<Vec<u8>> {
+        Ok(checkpoint::to_safetensors(&self.tensors(), Some(&self.progress_text()?))?)
+    }
+
+    /// Everything but the progress, by name.
+    pub(crate) fn tensors(&self) -> Vec<(String, Tensor)> {
         let prefixed = |prefix: &'static str| {
             move |(name, tensor): (String, Tensor)| (format!("{prefix}:{name}"), tensor)
         };
-        let tensors: Vec<(String, Tensor)> = snapshot(&self.module)
+        snapshot(&self.module)
             .into_iter()
             .map(prefixed("now"))
             .chain(self.best.clone().into_iter().map(prefixed("best")))
             .chain(self.optimizer.state().into_iter().map(prefixed("optimizer")))
-            .collect();
-        let progress = serde_json::to_string(&self.progress).map_err(|e| self.unusable(e))?;
-        Ok(checkpoint::to_safetensors(&tensors, Some(&progress))?)
+            .collect()
+    }
+
+    /// Where training stands, as JSON.
+    pub(crate) fn progress_text(&self) -> Result<String> {
+        serde_json::to_string(&self.progress).map_err(|e| self.unusable(e))
     }
 
     /// Goes back to a state that [`Learner::state`] gave.
@@ -209,14 +217,23 @@ impl<M: Module> Learner<M> {
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let (tensors, progress) =
             checkpoint::from_safetensors(bytes).map_err(|e| self.unusable(e))?;
+        let progress = progress.ok_or_else(|| self.unusable("the progress is missing"))?;
+        self.restore_parts(tensors, &progress)
+    }
+
+    /// [`Learner::restore`] from the parts.
+    pub(crate) fn restore_parts(
+        &mut self,
+        tensors: BTreeMap<String, Tensor>,
+        progress: &str,
+    ) -> Result<()> {
         let mut parts: BTreeMap<String, BTreeMap<String, Tensor>> = BTreeMap::new();
         for (name, tensor) in tensors {
             let (part, name) =
                 name.split_once(':').ok_or_else(|| self.unusable("a key has no part"))?;
             parts.entry(part.to_owned()).or_default().insert(name.to_owned(), tensor);
         }
-        let progress = progress.ok_or_else(|| self.unusable("the progress is missing"))?;
-        let progress = serde_json::from_str(&progress).map_err(|e| self.unusable(e))?;
+        let progress = serde_json::from_str(progress).map_err(|e| self.unusable(e))?;
         let mut part = |name: &str| parts.remove(name).unwrap_or_default();
         let (now, best, optimizer) = (part("now"), part("best"), part("optimizer"));
         checkpoint::load(&mut self.module, &now).map_err(|e| self.unusable(e))?;

@@ -1,8 +1,10 @@
 //! The inversion trainer: decoders of several splits learn from one forward pass of the target per batch.
 
-use gpz_data::{AuxiliaryHeldOut, AuxiliaryTrain, Augment, Batch, BatchOptions, Batches, ImageSet};
+use std::collections::BTreeMap;
+
+use gpz_data::{Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, ImageSet};
 use gpz_models::{Normalisation, Target};
-use gpz_nn::{Tape, Var, derive_seed, loss, rng_for};
+use gpz_nn::{Tape, Var, checkpoint, derive_seed, loss, rng_for};
 use gpz_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +47,12 @@ impl<'a> InversionTrainer<'a> {
     ///
     /// # Errors
     /// A split that does not exist, or that no decoder is defined for.
-    pub fn new(target: &'a dyn Target, splits: &[usize], plan: AttackPlan, seed: u64) -> Result<Self> {
+    pub fn new(
+        target: &'a dyn Target,
+        splits: &[usize],
+        plan: AttackPlan,
+        seed: u64,
+    ) -> Result<Self> {
         let picture = target.input_shape();
         let mut attacks = Vec::new();
         for &split in splits {
@@ -160,16 +167,53 @@ impl<'a> InversionTrainer<'a> {
         self.attacks.into_iter().map(best).collect()
     }
 
-    /// Goes on from a saved state of the attack on a split.
+    /// The whole state of all attacks as one safetensors file, from which [`InversionTrainer::restore`] goes on to the same bits.
+    ///
+    /// One file, because attacks that learn together must also be found together.
     ///
     /// # Errors
-    /// [`Error::State`] if it does not belong to it.
-    pub fn restore(&mut self, split: usize, state: &[u8]) -> Result<()> {
-        for (_, learner) in self.attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
-            learner.restore(state)?;
+    /// None for states training made.
+    pub fn state(&self) -> Result<Vec<u8>> {
+        let (mut tensors, mut progress) = (Vec::new(), BTreeMap::new());
+        for (split, learner) in &self.attacks {
+            let named = learner.tensors().into_iter();
+            tensors.extend(named.map(|(name, tensor)| (format!("{split}/{name}"), tensor)));
+            progress.insert(split.to_string(), learner.progress_text()?);
+        }
+        let progress = serde_json::to_string(&progress).map_err(unusable)?;
+        Ok(checkpoint::to_safetensors(&tensors, Some(&progress))?)
+    }
+
+    /// Goes back to a state that [`InversionTrainer::state`] gave.
+    ///
+    /// # Errors
+    /// [`Error::State`] for a damaged file, or one of other splits or networks.
+    pub fn restore(&mut self, state: &[u8]) -> Result<()> {
+        let (tensors, progress) = checkpoint::from_safetensors(state).map_err(unusable)?;
+        let progress = progress.ok_or_else(|| unusable("the progress is missing"))?;
+        let progress: BTreeMap<String, String> =
+            serde_json::from_str(&progress).map_err(unusable)?;
+        let mut parts: BTreeMap<String, BTreeMap<String, Tensor>> = BTreeMap::new();
+        for (name, tensor) in tensors {
+            let (split, name) =
+                name.split_once('/').ok_or_else(|| unusable("a key names no split"))?;
+            parts.entry(split.to_owned()).or_default().insert(name.to_owned(), tensor);
+        }
+        let expected: Vec<String> =
+            self.attacks.iter().map(|(split, _)| split.to_string()).collect();
+        if progress.len() != expected.len() || !expected.iter().all(|s| progress.contains_key(s)) {
+            return Err(unusable("it holds the attacks on other splits"));
+        }
+        for (split, learner) in &mut self.attacks {
+            let key = split.to_string();
+            learner.restore_parts(parts.remove(&key).unwrap_or_default(), &progress[&key])?;
         }
         Ok(())
     }
+}
+
+fn unusable(reason: impl std::fmt::Display) -> Error {
+    Error::State { learner: "the attacks".to_owned(), reason: reason.to_string() }
 }
 
 /// Reconstructions of pictures by decoders of several splits, from one forward pass of the target.

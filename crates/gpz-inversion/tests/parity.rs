@@ -16,9 +16,10 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// `value(name, i)` of the cases: SplitMix64 seeded with FNV-1a of the name, 24 bits of it as a fraction.
 fn fraction(salt: &str, name: &str, i: usize) -> f64 {
-    let hash = salt.bytes().chain(name.bytes()).fold(0xCBF2_9CE4_8422_2325u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3)
-    });
+    let hash = salt
+        .bytes()
+        .chain(name.bytes())
+        .fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
     let mut x = hash.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -49,21 +50,21 @@ fn entry_value(salt: &str, name: &str, shape: &[usize]) -> Fallible<Tensor> {
 /// What a case is built into.
 enum Network {
     Target(Box<dyn Target>),
-    Decoder(Decoder),
+    Decoder(Box<Decoder>),
 }
 
 impl Network {
     fn module(&self) -> &dyn Module {
         match self {
             Network::Target(target) => &**target,
-            Network::Decoder(decoder) => decoder,
+            Network::Decoder(decoder) => &**decoder,
         }
     }
 
     fn module_mut(&mut self) -> &mut dyn Module {
         match self {
             Network::Target(target) => &mut **target,
-            Network::Decoder(decoder) => decoder,
+            Network::Decoder(decoder) => &mut **decoder,
         }
     }
 }
@@ -83,7 +84,8 @@ impl Case {
     }
 
     fn size(&self, key: &str) -> Fallible<usize> {
-        Ok(self.json[key].as_u64().ok_or_else(|| format!("{}: {key} is missing", self.name))? as usize)
+        Ok(self.json[key].as_u64().ok_or_else(|| format!("{}: {key} is missing", self.name))?
+            as usize)
     }
 
     fn key_shape(&self, key: &str) -> Fallible<Vec<usize>> {
@@ -98,17 +100,23 @@ impl Case {
                 let size = self.size("size")?;
                 let width = self.key_shape("block1.0.weight")?[0];
                 let input = [self.size("nc")?, size, size];
-                let mut target =
-                    Cnn4::new(Cnn4Config { width, input, classes: self.size("classes")? }, &mut rng)?;
+                let mut target = Cnn4::new(
+                    Cnn4Config { width, input, classes: self.size("classes")? },
+                    &mut rng,
+                )?;
                 target.set_dropout(0.0);
                 Network::Target(Box::new(target))
             }
             ["decoder", "cnn4", ..] => {
                 let feature: Vec<usize> = serde_json::from_value(self.json["in_shape"].clone())?;
-                let picture: Vec<usize> = serde_json::from_value(self.json["eval"]["shape"].clone())?;
-                Network::Decoder(Decoder::new(&feature, [picture[1], picture[2], picture[3]], &mut rng)?)
+                let picture: Vec<usize> =
+                    serde_json::from_value(self.json["eval"]["shape"].clone())?;
+                let picture = [picture[1], picture[2], picture[3]];
+                Network::Decoder(Box::new(Decoder::new(&feature, picture, &mut rng)?))
             }
-            _ => return Err(format!("{}: no network of this project is called so", self.name).into()),
+            _ => {
+                return Err(format!("{}: no network of this project is called so", self.name).into());
+            }
         };
         let mut keys = BTreeMap::new();
         let mut failure = None;
@@ -130,9 +138,17 @@ impl Case {
         Ok(network)
     }
 
-    fn compare(&self, dtype: DType, what: &str, got: &Tensor, want: &Value, bound: Bound) -> Fallible<()> {
+    fn compare(
+        &self,
+        dtype: DType,
+        what: &str,
+        got: &Tensor,
+        want: &Value,
+        bound: Bound,
+    ) -> Fallible<()> {
         if let Some(shape) = want["shape"].as_array() {
-            let shape: Vec<usize> = shape.iter().filter_map(|v| v.as_u64().map(|v| v as usize)).collect();
+            let shape: Vec<usize> =
+                shape.iter().filter_map(|v| v.as_u64().map(|v| v as usize)).collect();
             assert_eq!(got.shape(), shape, "{} {what}", self.name);
         }
         let absmax = want["absmax"].as_f64().ok_or("absmax")?;
@@ -154,7 +170,11 @@ impl Case {
             (DType::F32, Bound::Elements(bound)) => (worst, bound * absmax),
             (DType::F32, Bound::RelativeL2(bound)) => (square.sqrt(), bound * norm.sqrt()),
         };
-        assert!(error <= limit, "{} {dtype} {what}: off by {error:e}, allowed {limit:e}", self.name);
+        assert!(
+            error <= limit,
+            "{} {dtype} {what}: off by {error:e}, allowed {limit:e}",
+            self.name
+        );
         Ok(())
     }
 
@@ -202,13 +222,20 @@ impl Case {
                 for (i, (tap, want)) in taps.iter().zip(want).enumerate() {
                     self.compare(dtype, &format!("tap {}", i + 1), tap, want, self.eval_bound())?;
                 }
-                self.compare(dtype, "log_probs", &log_probs, &eval["log_probs"], self.eval_bound())?;
+                self.compare(
+                    dtype,
+                    "log_probs",
+                    &log_probs,
+                    &eval["log_probs"],
+                    self.eval_bound(),
+                )?;
             }
             Network::Decoder(decoder) => {
                 let shape: Vec<usize> = serde_json::from_value(self.json["in_shape"].clone())?;
                 let shape = [&[batch][..], &shape].concat();
                 input = filled(&self.salt, "feature", &shape, |u| 2.0 * u - 1.0)?.to_dtype(dtype);
-                let guess = decoder.forward(&Tape::eval(), &Var::constant(input.clone()))?.into_value();
+                let guess =
+                    decoder.forward(&Tape::eval(), &Var::constant(input.clone()))?.into_value();
                 goal = filled(&self.salt, "image", guess.shape(), |u| u)?.to_dtype(dtype);
                 rule = match self.json["train"]["optimizer"].as_str() {
                     Some("adamw") => {
@@ -228,7 +255,9 @@ impl Case {
             let (loss, step) = train_step(&network, &input, &goal)?;
             let limit = match dtype {
                 DType::F64 => 1e-8 * want.abs().max(1e-3),
-                DType::F32 => (10.0 * self.deviation("train", "losses")).max(1e-4) * want.abs().max(1e-3),
+                DType::F32 => {
+                    (10.0 * self.deviation("train", "losses")).max(1e-4) * want.abs().max(1e-3)
+                }
             };
             let name = &self.name;
             assert!((loss - want).abs() <= limit, "{name} {dtype}: loss {i} is {loss}, not {want}");
@@ -241,7 +270,8 @@ impl Case {
         let entries: BTreeMap<String, _> = network.module().entries().into_iter().collect();
         for (key, want) in after {
             // A bias before a batch norm drifts by rounding alone, and carries the norm's running mean with it.
-            let drifting = self.undetermined().iter().any(|bias| key == bias || norm_after(bias) == *key);
+            let drifting =
+                self.undetermined().iter().any(|bias| key == bias || norm_after(bias) == *key);
             if !drifting && !key.ends_with("num_batches_tracked") {
                 let bound = self.step_bound("after", key);
                 self.compare(dtype, &format!("{key} after"), entries[key].value(), want, bound)?;
@@ -257,7 +287,8 @@ impl Case {
             if let Some(want) = want.get(&name)
                 && !self.undetermined().contains(&name.as_str())
             {
-                let gradient = step.gradient(entry).ok_or_else(|| format!("{name} has no gradient"))?;
+                let gradient =
+                    step.gradient(entry).ok_or_else(|| format!("{name} has no gradient"))?;
                 let bound = self.step_bound("grad", &name);
                 self.compare(dtype, &format!("gradient of {name}"), gradient, want, bound)?;
                 compared += 1;

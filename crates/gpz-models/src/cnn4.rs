@@ -1,5 +1,7 @@
 //! The four-block convolutional network of the method: 4 × [conv3×3 → batch norm → max pool 2 → ReLU], two linear layers.
 
+use std::ops::RangeInclusive;
+
 use gpz_nn::{BatchNorm, Conv2d, Dropout, Linear, Module, Tape, Var, module};
 use gpz_tensor::{Conv2dOptions, Pool2d};
 use rand_chacha::ChaCha8Rng;
@@ -9,6 +11,8 @@ use crate::target::{StageCost, Tap, Target};
 
 /// Number of blocks, each of which halves the picture.
 const BLOCKS: usize = 4;
+/// Widest first block; the published network has 64 channels.
+pub(crate) const MAX_WIDTH: usize = 512;
 
 /// Parameters of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,15 +80,15 @@ impl Cnn4 {
             let rule = "height and width must be multiples of 16, with at least one channel";
             return Err(Error::Input { model: "cnn4", channels, height, width, rule });
         }
-        let parameter = |key: &str, value: usize, least: usize, rule| {
-            if value < least || value > 4096 {
+        let parameter = |key: &str, value: usize, range: RangeInclusive<usize>, rule| {
+            if !range.contains(&value) {
                 let value = value.to_string();
                 return Err(Error::Parameter { model: "cnn4", key: key.into(), value, rule });
             }
             Ok(())
         };
-        parameter("width", config.width, 1, "1 to 4096 channels")?;
-        parameter("classes", config.classes, 2, "2 to 4096 classes")?;
+        parameter("width", config.width, 1..=MAX_WIDTH, "1 to 512 channels")?;
+        parameter("classes", config.classes, 2..=4096, "2 to 4096 classes")?;
         let (mut blocks, mut taps) = (Vec::new(), Vec::new());
         let mut inputs = channels;
         for i in 0..BLOCKS {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::cnn4::{Cnn4, Cnn4Config};
+use crate::cnn4::{Cnn4, Cnn4Config, MAX_WIDTH};
 use crate::error::{Error, Result};
 use crate::target::Target;
 
@@ -73,16 +73,17 @@ impl FromStr for ModelSpec {
                 let known = "width, such as cnn4:width=16";
                 return Err(Error::UnknownParameter { model: "cnn4", key: key.to_owned(), known });
             }
-            width =
-                value.parse().ok().filter(|width| (1..=4096).contains(width)).ok_or_else(|| {
+            width = value.parse().ok().filter(|width| (1..=MAX_WIDTH).contains(width)).ok_or_else(
+                || {
                     let (key, value) = (key.to_owned(), value.to_owned());
                     Error::Parameter {
                         model: "cnn4",
                         key,
                         value,
-                        rule: "a number of channels, 1 to 4096",
+                        rule: "a number of channels, 1 to 512",
                     }
-                })?;
+                },
+            )?;
         }
         Ok(ModelSpec::Cnn4 { width })
     }

@@ -1,7 +1,5 @@
 //! What a target is to an audit: a chain of stages with a tap after each but the last.
 
-use std::ops::Range;
-
 use gpz_nn::{Module, Tape, Var};
 use gpz_tensor::Tensor;
 use serde::Serialize;
@@ -81,63 +79,39 @@ pub trait Target: Module {
     /// # Errors
     /// Shapes that do not fit.
     fn stage(&self, tape: &Tape, index: usize, x: &Var) -> Result<Var>;
-}
-
-impl dyn Target + '_ {
-    fn run(&self, tape: &Tape, stages: Range<usize>, x: &Var) -> Result<Var> {
-        stages.into_iter().try_fold(x.clone(), |x, index| self.stage(tape, index, &x))
-    }
 
     /// Log-probabilities `[n, classes]` of pictures `[n, c, h, w]`.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        self.run(tape, 0..self.taps().len() + 1, x)
+    fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        (0..self.taps().len() + 1).try_fold(x.clone(), |x, i| self.stage(tape, i, &x))
     }
 
     /// The edge's half: the feature at a split (1-based) of pictures `[n, c, h, w]`.
     ///
     /// # Errors
     /// [`Error::UnknownSplit`]; shapes that do not fit.
-    pub fn head(&self, tape: &Tape, split: usize, x: &Var) -> Result<Var> {
-        self.check_split(split)?;
-        self.run(tape, 0..split, x)
+    fn head(&self, tape: &Tape, split: usize, x: &Var) -> Result<Var> {
+        check_split(self.taps(), &self.name(), split)?;
+        (0..split).try_fold(x.clone(), |x, i| self.stage(tape, i, &x))
     }
 
     /// The cloud's half: log-probabilities of the feature at a split (1-based).
     ///
     /// # Errors
     /// [`Error::UnknownSplit`]; shapes that do not fit.
-    pub fn tail(&self, tape: &Tape, split: usize, z: &Var) -> Result<Var> {
-        self.check_split(split)?;
-        self.run(tape, split..self.taps().len() + 1, z)
-    }
-
-    /// One forward pass without gradients that hands the feature at every tap (1-based) to `visit`; returns the log-probabilities.
-    ///
-    /// # Errors
-    /// Shapes that do not fit; whatever `visit` fails with.
-    pub fn visit_taps<E: From<Error>>(
-        &self,
-        x: &Tensor,
-        mut visit: impl FnMut(usize, &Tensor) -> Result<(), E>,
-    ) -> Result<Tensor, E> {
-        let tape = Tape::eval();
-        let mut x = Var::constant(x.clone());
-        for split in 1..=self.taps().len() {
-            x = self.stage(&tape, split - 1, &x)?;
-            visit(split, x.value())?;
-        }
-        Ok(self.stage(&tape, self.taps().len(), &x)?.into_value())
+    fn tail(&self, tape: &Tape, split: usize, z: &Var) -> Result<Var> {
+        check_split(self.taps(), &self.name(), split)?;
+        (split..self.taps().len() + 1).try_fold(z.clone(), |x, i| self.stage(tape, i, &x))
     }
 
     /// What a split (1-based) costs.
     ///
     /// # Errors
     /// [`Error::UnknownSplit`].
-    pub fn split_cost(&self, split: usize) -> Result<SplitCost> {
-        self.check_split(split)?;
+    fn split_cost(&self, split: usize) -> Result<SplitCost> {
+        check_split(self.taps(), &self.name(), split)?;
         let stages = self.stage_costs();
         let sum = |stages: &[StageCost]| {
             stages.iter().fold((0, 0), |(params, macs), s| (params + s.params, macs + s.macs))
@@ -156,23 +130,43 @@ impl dyn Target + '_ {
     ///
     /// # Errors
     /// [`Error::UnknownSplit`] lists what there is.
-    pub fn find_split(&self, name: &str) -> Result<usize> {
+    fn find_split(&self, name: &str) -> Result<usize> {
         let by_number = name.parse().ok().filter(|&index| index >= 1 && index <= self.taps().len());
         by_number
             .or_else(|| self.taps().iter().find(|tap| tap.name == name).map(|tap| tap.index))
-            .ok_or_else(|| self.unknown_split(name.to_owned()))
+            .ok_or_else(|| unknown_split(self.taps(), &self.name(), name))
     }
+}
 
-    fn check_split(&self, split: usize) -> Result<()> {
-        if split == 0 || split > self.taps().len() {
-            return Err(self.unknown_split(split.to_string()));
+impl dyn Target + '_ {
+    /// One forward pass without gradients that hands the feature at every tap (1-based) to `visit`; returns the log-probabilities.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; whatever `visit` fails with.
+    pub fn visit_taps<E: From<Error>>(
+        &self,
+        x: &Tensor,
+        mut visit: impl FnMut(usize, &Tensor) -> Result<(), E>,
+    ) -> Result<Tensor, E> {
+        let tape = Tape::eval();
+        let mut x = Var::constant(x.clone());
+        for split in 1..=self.taps().len() {
+            x = self.stage(&tape, split - 1, &x)?;
+            visit(split, x.value())?;
         }
-        Ok(())
+        Ok(self.stage(&tape, self.taps().len(), &x)?.into_value())
     }
+}
 
-    fn unknown_split(&self, name: String) -> Error {
-        let known: Vec<&str> = self.taps().iter().map(|tap| tap.name.as_str()).collect();
-        let known = format!("1 to {}: {}", known.len(), known.join(", "));
-        Error::UnknownSplit { model: self.name(), name, known }
+fn check_split(taps: &[Tap], model: &str, split: usize) -> Result<()> {
+    if split == 0 || split > taps.len() {
+        return Err(unknown_split(taps, model, &split.to_string()));
     }
+    Ok(())
+}
+
+fn unknown_split(taps: &[Tap], model: &str, name: &str) -> Error {
+    let known: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
+    let known = format!("1 to {}: {}", known.len(), known.join(", "));
+    Error::UnknownSplit { model: model.to_owned(), name: name.to_owned(), known }
 }

@@ -17,7 +17,8 @@ fn network(width: usize, input: [usize; 3], dtype: DType) -> Result<Box<dyn Targ
     let mut target = ModelSpec::Cnn4 { width }.build(input, 7, &mut rng)?;
     target.visit_mut("", &mut |name, entry| {
         if name.ends_with("running_var") || name.ends_with("running_mean") {
-            let values: Vec<f64> = (0..entry.value().numel()).map(|_| 0.5 + rng.random::<f64>()).collect();
+            let values: Vec<f64> =
+                (0..entry.value().numel()).map(|_| 0.5 + rng.random::<f64>()).collect();
             if let Ok(value) = Tensor::from_slice(&values, &[values.len()]) {
                 *entry.value_mut() = value;
             }
@@ -31,7 +32,9 @@ fn network(width: usize, input: [usize; 3], dtype: DType) -> Result<Box<dyn Targ
 #[test]
 fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
-        for (width, input, batch) in [(4, [1, 32, 32], 3), (16, [3, 64, 64], 2), (5, [2, 16, 48], 1)] {
+        for (width, input, batch) in
+            [(4, [1, 32, 32], 3), (16, [3, 64, 64], 2), (5, [2, 16, 48], 1)]
+        {
             let target = network(width, input, dtype)?;
             let x = Var::constant(pictures([batch, input[0], input[1], input[2]], dtype)?);
             let whole = target.forward(&Tape::eval(), &x)?.into_value();
@@ -54,8 +57,20 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
 #[test]
 fn costs_are_those_of_the_layers() -> Result<()> {
     let target = ModelSpec::Cnn4 { width: 16 }.build([1, 64, 64], 10, &mut rng_for(1, "n", 0))?;
-    let macs = [64 * 64 * 9 * 16, 32 * 32 * 9 * 16 * 32, 16 * 16 * 9 * 32 * 64, 8 * 8 * 9 * 64 * 128, 2048 * 50 + 50 * 10];
-    let params = [9 * 16 + 48, 9 * 16 * 32 + 96, 9 * 32 * 64 + 192, 9 * 64 * 128 + 384, 2048 * 50 + 50 + 500 + 10];
+    let macs = [
+        64 * 64 * 9 * 16,
+        32 * 32 * 9 * 16 * 32,
+        16 * 16 * 9 * 32 * 64,
+        8 * 8 * 9 * 64 * 128,
+        2048 * 50 + 50 * 10,
+    ];
+    let params = [
+        9 * 16 + 48,
+        9 * 16 * 32 + 96,
+        9 * 32 * 64 + 192,
+        9 * 64 * 128 + 384,
+        2048 * 50 + 50 + 500 + 10,
+    ];
     let (all_macs, all_params): (u64, u64) = (macs.iter().sum(), params.iter().sum());
     assert_eq!(all_params as usize, target.parameter_count());
     for split in 1..=4 {
@@ -114,9 +129,11 @@ fn pictures_the_network_does_not_take_are_refused() {
 
 #[test]
 fn normalisation_follows_the_channels() -> Result<()> {
-    let grey = Normalisation::for_channels(1)?.apply(&Tensor::full(&[1, 1, 2, 2], 0.75, DType::F64)?)?;
+    let grey =
+        Normalisation::for_channels(1)?.apply(&Tensor::full(&[1, 1, 2, 2], 0.75, DType::F64)?)?;
     assert_eq!(grey.to_vec::<f64>(), [0.5; 4]);
-    let colour = Normalisation::for_channels(3)?.apply(&Tensor::full(&[1, 3, 1, 1], 0.5, DType::F64)?)?;
+    let colour =
+        Normalisation::for_channels(3)?.apply(&Tensor::full(&[1, 3, 1, 1], 0.5, DType::F64)?)?;
     let want = [(0.5 - 0.4914) / 0.2023, (0.5 - 0.4822) / 0.1994, (0.5 - 0.4465) / 0.2010];
     for (got, want) in colour.to_vec::<f64>().into_iter().zip(want) {
         assert!((got - want).abs() < 1e-12);

@@ -177,7 +177,7 @@ fn bad_input_is_named() {
 
     let small = ImageShape::nhwc(1, 10, 64, 1);
     let got = ssim_per_image(&[0.0; 640], &[0.0; 640], &small, 1.0).unwrap_err();
-    assert_eq!(got, Error::SmallerThanWindow { height: 10, width: 64, window: 11 });
+    assert!(matches!(got, Error::SmallerThanWindow { height: 10, width: 64, window: 11 }));
     assert!(mse_per_image(&[0.0; 640], &[0.0; 640], &small).is_ok());
 
     for value in [f32::NAN, f32::INFINITY] {
@@ -202,7 +202,9 @@ fn bad_input_is_named() {
     for shape in [ImageShape::nhwc(1, 0, 12, 1), ImageShape::nhwc(usize::MAX, 12, 12, 1)] {
         assert!(matches!(compare(&good, &good, &shape, 1.0), Err(Error::ImageShape { .. })));
     }
-    assert_eq!(compare::<f32>(&[], &[], &ImageShape::nhwc(0, 12, 12, 1), 1.0), Ok(Vec::new()));
+    assert!(
+        compare::<f32>(&[], &[], &ImageShape::nhwc(0, 12, 12, 1), 1.0).is_ok_and(|m| m.is_empty())
+    );
 }
 
 proptest! {

@@ -78,7 +78,12 @@ pub(crate) fn or_stopped(error: gpz_audit::Error, subcommand: &str, dir: &RunDir
         return error.into();
     }
     let out = quoted(&dir.path().display().to_string());
-    anyhow::Error::new(Stopped { command: format!("gpz {subcommand} --out {out} --resume") })
+    anyhow::Error::new(Stopped { command: format!("{} {subcommand} --out {out} --resume", program()) })
+}
+
+/// How this program was called.
+fn program() -> String {
+    std::env::args().next().map_or_else(|| "gpz".to_owned(), |word| quoted(&word))
 }
 
 /// A command line under construction.

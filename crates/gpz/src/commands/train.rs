@@ -117,16 +117,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
         target.epochs,
         if target.converged { "" } else { "; not yet at rest, more epochs may help" },
     ))?;
-    let weights = dir.file(WEIGHTS);
+    let quoted = |name: &str| run_options::quoted(&dir.file(name).display().to_string());
     print(&format!(
-        "weights: {}        audit it: gpz audit --weights {}",
-        weights.display(),
-        audit_flags(&config, &dir)
+        "weights: {weights}        audit it: gpz audit --config {} --weights {weights}",
+        quoted(files::CONFIG),
+        weights = quoted(WEIGHTS),
     ))
-}
-
-/// What `gpz audit` needs beside to audit the trained target.
-fn audit_flags(config: &AuditConfig, dir: &RunDir) -> String {
-    let weights = run_options::quoted(&dir.file(WEIGHTS).display().to_string());
-    format!("{weights} --model {} --data {}", config.model, run_options::quoted(&config.data))
 }

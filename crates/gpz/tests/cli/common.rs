@@ -10,22 +10,22 @@ use tempfile::TempDir;
 /// Settings with which every network is trained in milliseconds.
 const TINY: &str = "resolution = 16\nresamples = 100\n[target.training]\nbatch = 16\n[attack.training]\nbatch = 16\n";
 /// The model of the tests.
-pub const MODEL: &str = "cnn4:width=2";
+pub(crate) const MODEL: &str = "cnn4:width=2";
 const CLASSES: usize = 3;
 
 /// A temporary directory in which the binary runs.
-pub struct Place {
+pub(crate) struct Place {
     dir: TempDir,
 }
 
 impl Place {
     /// An empty one.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Place { dir: TempDir::new().expect("a temporary directory") }
     }
 
     /// One with `images/` (class folders below train and test) and `tiny.toml`.
-    pub fn with_images() -> Self {
+    pub(crate) fn with_images() -> Self {
         let place = Self::empty();
         write_class_folders(&place.path("images/train"), 24);
         write_class_folders(&place.path("images/test"), 5);
@@ -33,26 +33,26 @@ impl Place {
         place
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
         fs::write(path, bytes).expect("a file");
     }
 
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    pub fn json_file(&self, name: &str) -> Value {
+    pub(crate) fn json_file(&self, name: &str) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     /// Every file and folder, to see that nothing was left behind.
-    pub fn listing(&self) -> Vec<PathBuf> {
+    pub(crate) fn listing(&self) -> Vec<PathBuf> {
         fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).expect("a folder") {
                 let path = entry.expect("an entry").path();
@@ -69,18 +69,18 @@ impl Place {
     }
 
     /// The command, not yet started. Words are separated by spaces.
-    pub fn command(&self, words: &str) -> Command {
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpz"));
         command.args(words.split_whitespace()).current_dir(self.dir.path());
         command
     }
 
-    pub fn run(&self, words: &str) -> Output {
+    pub(crate) fn run(&self, words: &str) -> Output {
         self.command(words).output().expect("the binary runs")
     }
 
     /// What a command that must succeed prints to stdout.
-    pub fn ok(&self, words: &str) -> String {
+    pub(crate) fn ok(&self, words: &str) -> String {
         let output = self.run(words);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "gpz {words}: {errors}");
@@ -88,13 +88,13 @@ impl Place {
     }
 
     /// The JSON a command that must succeed prints, and nothing else.
-    pub fn json(&self, words: &str) -> Value {
+    pub(crate) fn json(&self, words: &str) -> Value {
         let text = self.ok(words);
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("gpz {words}: {e}: {text}"))
     }
 
     /// The one line of a command that must be refused with status 2, print nothing to stdout and leave nothing behind.
-    pub fn refused(&self, words: &str) -> String {
+    pub(crate) fn refused(&self, words: &str) -> String {
         let before = self.listing();
         let line = one_line(&self.run(words), 2, words);
         assert_eq!(self.listing(), before, "gpz {words} left something behind");
@@ -102,7 +102,7 @@ impl Place {
     }
 
     /// Asserts that a refused command's line names all of `parts`.
-    pub fn refused_naming(&self, words: &str, parts: &[&str]) {
+    pub(crate) fn refused_naming(&self, words: &str, parts: &[&str]) {
         let line = self.refused(words);
         for part in parts {
             assert!(line.contains(part), "gpz {words}: {part:?} is missing in: {line}");
@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// Trains a target for one epoch into `target/`.
-    pub fn train_target(&self) {
+    pub(crate) fn train_target(&self) {
         self.ok(&format!(
             "train --config tiny.toml --model {MODEL} --data images --epochs 1 --out target"
         ));
@@ -118,7 +118,7 @@ impl Place {
 }
 
 /// Checks the form of a failure, and returns its line.
-pub fn one_line(output: &Output, status: i32, words: &str) -> String {
+pub(crate) fn one_line(output: &Output, status: i32, words: &str) -> String {
     let errors = String::from_utf8(output.stderr.clone()).expect("UTF-8");
     assert_eq!(output.status.code(), Some(status), "gpz {words}: {errors}");
     assert!(output.stdout.is_empty(), "gpz {words}: stdout is not empty");
@@ -129,7 +129,7 @@ pub fn one_line(output: &Output, status: i32, words: &str) -> String {
 }
 
 /// A number that depends on nothing but its place: the finaliser of splitmix64.
-pub fn noise(at: u64) -> u64 {
+pub(crate) fn noise(at: u64) -> u64 {
     let mut z = at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -137,7 +137,7 @@ pub fn noise(at: u64) -> u64 {
 }
 
 /// A grey picture of a class: a bar whose place is the class's, on noise.
-pub fn picture(class: usize, index: usize, side: usize) -> Vec<u8> {
+pub(crate) fn picture(class: usize, index: usize, side: usize) -> Vec<u8> {
     let pixel = |i: usize| {
         let noise = (noise((index * side * side + i) as u64 ^ (class as u64) << 40) % 90) as u8;
         if (i % side) * CLASSES / side == class { 160 + noise } else { noise }
@@ -146,7 +146,7 @@ pub fn picture(class: usize, index: usize, side: usize) -> Vec<u8> {
 }
 
 /// Writes a grey PNG.
-pub fn write_png(path: &Path, pixels: &[u8], side: usize) {
+pub(crate) fn write_png(path: &Path, pixels: &[u8], side: usize) {
     fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
     let image = image::GrayImage::from_raw(side as u32, side as u32, pixels.to_vec());
     image.expect("as many pixels").save(path).expect("a picture");
@@ -163,7 +163,7 @@ fn write_class_folders(folder: &Path, per_class: usize) {
 }
 
 /// The bytes of a NumPy array file.
-pub fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
     let mut header =
         format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({extents}), }}");
@@ -178,7 +178,7 @@ pub fn npy(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a NumPy archive.
-pub fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
     use std::io::Write;
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes) in arrays {
@@ -190,17 +190,17 @@ pub fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Little-endian bytes.
-pub fn f64_bytes(values: &[f64]) -> Vec<u8> {
+pub(crate) fn f64_bytes(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// Little-endian bytes.
-pub fn i64_bytes(values: &[i64]) -> Vec<u8> {
+pub(crate) fn i64_bytes(values: &[i64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// The files of an IDX set: training and test images of 16×16 with their labels.
-pub fn write_idx(place: &Place, folder: &str, train: &[u8], test: &[u8]) {
+pub(crate) fn write_idx(place: &Place, folder: &str, train: &[u8], test: &[u8]) {
     for (name, labels) in [("train", train), ("t10k", test)] {
         let images: Vec<u8> = labels
             .iter()
