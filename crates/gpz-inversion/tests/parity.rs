@@ -115,7 +115,9 @@ impl Case {
                 Network::Decoder(Box::new(Decoder::new(&feature, picture, &mut rng)?))
             }
             _ => {
-                return Err(format!("{}: no network of this project is called so", self.name).into());
+                return Err(
+                    format!("{}: no network of this project is called so", self.name).into()
+                );
             }
         };
         let mut keys = BTreeMap::new();

@@ -78,7 +78,9 @@ pub(crate) fn or_stopped(error: gpz_audit::Error, subcommand: &str, dir: &RunDir
         return error.into();
     }
     let out = quoted(&dir.path().display().to_string());
-    anyhow::Error::new(Stopped { command: format!("{} {subcommand} --out {out} --resume", program()) })
+    anyhow::Error::new(Stopped {
+        command: format!("{} {subcommand} --out {out} --resume", program()),
+    })
 }
 
 /// How this program was called.
