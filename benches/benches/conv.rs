@@ -7,10 +7,11 @@
 #![allow(clippy::print_stdout)] // the table is the result
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use gpz_benches::fma::flops_per_second;
+use gpz_benches::clock::{Took, time};
+use gpz_benches::fma::run_chains;
 use gpz_tensor::bench_api::{
     Epilogue, Geometry, Isa, Operand, Window, forward, input_gradient, matmul, weight_gradient,
     with_isa,
@@ -83,9 +84,12 @@ impl Case {
         forward(&self.geometry, &self.x, &self.w, &Epilogue::default(), black_box(&mut self.y));
     }
 
-    /// Both gradients; the output stands in for its own gradient.
-    fn backward(&mut self) {
+    /// The output stands in for its own gradient.
+    fn input_gradient(&mut self) {
         input_gradient(&self.geometry, &self.y, &self.w, black_box(&mut self.dx));
+    }
+
+    fn weight_gradient(&mut self) {
         weight_gradient(&self.geometry, &self.x, &self.y, black_box(&mut self.dw));
     }
 }
@@ -134,7 +138,8 @@ fn rates(criterion: &mut Criterion, case: &mut Case) {
             pool.install(|| {
                 bencher.iter(|| {
                     case.forward();
-                    case.backward();
+                    case.input_gradient();
+                    case.weight_gradient();
                 });
             });
         });
@@ -143,74 +148,80 @@ fn rates(criterion: &mut Criterion, case: &mut Case) {
 }
 
 /// Median with the first and third quartile.
-fn quartiles(values: &mut [f64]) -> [f64; 3] {
+fn quartiles(values: &[f64]) -> [f64; 3] {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|q| values[values.len() * q / 4])
 }
 
-fn cell(values: &mut [f64]) -> String {
-    let [low, median, high] = quartiles(values);
-    format!("{median:5.2} ({low:.2}-{high:.2})")
+/// Rates of one computation as parts of the limit.
+#[derive(Default)]
+struct Ratios {
+    /// By the time the threads were running.
+    processor: Vec<f64>,
+    /// By the clock on the wall.
+    wall: Vec<f64>,
 }
 
-fn seconds(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64()
+impl Ratios {
+    fn cell(&self) -> String {
+        let ([low, median, high], [_, wall, _]) =
+            (quartiles(&self.processor), quartiles(&self.wall));
+        format!("{median:4.2} ({low:.2}-{high:.2}) {wall:4.2}")
+    }
 }
 
-/// One row per number of threads: the limit, then forward and forward+backward as fractions of it, on each instruction set.
+/// Runs `measure` with the limit before and after it; it returns operations and times for each of `ratios`. The first run warms up.
+/// Returns the median limit in GFLOP/s per thread.
+fn interleaved<const N: usize>(
+    ratios: &mut [Ratios; N],
+    mut measure: impl FnMut() -> [(f64, Took); N],
+) -> f64 {
+    let mut limits = Vec::new();
+    for repetition in 0..=REPETITIONS {
+        let mut flops = 0.0;
+        let before = time(|| flops += run_chains());
+        let measured = measure();
+        let after = time(|| flops += run_chains());
+        if repetition == 0 {
+            continue;
+        }
+        let limit = sum(&[before, after]);
+        limits.push(flops / limit.processor * 1e-9);
+        for (ratios, (done, took)) in ratios.iter_mut().zip(measured) {
+            ratios.processor.push(done / took.processor * limit.processor / flops);
+            ratios.wall.push(done / took.wall * limit.wall / flops);
+        }
+    }
+    quartiles(&limits)[1]
+}
+
+fn sum(times: &[Took]) -> Took {
+    times.iter().fold(Took { wall: 0.0, processor: 0.0 }, |all, t| Took {
+        wall: all.wall + t.wall,
+        processor: all.processor + t.processor,
+    })
+}
+
+/// One row per number of threads and instruction set: the limit, then forward, forward+backward and either gradient as parts of it.
 fn table(case: &mut Case, sets: &[Isa]) {
     for threads in [1, 2] {
-        let pool = pool(threads);
-        pool.install(|| {
-            let mut limits = Vec::new();
-            let mut ratios = vec![[Vec::new(), Vec::new(), Vec::new(), Vec::new()]; sets.len()];
-            for repetition in 0..=REPETITIONS {
-                for (set, ratios) in sets.iter().zip(&mut ratios) {
-                    let limit = flops_per_second();
-                    with_isa(*set, || {
-                        let forward = seconds(|| case.forward());
-                        let input = seconds(|| {
-                            input_gradient(
-                                &case.geometry,
-                                &case.y,
-                                &case.w,
-                                black_box(&mut case.dx),
-                            )
-                        });
-                        let weight = seconds(|| {
-                            weight_gradient(
-                                &case.geometry,
-                                &case.x,
-                                &case.y,
-                                black_box(&mut case.dw),
-                            )
-                        });
-                        let limit = 0.5 * (limit + flops_per_second());
-                        if repetition > 0 {
-                            limits.push(limit * 1e-9);
-                            ratios[0].push(case.flops / forward / limit);
-                            ratios[1].push(3.0 * case.flops / (forward + input + weight) / limit);
-                            ratios[2].push(case.flops / input / limit);
-                            ratios[3].push(case.flops / weight / limit);
-                        }
-                    });
-                }
-            }
-            let limit = quartiles(&mut limits)[1];
-            for (set, [forward, all, input, weight]) in sets.iter().zip(&mut ratios) {
-                println!(
-                    "{:<26} {threads}  {:<8} {limit:6.1}  {}  {}  {:5.2}  {:5.2}",
-                    case.name,
-                    set.name(),
-                    cell(forward),
-                    cell(all),
-                    quartiles(input)[1],
-                    quartiles(weight)[1],
-                );
-            }
-        });
+        for &set in sets {
+            let mut ratios: [Ratios; 4] = Default::default();
+            let run = || {
+                interleaved(&mut ratios, || {
+                    let forward = time(|| case.forward());
+                    let input = time(|| case.input_gradient());
+                    let weight = time(|| case.weight_gradient());
+                    let all = sum(&[forward, input, weight]);
+                    [(1.0, forward), (3.0, all), (1.0, input), (1.0, weight)]
+                        .map(|(n, t)| (n * case.flops, t))
+                })
+            };
+            let limit = pool(threads).install(|| with_isa(set, run)).unwrap_or(f64::NAN);
+            let cells = ratios.each_ref().map(Ratios::cell).join("  ");
+            println!("{:<26} {threads}  {:<7} {limit:6.1}  {cells}", case.name, set.name());
+        }
     }
 }
 
@@ -219,32 +230,22 @@ fn matmul_table(n: usize) {
     let (a, b, mut c) = (values(n * n), values(n * n), vec![0.0_f32; n * n]);
     let flops = 2.0 * (n as f64).powi(3);
     for threads in [1, 2] {
-        pool(threads).install(|| {
-            let (mut limits, mut ours, mut peer) = (Vec::new(), Vec::new(), Vec::new());
-            for repetition in 0..=REPETITIONS {
-                let limit = flops_per_second();
-                let mine = seconds(|| {
-                    let operand = |data| Operand { data, row: n, column: 1, batch: 0 };
-                    matmul(1, [n; 3], operand(&a), operand(&b), None, false, black_box(&mut c));
+        let mut ratios: [Ratios; 2] = Default::default();
+        let run = || {
+            interleaved(&mut ratios, || {
+                let operand = |data| Operand { data, row: n, column: 1, batch: 0 };
+                let ours = time(|| {
+                    matmul(1, [n; 3], operand(&a), operand(&b), None, false, black_box(&mut c))
                 });
-                let theirs = seconds(|| gemm_product(n, &a, &b, black_box(&mut c)));
-                let limit = 0.5 * (limit + flops_per_second());
-                if repetition > 0 {
-                    limits.push(limit * 1e-9);
-                    ours.push(flops / mine / limit);
-                    peer.push(flops / theirs / limit);
-                }
-            }
-            let limit = quartiles(&mut limits)[1];
-            println!(
-                "matmul {n}^3                {threads}  ours     {limit:6.1}  {}",
-                cell(&mut ours)
-            );
-            println!(
-                "matmul {n}^3                {threads}  gemm     {limit:6.1}  {}",
-                cell(&mut peer)
-            );
-        });
+                let theirs = time(|| gemm_product(n, &a, &b, black_box(&mut c)));
+                [(flops, ours), (flops, theirs)]
+            })
+        };
+        let limit = pool(threads).install(run);
+        let [ours, theirs] = ratios.each_ref().map(Ratios::cell);
+        println!(
+            "matmul {n}^3              {threads}  best    {limit:6.1}  {ours}   crate gemm {theirs}"
+        );
     }
 }
 
@@ -297,10 +298,13 @@ fn main() {
         }
     }
     println!(
-        "median (quartiles) of {REPETITIONS} interleaved repetitions, as fractions of the multiply-add limit (GFLOP/s)"
+        "parts of the multiply-add limit (GFLOP/s of one thread), medians of {REPETITIONS} repetitions:"
     );
     println!(
-        "shape              threads  set       limit  forward            forward+backward   d input  d weight"
+        "by the time the threads ran (quartiles), then by the clock on the wall, which other processes disturb"
+    );
+    println!(
+        "shape             threads  set      limit  forward                forward+backward       d input                d weight"
     );
     let sets: Vec<Isa> =
         [Isa::Avx512, Isa::Avx2].into_iter().filter(|isa| isa.is_supported()).collect();
