@@ -2,8 +2,8 @@
 
 use gpz_data::{ArrayFile, ArrayInfo, Block};
 use gpz_estimators::{
-    ClassGeometry, ClassMoments, DeviationPass, Deviations, Element, Estimate, Flag, Interval,
-    Kind, Normalisation, NotIdentifiable, entropy,
+    ClassGeometry, ClassMoments, DeviationPass, Deviations, Estimate, Flag, Interval, Kind,
+    Normalisation, NotIdentifiable, entropy,
 };
 use ndarray::ArrayView2;
 use serde::{Serialize, Serializer};
@@ -87,49 +87,89 @@ pub fn describe(
     if features.shape.is_empty() || rows == 0 || width == 0 {
         return Err(Error::FeatureRows { file: place, shape: features.shape.clone() });
     }
-    let classes = labels.map(|labels| read_labels(file, labels, rows)).transpose()?;
-    let declared = classes.as_ref().map(|labels| labels.iter().max().map_or(0, |most| most + 1));
-    let labels = classes.unwrap_or_else(|| vec![0; rows]);
+    let classes = labels.map(|labels| Classes::read(file, labels, rows)).transpose()?;
     let wrong = |source| Error::Feature { file: place.clone(), source };
     let block = (BLOCK_BYTES / width.saturating_mul(8)).max(1);
 
-    let mut moments = ClassMoments::new(declared.unwrap_or(1), width).map_err(wrong)?;
-    file.each_block(features, block, |first, block| {
-        with_rows(&block, width, &labels[first..], |rows, labels| match rows {
-            Rows::F32(rows) => moments.update(rows, labels),
-            Rows::F64(rows) => moments.update(rows, labels),
-        })
+    // Made when the first rows are there: a header's word is not enough to set memory aside for its width.
+    let mut moments = None;
+    file.each_block(features, block, |first, block| -> Result<()> {
+        let rows = Rows::of(&block, width).map_err(wrong)?;
+        let labels = labels_of(classes.as_ref(), first, rows.len());
+        let moments = match &mut moments {
+            Some(moments) => moments,
+            none => none.insert(
+                ClassMoments::new(classes.as_ref().map_or(1, |c| c.present.len()), width)
+                    .map_err(wrong)?,
+            ),
+        };
+        match rows {
+            Rows::F32(rows) => moments.update(rows, &labels),
+            Rows::F64(rows) => moments.update(rows, &labels),
+        }
         .map_err(|source| in_file(&place, source, first))
     })?;
+    let moments = moments.ok_or(gpz_estimators::Error::NoRows).map_err(wrong)?;
     let mut pass = DeviationPass::new(&moments).map_err(wrong)?;
-    file.each_block(features, block, |first, block| {
-        with_rows(&block, width, &labels[first..], |rows, labels| match rows {
-            Rows::F32(rows) => pass.update(rows, labels),
-            Rows::F64(rows) => pass.update(rows, labels),
-        })
+    file.each_block(features, block, |first, block| -> Result<()> {
+        let rows = Rows::of(&block, width).map_err(wrong)?;
+        let labels = labels_of(classes.as_ref(), first, rows.len());
+        match rows {
+            Rows::F32(rows) => pass.update(rows, &labels),
+            Rows::F64(rows) => pass.update(rows, &labels),
+        }
         .map_err(|source| in_file(&place, source, first))
     })?;
     let deviations = pass.finish().map_err(wrong)?;
     let geometry = deviations.geometry();
     let mut estimates = whole(&deviations).map_err(wrong)?;
-    if declared.is_some() {
-        estimates.extend(by_class(&deviations).map_err(wrong)?);
+    if let Some(classes) = &classes {
+        estimates.extend(by_class(&deviations, classes).map_err(wrong)?);
     }
-    let channel = "none".to_owned();
-    Ok(FeatureStatistics { n: geometry.rows(), d: width, classes: declared, channel, estimates })
+    let (n, declared) = (geometry.rows(), classes.map(|classes| classes.declared));
+    Ok(FeatureStatistics { n, d: width, classes: declared, channel: "none".to_owned(), estimates })
 }
 
-fn read_labels(file: &ArrayFile, array: &ArrayInfo, rows: usize) -> Result<Vec<usize>> {
-    let labels = file.integers(array)?;
-    let place = || format!("{}:{}", file.file(), array.name);
-    if labels.len() != rows {
-        return Err(Error::FeatureLabels { file: place(), labels: labels.len(), rows });
+/// The classes of the rows. Moments are kept of those that occur: labels may have gaps, and a gap costs nothing.
+struct Classes {
+    /// One more than the largest label.
+    declared: usize,
+    /// Labels that occur, ascending.
+    present: Vec<usize>,
+    /// For each row, the position of its label in `present`.
+    rows: Vec<usize>,
+}
+
+impl Classes {
+    fn read(file: &ArrayFile, array: &ArrayInfo, rows: usize) -> Result<Self> {
+        let labels = file.integers(array)?;
+        let place = || format!("{}:{}", file.file(), array.name);
+        if labels.len() != rows {
+            return Err(Error::FeatureLabels { file: place(), labels: labels.len(), rows });
+        }
+        let index = |(row, &label): (usize, &i64)| match usize::try_from(label) {
+            Ok(index) if label < MOST_CLASSES => Ok(index),
+            _ => Err(Error::FeatureLabel { file: place(), row, label, most: MOST_CLASSES - 1 }),
+        };
+        let labels = labels.iter().enumerate().map(index).collect::<Result<Vec<usize>>>()?;
+        let mut present = labels.clone();
+        present.sort_unstable();
+        present.dedup();
+        let declared = present.last().map_or(0, |most| most + 1);
+        // Every label occurs, so the search finds it.
+        let rows = labels.iter().map(|label| present.binary_search(label).unwrap_or(0)).collect();
+        Ok(Classes { declared, present, rows })
     }
-    let index = |(row, label): (usize, i64)| match usize::try_from(label) {
-        Ok(index) if label < MOST_CLASSES => Ok(index),
-        _ => Err(Error::FeatureLabel { file: place(), row, label, most: MOST_CLASSES - 1 }),
-    };
-    labels.into_iter().enumerate().map(index).collect()
+
+    /// Declared labels that no row has.
+    fn empty(&self) -> Vec<usize> {
+        (0..self.declared).filter(|label| self.present.binary_search(label).is_err()).collect()
+    }
+}
+
+/// Classes of `n` rows from `first` on; without labels, all rows are of one.
+fn labels_of(classes: Option<&Classes>, first: usize, n: usize) -> Vec<usize> {
+    classes.map_or_else(|| vec![0; n], |classes| classes.rows[first..first + n].to_vec())
 }
 
 /// What is wrong with a block, its rows counted from the file's beginning.
@@ -149,31 +189,27 @@ enum Rows<'a> {
     F64(ArrayView2<'a, f64>),
 }
 
-fn with_rows(
-    block: &Block,
-    width: usize,
-    labels: &[usize],
-    f: impl FnOnce(Rows<'_>, &[usize]) -> Result<(), gpz_estimators::Error>,
-) -> Result<(), gpz_estimators::Error> {
-    fn view<T: Element>(
-        values: &[T],
-        width: usize,
-    ) -> Result<ArrayView2<'_, T>, gpz_estimators::Error> {
-        let shape = (values.len() / width, width);
-        ArrayView2::from_shape(shape, values).map_err(|_| gpz_estimators::Error::Width {
-            expected: width,
-            found: values.len() % width,
+impl<'a> Rows<'a> {
+    fn of(block: &'a Block, width: usize) -> Result<Self, gpz_estimators::Error> {
+        fn view<T>(values: &[T], width: usize) -> Result<ArrayView2<'_, T>, gpz_estimators::Error> {
+            let shape = (values.len() / width, width);
+            ArrayView2::from_shape(shape, values).map_err(|_| gpz_estimators::Error::Width {
+                expected: width,
+                found: values.len() % width,
+            })
+        }
+        Ok(match block {
+            Block::F32(values) => Rows::F32(view(values, width)?),
+            Block::F64(values) => Rows::F64(view(values, width)?),
         })
     }
-    let rows = match block {
-        Block::F32(values) => Rows::F32(view(values, width)?),
-        Block::F64(values) => Rows::F64(view(values, width)?),
-    };
-    let n = match &rows {
-        Rows::F32(rows) => rows.nrows(),
-        Rows::F64(rows) => rows.nrows(),
-    };
-    f(rows, &labels[..n])
+
+    fn len(&self) -> usize {
+        match self {
+            Rows::F32(rows) => rows.nrows(),
+            Rows::F64(rows) => rows.nrows(),
+        }
+    }
 }
 
 type Jackknifed = Result<Result<Interval, NotIdentifiable>, gpz_estimators::Error>;
@@ -235,12 +271,14 @@ fn whole(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Error
 }
 
 /// What needs labels.
-fn by_class(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Error> {
+fn by_class(
+    deviations: &Deviations,
+    classes: &Classes,
+) -> Result<Vec<Quantity>, gpz_estimators::Error> {
     let geometry = deviations.geometry();
-    let present: Vec<usize> =
-        (0..geometry.classes()).filter(|&class| geometry.counts()[class] > 0).collect();
-    let as_u64 = |classes: Vec<usize>| classes.into_iter().map(|class| class as u64);
-    let (empty, singletons) = (geometry.empty_classes(), geometry.singleton_classes());
+    let labels = |positions: Vec<usize>| positions.into_iter().map(|at| classes.present[at] as u64);
+    let as_u64 = |labels: &[usize]| labels.iter().map(|label| *label as u64).collect::<Vec<_>>();
+    let (empty, singletons) = (classes.empty(), geometry.singleton_classes());
     let mut care = Vec::new();
     if !singletons.is_empty() {
         care.push(word(&Flag::SingletonClass));
@@ -249,12 +287,12 @@ fn by_class(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Er
         care.push(word(&Flag::EmptyClasses(empty.len())));
     }
     let mut quantities = vec![
-        indices("class_labels", as_u64(present.clone())),
-        indices("class_counts", present.iter().map(|&class| geometry.counts()[class])),
-        indices("empty_classes", as_u64(empty)),
-        indices("singleton_classes", as_u64(singletons)),
-        radii(deviations, &present, Normalisation::PlugIn, "radius2", &care)?,
-        radii(deviations, &present, Normalisation::Unbiased, "radius2_unbiased", &care)?,
+        indices("class_labels", as_u64(&classes.present)),
+        indices("class_counts", geometry.counts().iter().copied()),
+        indices("empty_classes", as_u64(&empty)),
+        indices("singleton_classes", labels(singletons)),
+        radii(deviations, Normalisation::PlugIn, "radius2", &care)?,
+        radii(deviations, Normalisation::Unbiased, "radius2_unbiased", &care)?,
     ];
     let width = geometry.width() as f64;
     for (divisor, name, per_dim_name) in [
@@ -291,9 +329,11 @@ fn by_class(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Er
         let interval = deviations.within_over_total(divisor, LEVEL);
         quantities.push(number_of("within_over_total", share, Some(interval))?);
     }
-    quantities.push(class_bounds(geometry, &present));
+    quantities.push(class_bounds(geometry));
     if let Ok(bound) = entropy::mixture_bound_nats(geometry) {
-        quantities.push(estimated("mixture_entropy_upper_iso", &bound));
+        let mut bound = estimated("mixture_entropy_upper_iso", &bound);
+        bound.flags.extend(care.clone());
+        quantities.push(bound);
     }
     quantities.push(estimated("label_entropy_nats", &entropy::label_entropy_nats(geometry)));
     Ok(quantities)
@@ -302,14 +342,13 @@ fn by_class(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Er
 /// R_c² of each class that occurs. A class of one row stands with 0 and its flag under the divisor N, and with null under N − 1.
 fn radii(
     deviations: &Deviations,
-    present: &[usize],
     divisor: Normalisation,
     quantity: &'static str,
     care: &[String],
 ) -> Result<Quantity, gpz_estimators::Error> {
     let geometry = deviations.geometry();
     let (mut values, mut errors) = (Vec::new(), Vec::new());
-    for &class in present {
+    for class in 0..geometry.classes() {
         let radius = match divisor {
             Normalisation::PlugIn => {
                 geometry.radius_sq(class, divisor).or_else(|| geometry.sum_of_squares(class))
@@ -329,10 +368,9 @@ fn radii(
     Ok(Quantity { quantity, value: Value::List(values), kind: Kind::Heuristic, std_err, flags })
 }
 
-fn class_bounds(geometry: &ClassGeometry, present: &[usize]) -> Quantity {
-    let bounds: Vec<Estimate> = present
-        .iter()
-        .filter_map(|&class| entropy::class_bound_nats(geometry, class).ok())
+fn class_bounds(geometry: &ClassGeometry) -> Quantity {
+    let bounds: Vec<Estimate> = (0..geometry.classes())
+        .filter_map(|class| entropy::class_bound_nats(geometry, class).ok())
         .collect();
     let mut flags: Vec<String> =
         bounds.iter().flat_map(|bound| bound.flags.iter().map(word)).collect();

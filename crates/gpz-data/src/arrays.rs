@@ -3,6 +3,7 @@
 //! Arrays are read in blocks of rows, so that memory follows the block and not the file. As in the readers of image sets, no size
 //! that a header promises is believed before the bytes are there.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -177,11 +178,22 @@ impl ArrayFile {
     }
 
     fn npy_info(path: &Path, reader: File) -> Result<ArrayInfo> {
-        let mut input = Input::plain(place(path), reader);
+        let file = place(path);
+        let io = |source| Error::Io { file: file.clone(), action: "read", source };
+        let found = reader.metadata().map_err(io)?.len();
+        let mut input = Input::plain(file.clone(), reader);
         let header = npy::header(&mut input)?;
         let name =
             path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        info(&input.file, one_line(&name), &header)
+        let info = info(&file, one_line(&name), &header)?;
+        let values = info.shape.iter().fold(1u128, |n, size| n.saturating_mul(*size as u128));
+        let bytes = values.saturating_mul(info.element.size as u128);
+        let expected = bytes.saturating_add(u128::from(input.read()));
+        match u128::from(found).cmp(&expected) {
+            Ordering::Less => Err(Error::Truncated { file, expected, found }),
+            Ordering::Equal => Ok(info),
+            Ordering::Greater => Err(Error::TooLong { file, expected }),
+        }
     }
 
     /// The place of the file, for messages.

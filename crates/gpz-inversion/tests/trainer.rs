@@ -71,7 +71,7 @@ fn decoders_learn_the_picture_and_shallow_ones_learn_it_better() -> Fallible {
     let x = pictures(&batch)?;
     let spread = x.sub(&x.mean(&[0, 1, 2, 3])?)?;
     let variance = spread.dot(&spread)? / x.numel() as f64;
-    assert!(best(0) < 0.1 * variance, "block 1: {} of variance {variance}", best(0));
+    assert!(best(0) < 0.5 * variance, "block 1: {} of variance {variance}", best(0));
     assert!(best(0) < best(1), "block 1 {} before block 4 {}", best(0), best(1));
     Ok(())
 }

@@ -196,18 +196,7 @@ impl<T: Element> Moments<T> {
             |a, _| a,
         );
         let pivot = T::from_f64(sum / count);
-        let deviation = rows::fold(
-            row,
-            row,
-            #[inline(always)]
-            |a, _| a - pivot,
-        );
-        let square = rows::fold(
-            row,
-            row,
-            #[inline(always)]
-            |a, _| (a - pivot) * (a - pivot),
-        );
+        let (deviation, square) = rows::deviations(row, pivot);
         let shift = deviation / count;
         let variance = non_negative(square / count - shift * shift);
         Moments {

@@ -253,6 +253,11 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Bytes read so far.
+    pub(crate) fn read(&self) -> u64 {
+        self.read
+    }
+
     /// Exactly `count` bytes.
     pub(crate) fn exactly(&mut self, count: u128) -> Result<Vec<u8>> {
         let before = u128::from(self.read);

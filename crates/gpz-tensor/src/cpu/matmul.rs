@@ -25,7 +25,7 @@ pub struct Operand<'a, T> {
 impl<'a, T> Operand<'a, T> {
     /// The `i`-th matrix.
     fn matrix(&self, i: usize) -> Self {
-        Operand { data: &self.data[i * self.batch..], ..*self }
+        Operand { data: &self.data[(i * self.batch).min(self.data.len())..], ..*self }
     }
 }
 

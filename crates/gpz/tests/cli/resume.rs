@@ -8,7 +8,7 @@ use crate::common::{MODEL, Place, one_line};
 /// An audit of tiny settings with enough epochs to be caught in the middle.
 fn audit(rest: &str) -> String {
     format!(
-        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 40 --attack-epochs 3 {rest}"
+        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 40 --attack-epochs 40 {rest}"
     )
 }
 
@@ -57,9 +57,7 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
 fn a_killed_run_resumes_to_the_same_bytes() {
     let place = Place::with_images();
     place.ok(&audit("--out whole"));
-    for state in
-        ["checkpoints/target.state.safetensors", "checkpoints/decoder_block4.state.safetensors"]
-    {
+    for state in ["checkpoints/target.state.safetensors", "checkpoints/attacks.state.safetensors"] {
         let out = state.replace(['/', '.'], "_");
         let mut child = started(&place, &audit(&format!("--out {out}")), &format!("{out}/{state}"));
         child.kill().expect("a signal");
@@ -100,8 +98,10 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     let errors = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "{errors}");
     let line = errors.lines().last().expect("a line");
-    let (_, command) = line.split_once("To go on: gpz ").expect("the command that continues");
-    place.ok(command);
+    let (_, command) = line.split_once(" To go on: ").expect("the command that continues");
+    // The first word is the program as it was called.
+    let (_, words) = command.split_once(' ').expect("a program and its arguments");
+    place.ok(words);
     assert_eq!(place.read("part/target.safetensors"), place.read("whole/target.safetensors"));
 }
 
