@@ -97,7 +97,13 @@ impl Place {
     pub(crate) fn refused(&self, words: &str) -> String {
         let before = self.listing();
         let line = one_line(&self.run(words), 2, words);
-        assert_eq!(self.listing(), before, "gpz {words} left something behind");
+        let after = self.listing();
+        let made: Vec<_> = after.iter().filter(|path| !before.contains(path)).collect();
+        assert!(made.is_empty(), "gpz {words} left behind: {made:?}");
+        // What a killed process had half written may go.
+        let half = |path: &Path| path.extension().is_some_and(|end| end == "partial");
+        let lost: Vec<_> = before.iter().filter(|p| !after.contains(p) && !half(p)).collect();
+        assert!(lost.is_empty(), "gpz {words} removed: {lost:?}");
         line
     }
 
