@@ -1,7 +1,5 @@
 //! One split attacked alone, with weights that are given: the attack's step of an audit, in a directory of its own.
 
-use std::time::SystemTime;
-
 use gpz_inversion::Observer;
 use gpz_inversion::metrics::{psnr_db, summarise};
 use serde::{Deserialize, Serialize};
@@ -13,7 +11,7 @@ use crate::intervals::{Interval, Resampling};
 use crate::json;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
-    AttackTraining, Baseline, DataRecord, ModelRecord, Named, Phase, PictureRecord, utc,
+    AttackTraining, Baseline, DataRecord, ModelRecord, PictureRecord, Provenance,
 };
 use crate::sweep::{
     Circumstances, Clock, LEVEL, begun_with, configuration_text, data_record, model_record,
@@ -46,6 +44,12 @@ impl InversionConfig {
     /// [`Error::Config`].
     pub fn from_toml(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(Error::config)
+    }
+
+    /// Whether a text is meant as one of these and not as an audit's configuration.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("audit"))
     }
 
     /// The text of `config.toml`.
@@ -110,20 +114,9 @@ pub struct InversionRun {
     pub task: String,
     /// Whether it came to its end.
     pub finished: bool,
-    /// Versions of what computed it.
-    pub versions: Vec<Named>,
-    /// The command that repeats it.
-    pub command: String,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Device.
-    pub device: String,
-    /// Threads; the figures do not depend on them.
-    pub threads: usize,
-    /// When it began, in UTC.
-    pub started_utc: String,
-    /// How long each phase took.
-    pub phases: Vec<Phase>,
+    /// How and when it was computed.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// The attacked model.
     pub model: ModelRecord,
     /// The images.
@@ -160,9 +153,8 @@ pub fn invert(
     if dir.state() == RunState::Finished {
         return finished(dir);
     }
-    let started = SystemTime::now();
     let mut clock = Clock::new();
-    let (dataset, parts) = open_data(audit)?;
+    let (dataset, parts) = open_data(audit, observer)?;
     let target = prepare_target(audit, dir, &parts)?;
     let target = &*target;
     let split = target.find_split(&config.split)?;
@@ -207,13 +199,7 @@ pub fn invert(
     let run = InversionRun {
         task: TASK.to_owned(),
         finished: true,
-        versions: circumstances.versions.clone(),
-        command: circumstances.command.clone(),
-        seed: audit.seed,
-        device: "cpu".to_owned(),
-        threads: circumstances.threads,
-        started_utc: utc(started),
-        phases: clock.phases,
+        provenance: circumstances.provenance(audit.seed, &clock),
         model: model_record(target),
         data: data_record(audit, &dataset, &parts),
         attack,

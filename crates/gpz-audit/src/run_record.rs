@@ -13,20 +13,9 @@ use crate::json;
 pub struct RunRecord {
     /// Whether the run came to its end. Only a finished run is left alone by a resume.
     pub finished: bool,
-    /// Versions of what computed it: gpz first, then whatever matters to repeat it.
-    pub versions: Vec<Named>,
-    /// The command that repeats the run.
-    pub command: String,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Device the networks ran on.
-    pub device: String,
-    /// Number of threads; the figures do not depend on it.
-    pub threads: usize,
-    /// When it began, in UTC; see [`utc`].
-    pub started_utc: String,
-    /// How long each phase took.
-    pub phases: Vec<Phase>,
+    /// How and when it was computed.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// The audited model.
     pub model: ModelRecord,
     /// The images.
@@ -55,8 +44,27 @@ impl RunRecord {
     /// Seconds of all phases together.
     #[must_use]
     pub fn seconds(&self) -> f64 {
-        self.phases.iter().map(|p| p.seconds).sum()
+        self.provenance.phases.iter().map(|p| p.seconds).sum()
     }
+}
+
+/// How and when a run was computed, whatever its task. Its fields stand beside the others of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Versions of what computed it: gpz first, then whatever matters to repeat it.
+    pub versions: Vec<Named>,
+    /// The command that repeats the run.
+    pub command: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Device the networks ran on.
+    pub device: String,
+    /// Number of threads; the figures do not depend on it.
+    pub threads: usize,
+    /// When it began, in UTC; see [`utc`].
+    pub started_utc: String,
+    /// How long each phase took.
+    pub phases: Vec<Phase>,
 }
 
 /// A name with a value.

@@ -1,9 +1,10 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use gpz_data::{Dataset, ImageSet, Part, Parts, SplitPlan};
+use gpz_data::{Dataset, ImageSet, OpenOptions, Part, Parts, Reading, SplitPlan, Watch};
 use gpz_inversion::{Decoder, InversionTrainer, Observer};
 use gpz_models::Target;
 use gpz_nn::{Module, checkpoint};
@@ -16,8 +17,8 @@ use crate::intervals::Resampling;
 use crate::report;
 use crate::run_dir::{RunDir, RunState, files};
 use crate::run_record::{
-    AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, RunRecord,
-    TargetRecord, converged, utc,
+    AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, Provenance,
+    RunRecord, TargetRecord, converged, utc,
 };
 use crate::splits::SplitsFile;
 use crate::statistics::{self, SplitStatistics};
@@ -40,15 +41,64 @@ pub struct Circumstances {
     pub versions: Vec<Named>,
 }
 
+impl Circumstances {
+    pub(crate) fn provenance(&self, seed: u64, clock: &Clock) -> Provenance {
+        Provenance {
+            versions: self.versions.clone(),
+            command: self.command.clone(),
+            seed,
+            device: "cpu".to_owned(),
+            threads: self.threads,
+            started_utc: utc(clock.started),
+            phases: clock.phases.clone(),
+        }
+    }
+}
+
 /// The data of a configuration, opened and cut into its parts.
 ///
 /// # Errors
 /// [`Error::Data`].
-pub fn open_data(config: &AuditConfig) -> Result<(Dataset, Parts)> {
-    let dataset = Dataset::open(&config.data)?;
+pub fn open_data(config: &AuditConfig, observer: &mut dyn Observer) -> Result<(Dataset, Parts)> {
+    let dataset = open_dataset(&config.data, observer)?;
     let resolution = (config.resolution, config.resolution);
     let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
     Ok((dataset, parts))
+}
+
+/// A set by name or path, its reading shown to the observer.
+///
+/// # Errors
+/// [`Error::Data`].
+pub fn open_dataset(spec: &str, observer: &mut dyn Observer) -> Result<Dataset> {
+    Ok(watched(observer, |watch| Dataset::open_watched(spec, &OpenOptions::default(), watch))?)
+}
+
+/// Shows a reading as a phase for each file.
+pub fn watched<T>(observer: &mut dyn Observer, read: impl FnOnce(Watch<'_>) -> T) -> T {
+    struct Shown<'a> {
+        observer: &'a mut dyn Observer,
+        file: String,
+        done: u64,
+    }
+    let shown = RefCell::new(Shown { observer, file: String::new(), done: 0 });
+    let read = read(&|reading: Reading<'_>| {
+        let mut shown = shown.borrow_mut();
+        if shown.file != reading.file {
+            reading.file.clone_into(&mut shown.file);
+            shown.done = 0;
+            shown.observer.begin("reading", reading.total);
+        }
+        let (news, file) = (reading.done - shown.done, shown.file.clone());
+        shown.done = reading.done;
+        shown.observer.advance(news, &file);
+        !shown.observer.stop_requested()
+    });
+    let shown = shown.into_inner();
+    if !shown.file.is_empty() {
+        shown.observer.end("");
+    }
+    read
 }
 
 /// Runs an audit in a directory, from wherever an earlier attempt there ended. A finished run is left alone, but for its report.
@@ -68,9 +118,8 @@ pub fn audit(
         report::build(dir)?;
         return Ok(report::load(dir.path())?.splits);
     }
-    let started = SystemTime::now();
     let mut clock = Clock::new();
-    let (dataset, parts) = open_data(config)?;
+    let (dataset, parts) = open_data(config, observer)?;
     check_classes(&parts)?;
     // What cannot be built or loaded is said before anything is written.
     let target = prepare_target(config, dir, &parts)?;
@@ -108,13 +157,7 @@ pub fn audit(
     dir.write(files::CHOICE_JSON, choice.to_json()?.as_bytes())?;
     let record = RunRecord {
         finished: true,
-        versions: circumstances.versions.clone(),
-        command: circumstances.command.clone(),
-        seed: config.seed,
-        device: "cpu".to_owned(),
-        threads: circumstances.threads,
-        started_utc: utc(started),
-        phases: clock.phases,
+        provenance: circumstances.provenance(config.seed, &clock),
         model: model_record(target),
         data: data_record(config, &dataset, &parts),
         target: target_record,
@@ -256,8 +299,12 @@ pub(crate) fn obtain_target(
         target = learner.into_best()?;
     }
     write_target(dir, file, &*target)?;
-    let on_validation = training::evaluate(&*target, &parts.target_validation, plan.labels)?;
-    let on_test = training::evaluate(&*target, &parts.test, plan.labels)?;
+    let measured: [&dyn ImageSet; 2] = [&parts.target_validation, &parts.test];
+    observer.begin("accuracy", measured.map(training::evaluation_batches).iter().sum());
+    let [on_validation, on_test] =
+        measured.map(|set| training::evaluate(&*target, set, plan.labels, observer));
+    let (on_validation, on_test) = (on_validation?, on_test?);
+    observer.end("");
     let record = TargetRecord {
         labels: plan.labels.to_string(),
         loaded_from: config.weights.clone(),
@@ -439,15 +486,16 @@ fn notes(config: &AuditConfig) -> Vec<String> {
     notes
 }
 
-/// Seconds of each phase.
+/// When a run began, and the seconds of each of its phases.
 pub(crate) struct Clock {
+    started: SystemTime,
     last: Instant,
-    pub(crate) phases: Vec<Phase>,
+    phases: Vec<Phase>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Clock { last: Instant::now(), phases: Vec::new() }
+        Clock { started: SystemTime::now(), last: Instant::now(), phases: Vec::new() }
     }
 
     pub(crate) fn lap(&mut self, name: &str) {

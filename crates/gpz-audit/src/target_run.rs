@@ -1,7 +1,5 @@
 //! A target trained alone, without statistics and attacks: the first step of an audit, in a directory of its own.
 
-use std::time::SystemTime;
-
 use gpz_inversion::Observer;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +7,7 @@ use crate::config::AuditConfig;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::run_dir::{RunDir, RunState, files, read_text};
-use crate::run_record::{DataRecord, ModelRecord, Named, Phase, TargetRecord, utc};
+use crate::run_record::{DataRecord, ModelRecord, Provenance, TargetRecord};
 use crate::sweep::{
     Circumstances, Clock, begun_with, configuration_text, data_record, model_record, obtain_target,
     open_data, prepare_target, remove_states, same_configuration,
@@ -27,20 +25,9 @@ pub struct TargetRun {
     pub task: String,
     /// Whether training came to its end.
     pub finished: bool,
-    /// Versions of what computed it.
-    pub versions: Vec<Named>,
-    /// The command that repeats it.
-    pub command: String,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Device.
-    pub device: String,
-    /// Threads; the weights do not depend on them.
-    pub threads: usize,
-    /// When it began, in UTC.
-    pub started_utc: String,
-    /// How long each phase took.
-    pub phases: Vec<Phase>,
+    /// How and when it was computed.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// The model.
     pub model: ModelRecord,
     /// The images.
@@ -78,9 +65,8 @@ pub fn train(
     if dir.state() == RunState::Finished {
         return finished(dir);
     }
-    let started = SystemTime::now();
     let mut clock = Clock::new();
-    let (dataset, parts) = open_data(config)?;
+    let (dataset, parts) = open_data(config, observer)?;
     let target = prepare_target(config, dir, &parts)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
@@ -89,13 +75,7 @@ pub fn train(
     let run = TargetRun {
         task: TASK.to_owned(),
         finished: true,
-        versions: circumstances.versions.clone(),
-        command: circumstances.command.clone(),
-        seed: config.seed,
-        device: "cpu".to_owned(),
-        threads: circumstances.threads,
-        started_utc: utc(started),
-        phases: clock.phases,
+        provenance: circumstances.provenance(config.seed, &clock),
         model: model_record(&*target),
         data: data_record(config, &dataset, &parts),
         target: target_record,

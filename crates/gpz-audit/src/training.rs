@@ -1,7 +1,7 @@
 //! Training a target, and its figures on a part of the data.
 
 use gpz_data::{Batch, BatchOptions, Batches, ImageSet, TargetTrain, TargetValidation};
-use gpz_inversion::{Learner, Observer, pictures};
+use gpz_inversion::{Learner, Observer, Silent, pictures};
 use gpz_models::{ModelSpec, Normalisation, Target};
 use gpz_nn::{Labels, Tape, Var, derive_seed, loss, rng_for};
 
@@ -62,7 +62,7 @@ pub fn train_target(
                 return Err(gpz_inversion::Error::Stopped.into());
             }
         }
-        let figures = evaluate(&**learner.module(), validation, plan.labels)?;
+        let figures = evaluate(&**learner.module(), validation, plan.labels, &mut Silent)?;
         learner.end_epoch(figures.loss_nats, Some(figures.accuracy))?;
         save(learner)?;
     }
@@ -100,11 +100,21 @@ pub struct Figures {
     pub accuracy: f64,
 }
 
+/// Batches of [`evaluate`], as an observer counts them.
+pub(crate) fn evaluation_batches(set: &dyn ImageSet) -> u64 {
+    set.len().div_ceil(EVALUATION_BATCH) as u64
+}
+
 /// Loss and accuracy of a target on a part, in evaluation mode.
 ///
 /// # Errors
-/// Pictures of another shape than the target's.
-pub fn evaluate(target: &dyn Target, set: &dyn ImageSet, labels: Labels) -> Result<Figures> {
+/// Pictures of another shape than the target's; [`gpz_inversion::Error::Stopped`] after a stop was asked for.
+pub fn evaluate(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    labels: Labels,
+    observer: &mut dyn Observer,
+) -> Result<Figures> {
     let normalisation = Normalisation::for_channels(set.channels())?;
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "evaluation")?;
     let (mut loss_sum, mut right) = (0.0, 0.0);
@@ -116,6 +126,10 @@ pub fn evaluate(target: &dyn Target, set: &dyn ImageSet, labels: Labels) -> Resu
         let n = batch.len() as f64;
         loss_sum += n * loss::cross_entropy(&log_probs, &goal)?.value().item()?;
         right += n * loss::accuracy(log_probs.value(), &batch.labels)?;
+        observer.advance(1, set.part().name());
+        if observer.stop_requested() {
+            return Err(gpz_inversion::Error::Stopped.into());
+        }
     }
     let n = set.len().max(1) as f64;
     Ok(Figures { loss_nats: loss_sum / n, accuracy: right / n })

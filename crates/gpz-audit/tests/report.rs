@@ -127,7 +127,7 @@ fn text_from_outside_stays_text() {
     });
     input.splits.model = hostile.into();
     input.run.data.name = hostile.into();
-    input.run.command = hostile.into();
+    input.run.provenance.command = hostile.into();
     input.run.notes = vec![hostile.into()];
     input.run.pictures.iter_mut().for_each(|p| p.class = hostile.into());
     let page = report::render(&input).unwrap();

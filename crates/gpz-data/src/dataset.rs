@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::images::{ImageShape, Origin, Pool};
 use crate::parts::Parts;
-use crate::read::{self, RawPool, RawSet};
+use crate::read::{self, RawPool, RawSet, Watch};
 use crate::split::{self, SplitPlan};
 use crate::{Error, Result, embedded};
 
@@ -82,10 +82,18 @@ impl Dataset {
     /// # Errors
     /// As [`open`](Self::open); [`Error::Resolution`] if the size in `options` is unusable.
     pub fn open_with(spec: &str, options: &OpenOptions) -> Result<Self> {
+        Self::open_watched(spec, options, &|_| true)
+    }
+
+    /// [`open_with`](Self::open_with), told to `watch` at every hundred-odd pictures or eight megabytes, which may end it.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with); [`Error::Stopped`].
+    pub fn open_watched(spec: &str, options: &OpenOptions, watch: Watch<'_>) -> Result<Self> {
         if let Some(set) = embedded::open(spec)? {
             return Self::check(spec, Format::Embedded, set);
         }
-        let (format, set) = read::open(Path::new(spec), options)?;
+        let (format, set) = read::open(Path::new(spec), options, watch)?;
         Self::check(&crate::error::one_line(spec), format, set)
     }
 

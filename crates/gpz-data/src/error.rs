@@ -24,6 +24,12 @@ pub enum Error {
         /// The names that would have been understood.
         built_in: String,
     },
+    /// Whoever watched the reading ended it.
+    #[error("stopped while reading {file}; nothing was kept, and the same command begins again")]
+    Stopped {
+        /// The file or folder that was being read.
+        file: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} {file} ({source}); check the path and its permissions")]
     Io {

@@ -64,5 +64,6 @@ pub use parts::{
     TargetValidation, Test,
 };
 pub use read::picture::read as read_picture;
+pub use read::{Reading, Watch};
 pub use split::SplitPlan;
 pub use verify::{Duplicates, PartSummary, SharedPictures, Summary, verify};

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::images::{ImageId, ImageShape};
 use crate::parts::{ImageSet, Part, Parts, View};
-use crate::{Dataset, Format, Result, SplitPlan};
+use crate::{Dataset, Format, OpenOptions, Result, SplitPlan, Watch};
 
 /// What a set holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,12 +64,12 @@ pub struct SharedPictures {
     pub example: (ImageId, ImageId),
 }
 
-/// Opens the set named `spec`, reads all of it, cuts it by the default plan and counts.
+/// Opens the set named `spec`, reads all of it under the eyes of `watch`, cuts it by the default plan and counts.
 ///
 /// # Errors
-/// Everything [`Dataset::open`] and [`Dataset::split`] may say.
-pub fn verify(spec: &str) -> Result<Summary> {
-    let set = Dataset::open(spec)?;
+/// Everything [`Dataset::open_watched`] and [`Dataset::split`] may say.
+pub fn verify(spec: &str, watch: Watch<'_>) -> Result<Summary> {
+    let set = Dataset::open_watched(spec, &OpenOptions::default(), watch)?;
     let parts = set.split(&SplitPlan::default())?;
     Ok(Summary::of(&set, &parts))
 }

@@ -282,3 +282,33 @@ fn links_are_followed() {
     }
     assert_holds(&open(links.path()).unwrap(), Origin::Train, &by_class(&train), letter);
 }
+
+/// What a watcher hears of a reading: never more than the whole, never less than before; and it may end it.
+#[test]
+fn a_reading_can_be_watched_and_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    arrays((2, 2, 1), 2, 150, 21).folders(&folder.path().join("pictures"), ImageFormat::Png);
+    let large = arrays((1024, 1024, 1), 2, 10, 22);
+    let packed = npz(&large.npy("train"), true);
+    write(folder.path().join("large.npz"), &packed);
+    let idx = folder.path().join("idx");
+    fs::create_dir(&idx).unwrap();
+    write(idx.join("train-images-idx3-ubyte"), &large.idx_images());
+    write(idx.join("train-labels-idx1-ubyte"), &large.idx_labels());
+    for (name, total) in [("pictures", 300), ("large.npz", 20 << 20), ("idx", 20 << 20)] {
+        let path = folder.path().join(name).display().to_string();
+        let heard = std::cell::RefCell::new(Vec::new());
+        let watch = |reading: gpz_data::Reading<'_>| {
+            assert_eq!(reading.total, total, "{name}");
+            heard.borrow_mut().push(reading.done);
+            true
+        };
+        Dataset::open_watched(&path, &OpenOptions::default(), &watch).unwrap();
+        let heard = heard.into_inner();
+        assert!(heard.len() >= 2, "{name}: {heard:?}");
+        assert!(heard.is_sorted() && heard.iter().all(|done| *done < total), "{name}: {heard:?}");
+        let ended =
+            Dataset::open_watched(&path, &OpenOptions::default(), &|reading| reading.done == 0);
+        assert!(matches!(ended, Err(Error::Stopped { .. })), "{name}: {ended:?}");
+    }
+}

@@ -38,7 +38,7 @@ fn parts() -> Result<Parts, gpz_data::Error> {
 
 fn plan(epochs: usize, learning_rate: f64) -> AttackPlan {
     let optimizer = Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay: 0.0 };
-    let schedule = Schedule::Plateau { factor: 0.5, patience: 1 };
+    let schedule = Schedule::Plateau { factor: 0.5, patience: 4 };
     AttackPlan {
         training: TrainingPlan { epochs, batch: 8, learning_rate, optimizer, schedule },
         flip: true,
@@ -60,7 +60,7 @@ fn save_nothing(_: &InversionTrainer<'_>) -> Result<(), Error> {
 #[test]
 fn decoders_learn_the_picture_and_shallow_ones_learn_it_better() -> Fallible {
     let (parts, target) = (parts()?, target()?);
-    let mut trainer = InversionTrainer::new(&*target, &[1, 4], plan(12, 0.01), 1)?;
+    let mut trainer = InversionTrainer::new(&*target, &[1, 4], plan(150, 0.01), 1)?;
     let auxiliary = &parts.auxiliary;
     trainer.train(auxiliary.train(), auxiliary.held_out(), &mut Silent, save_nothing)?;
     let best = |i: usize| {
@@ -71,7 +71,7 @@ fn decoders_learn_the_picture_and_shallow_ones_learn_it_better() -> Fallible {
     let x = pictures(&batch)?;
     let spread = x.sub(&x.mean(&[0, 1, 2, 3])?)?;
     let variance = spread.dot(&spread)? / x.numel() as f64;
-    assert!(best(0) < 0.5 * variance, "block 1: {} of variance {variance}", best(0));
+    assert!(best(0) < 0.1 * variance, "block 1: {} of variance {variance}", best(0));
     assert!(best(0) < best(1), "block 1 {} before block 4 {}", best(0), best(1));
     Ok(())
 }

@@ -68,13 +68,17 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 fn is_failure(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let training = cause.downcast_ref::<Inversion>().or_else(|| {
-            match cause.downcast_ref::<gpz_audit::Error>() {
-                Some(gpz_audit::Error::Inversion(error)) => Some(error),
-                _ => None,
-            }
+        let audit = cause.downcast_ref::<gpz_audit::Error>();
+        let training = cause.downcast_ref::<Inversion>().or(match audit {
+            Some(gpz_audit::Error::Inversion(error)) => Some(error),
+            _ => None,
+        });
+        let reading = cause.downcast_ref::<gpz_data::Error>().or(match audit {
+            Some(gpz_audit::Error::Data(error)) => Some(error),
+            _ => None,
         });
         matches!(training, Some(Inversion::NonFiniteLoss { .. } | Inversion::Stopped))
+            || matches!(reading, Some(gpz_data::Error::Stopped { .. }))
             || cause.is::<Stopped>()
     })
 }

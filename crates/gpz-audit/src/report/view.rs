@@ -68,9 +68,9 @@ impl View {
                 run.model.name,
                 run.model.detail,
                 run.data.name,
-                run.device,
-                run.seed,
-                run.started_utc
+                run.provenance.device,
+                run.provenance.seed,
+                run.provenance.started_utc
             ),
             headline: Headline::new(input),
             grid: Grid::new(input),
@@ -264,7 +264,7 @@ fn done(input: &ReportInput) -> Done {
         ),
     };
     let versions: Vec<String> =
-        run.versions.iter().map(|v| format!("{} {}", v.name, v.value)).collect();
+        run.provenance.versions.iter().map(|v| format!("{} {}", v.name, v.value)).collect();
     let facts = [
         (
             "Network",
@@ -299,12 +299,12 @@ fn done(input: &ReportInput) -> Done {
                 run.data.class_names.len()
             ),
         ),
-        ("Seed", run.seed.to_string()),
+        ("Seed", run.provenance.seed.to_string()),
         (
             "Device",
             format!(
                 "{}, {} threads (the figures do not depend on their number)",
-                run.device, run.threads
+                run.provenance.device, run.provenance.threads
             ),
         ),
         ("Versions", versions.join(", ")),
@@ -332,6 +332,7 @@ fn done(input: &ReportInput) -> Done {
             })
             .collect(),
         phases: run
+            .provenance
             .phases
             .iter()
             .map(|p| [p.name.clone(), format!("{:.1} s", p.seconds)])
@@ -339,7 +340,7 @@ fn done(input: &ReportInput) -> Done {
         notes: run.notes.clone(),
         not_done: NOT_DONE.to_vec(),
         conventions: CONVENTIONS.to_vec(),
-        command: run.command.clone(),
+        command: run.provenance.command.clone(),
     }
 }
 

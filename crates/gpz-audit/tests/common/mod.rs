@@ -7,7 +7,7 @@ use gpz_audit::pictures::{Picture, encode_png};
 use gpz_audit::report::{PicturePngs, ReportInput};
 use gpz_audit::run_record::{
     AttackTraining, Baseline, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase,
-    PictureRecord, PictureScore, RunRecord, TargetRecord, converged,
+    PictureRecord, PictureScore, Provenance, RunRecord, TargetRecord, converged,
 };
 use gpz_audit::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
 use gpz_inversion::metrics::{ImageShape, compare};
@@ -252,18 +252,20 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
     };
     RunRecord {
         finished: true,
-        versions: vec![
-            Named { name: "gpz".into(), value: "0.1.0".into() },
-            Named { name: "instruction set".into(), value: "AVX-512".into() },
-        ],
-        command: format!("gpz audit --preset quick --model {model} --seed 1"),
-        seed: 1,
-        device: "cpu".into(),
-        threads: 2,
-        started_utc: "2026-01-31 12:00:00 UTC".into(),
-        phases: [("target", 61.5), ("statistics", 3.2), ("attacks", 122.0), ("report", 1.1)]
-            .map(|(name, seconds)| Phase { name: name.into(), seconds })
-            .to_vec(),
+        provenance: Provenance {
+            versions: vec![
+                Named { name: "gpz".into(), value: "0.1.0".into() },
+                Named { name: "instruction set".into(), value: "AVX-512".into() },
+            ],
+            command: format!("gpz audit --preset quick --model {model} --seed 1"),
+            seed: 1,
+            device: "cpu".into(),
+            threads: 2,
+            started_utc: "2026-01-31 12:00:00 UTC".into(),
+            phases: [("target", 61.5), ("statistics", 3.2), ("attacks", 122.0), ("report", 1.1)]
+                .map(|(name, seconds)| Phase { name: name.into(), seconds })
+                .to_vec(),
+        },
         model: ModelRecord {
             name: model.into(),
             detail: "width 16".into(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Entry, RawPool, RawSet};
+use super::{Entry, RawPool, RawSet, Reading, Watch, tell};
 use crate::error::place;
 use crate::images::{ImageShape, Origin};
 use crate::{Error, Result};
@@ -20,9 +20,13 @@ pub(crate) fn is_training_batch(name: &str) -> bool {
 }
 
 /// The training batches in the order of their names, and `test_batch.bin` if it is there.
-pub(crate) fn open(folder: &Path, entries: &[Entry]) -> Result<RawSet> {
+pub(crate) fn open(folder: &Path, entries: &[Entry], watch: Watch<'_>) -> Result<RawSet> {
     let mut train = empty(Origin::Train, place(folder));
-    for entry in entries.iter().filter(|entry| is_training_batch(&entry.name)) {
+    let batches: Vec<&Entry> =
+        entries.iter().filter(|entry| is_training_batch(&entry.name)).collect();
+    for (done, entry) in batches.iter().enumerate() {
+        let (done, total) = (done as u64, batches.len() as u64);
+        tell(watch, Reading { file: &train.file, done, total })?;
         append(&mut train, &entry.path)?;
     }
     let mut pools = vec![train];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use image::ImageFormat;
 use rayon::prelude::*;
 
-use super::{Entry, RawPool, RawSet, list, picture, some_names};
+use super::{Entry, RawPool, RawSet, Reading, Watch, list, picture, some_names, tell};
 use crate::error::{one_line, place};
 use crate::images::{ImageShape, Origin};
 use crate::resize::{self, Scaler};
@@ -25,6 +25,9 @@ fn part(name: &str) -> Option<Origin> {
     }
 }
 
+/// Pictures that are decoded together.
+const PICTURES_AT_ONCE: usize = 128;
+
 /// One picture that was found, not yet opened.
 struct Found {
     path: PathBuf,
@@ -33,13 +36,18 @@ struct Found {
 }
 
 /// Reads every picture below `folder`.
-pub(crate) fn open(folder: &Path, entries: &[Entry], options: &OpenOptions) -> Result<RawSet> {
+pub(crate) fn open(
+    folder: &Path,
+    entries: &[Entry],
+    options: &OpenOptions,
+    watch: Watch<'_>,
+) -> Result<RawSet> {
     if let Some(resolution) = options.resize_on_read {
         resize::check_resolution(resolution)?;
     }
     // A folder called "test" among class folders is a class; beside "train" it is a part.
     if !entries.iter().any(|entry| entry.is_folder && entry.name == "train") {
-        let (class_names, pool) = pool(Origin::Train, folder, entries, options)?;
+        let (class_names, pool) = pool(Origin::Train, folder, entries, options, watch)?;
         return Ok(RawSet { pools: vec![pool], class_names: Some(class_names) });
     }
     let mut by_part: Vec<(Origin, &Entry)> = Vec::new();
@@ -65,7 +73,7 @@ pub(crate) fn open(folder: &Path, entries: &[Entry], options: &OpenOptions) -> R
     let mut class_names: Option<Vec<String>> = None;
     let mut pools = Vec::new();
     for (origin, entry) in by_part {
-        let (names, mut pool) = pool(origin, &entry.path, &list(&entry.path)?, options)?;
+        let (names, mut pool) = pool(origin, &entry.path, &list(&entry.path)?, options, watch)?;
         match &class_names {
             None => class_names = Some(names),
             Some(_) if origin == Origin::Auxiliary => pool.names = Some(names),
@@ -102,6 +110,7 @@ fn pool(
     folder: &Path,
     entries: &[Entry],
     options: &OpenOptions,
+    watch: Watch<'_>,
 ) -> Result<(Vec<String>, RawPool)> {
     let (mut class_names, mut found) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -150,7 +159,10 @@ fn pool(
     let mut pixels = Vec::new();
     // Batch by batch, so that the pixels are not held twice and the first error ends the work; within a batch the first by name
     // is reported, whichever thread met one first.
-    for batch in found.chunks(512) {
+    let (whole, total) = (place(folder), found.len() as u64);
+    for (number, batch) in found.chunks(PICTURES_AT_ONCE).enumerate() {
+        let done = (number * PICTURES_AT_ONCE) as u64;
+        tell(watch, Reading { file: &whole, done, total })?;
         let read: Vec<Result<(ImageShape, Vec<u8>)>> =
             batch.par_iter().map(|found| read(found, size, options)).collect();
         for (found, read) in batch.iter().zip(read) {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Entry, Input, RawPool, RawSet};
+use super::{Entry, Input, RawPool, RawSet, Watch};
 use crate::error::{begins, one_line, place};
 use crate::images::{ImageShape, Origin};
 use crate::{Error, Result};
@@ -38,7 +38,7 @@ pub(crate) fn role(name: &str) -> Option<Role> {
 }
 
 /// All pairs of files in a folder.
-pub(crate) fn open(folder: &Path, entries: &[Entry]) -> Result<RawSet> {
+pub(crate) fn open(folder: &Path, entries: &[Entry], watch: Watch<'_>) -> Result<RawSet> {
     let find = |role: Role| -> Result<Option<&Entry>> {
         let mut found = entries
             .iter()
@@ -61,7 +61,8 @@ pub(crate) fn open(folder: &Path, entries: &[Entry]) -> Result<RawSet> {
         match (find(Role::Images(origin))?, find(Role::Labels(origin))?) {
             (None, None) => {}
             (Some(images), Some(labels)) => {
-                pools.push(pool(origin, Input::open(&images.path)?, Input::open(&labels.path)?)?);
+                let input = Input::open(&images.path)?.watched(watch);
+                pools.push(pool(origin, input, Input::open(&labels.path)?)?);
             }
             (images, _) => {
                 let missing = if images.is_some() { "labels" } else { "images" };

@@ -87,7 +87,11 @@ impl RawPool {
 }
 
 /// Opens the file or folder at `path` by what it looks like.
-pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Format, RawSet)> {
+pub(crate) fn open(
+    path: &Path,
+    options: &OpenOptions,
+    watch: Watch<'_>,
+) -> Result<(Format, RawSet)> {
     let metadata = fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => {
             Error::UnknownSet { spec: place(path), built_in: embedded::names() }
@@ -95,20 +99,20 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Format, RawSet
         _ => Error::Io { file: place(path), action: "open", source },
     })?;
     if !metadata.is_dir() {
-        return open_file(path);
+        return open_file(path, watch);
     }
     let entries = list(path)?;
     if entries.is_empty() {
         return Err(Error::Empty { file: place(path) });
     }
     if entries.iter().any(|entry| cifar::is_training_batch(&entry.name)) {
-        return Ok((Format::Cifar10, cifar::open(path, &entries)?));
+        return Ok((Format::Cifar10, cifar::open(path, &entries, watch)?));
     }
     if entries.iter().any(|entry| !entry.is_folder && idx::role(&entry.name).is_some()) {
-        return Ok((Format::Idx, idx::open(path, &entries)?));
+        return Ok((Format::Idx, idx::open(path, &entries, watch)?));
     }
     if entries.iter().any(|entry| entry.is_folder) {
-        return Ok((Format::ClassFolders, folders::open(path, &entries, options)?));
+        return Ok((Format::ClassFolders, folders::open(path, &entries, options, watch)?));
     }
     Err(Error::Unrecognised {
         file: place(path),
@@ -116,7 +120,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<(Format, RawSet
     })
 }
 
-fn open_file(path: &Path) -> Result<(Format, RawSet)> {
+fn open_file(path: &Path, watch: Watch<'_>) -> Result<(Format, RawSet)> {
     let mut head = Vec::new();
     open_for_reading(path)?.take(8).read_to_end(&mut head).map_err(|source| Error::Io {
         file: place(path),
@@ -124,7 +128,7 @@ fn open_file(path: &Path) -> Result<(Format, RawSet)> {
         source,
     })?;
     if head.starts_with(b"PK") {
-        return Ok((Format::Npz, npz::open(path)?));
+        return Ok((Format::Npz, npz::open(path, watch)?));
     }
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
         return Err(Error::NotA {
@@ -189,6 +193,28 @@ pub(crate) fn some_names(entries: &[Entry]) -> String {
     format!("it holds {}", crate::error::one_line(&names.join(", ")))
 }
 
+/// Where the reading of a set stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading<'a> {
+    /// The file or folder that is being read.
+    pub file: &'a str,
+    /// Pictures of a folder, or bytes of a file, that are read.
+    pub done: u64,
+    /// How many there will be.
+    pub total: u64,
+}
+
+/// Watches a reading; one that answers `false` ends it.
+pub type Watch<'a> = &'a dyn Fn(Reading<'_>) -> bool;
+
+/// Tells a watcher, and ends the reading if it wants that.
+pub(crate) fn tell(watch: Watch<'_>, reading: Reading<'_>) -> Result<()> {
+    if watch(reading) { Ok(()) } else { Err(Error::Stopped { file: reading.file.into() }) }
+}
+
+/// Bytes between two words to a watcher.
+const WATCHED_BYTES: u128 = 8 << 20;
+
 /// Bytes on their way in, with the name messages call them by. Gzip is undone when the first bytes say so.
 pub(crate) struct Input<'a> {
     pub(crate) file: String,
@@ -196,6 +222,7 @@ pub(crate) struct Input<'a> {
     /// The packing that an error while reading shows to be damaged; without one it is the system that failed.
     packing: Option<&'static str>,
     read: u64,
+    watch: Watch<'a>,
 }
 
 impl<'a> Input<'a> {
@@ -214,21 +241,26 @@ impl<'a> Input<'a> {
         } else {
             Box::new(whole)
         };
-        Ok(Self { file, reader, packing: gzipped.then_some("gzip"), read: 0 })
+        Ok(Self { file, reader, packing: gzipped.then_some("gzip"), read: 0, watch: &|_| true })
     }
 
     /// From `reader`, as it is.
     pub(crate) fn plain(file: String, reader: impl Read + 'a) -> Input<'a> {
-        Input { file, reader: Box::new(reader), packing: None, read: 0 }
+        Input { file, reader: Box::new(reader), packing: None, read: 0, watch: &|_| true }
     }
 
     /// From a reader that undoes `packing` itself.
     pub(crate) fn packed(file: String, packing: &'static str, reader: impl Read + 'a) -> Input<'a> {
-        Input { file, reader: Box::new(reader), packing: Some(packing), read: 0 }
+        Input { file, reader: Box::new(reader), packing: Some(packing), read: 0, watch: &|_| true }
     }
 
     pub(crate) fn open(path: &Path) -> Result<Input<'static>> {
         Input::new(place(path), io::BufReader::new(open_for_reading(path)?))
+    }
+
+    /// Watched where the number of bytes to come is known.
+    pub(crate) fn watched(self, watch: Watch<'a>) -> Self {
+        Self { watch, ..self }
     }
 
     /// At most `count` bytes; fewer only at the end. Memory grows with the bytes that arrive.
@@ -261,7 +293,23 @@ impl<'a> Input<'a> {
     /// Exactly `count` bytes.
     pub(crate) fn exactly(&mut self, count: u128) -> Result<Vec<u8>> {
         let before = u128::from(self.read);
-        let bytes = self.take(u64::try_from(count).unwrap_or(u64::MAX))?;
+        let mut bytes = Vec::new();
+        loop {
+            let missing = count - bytes.len() as u128;
+            let more = self.take(missing.min(WATCHED_BYTES) as u64)?;
+            let ended = (more.len() as u128) < missing.min(WATCHED_BYTES);
+            // The first piece is the whole of a small array, and is not copied.
+            if bytes.is_empty() {
+                bytes = more;
+            } else {
+                bytes.extend_from_slice(&more);
+            }
+            if ended || bytes.len() as u128 == count {
+                break;
+            }
+            let total = u64::try_from(count).unwrap_or(u64::MAX);
+            tell(self.watch, Reading { file: &self.file, done: bytes.len() as u64, total })?;
+        }
         if (bytes.len() as u128) < count {
             return Err(Error::Truncated {
                 file: self.file.clone(),

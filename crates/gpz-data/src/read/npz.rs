@@ -7,15 +7,15 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{Input, RawPool, RawSet, npy};
+use super::{Input, RawPool, RawSet, Watch, npy};
 use crate::arrays::Archive;
 use crate::error::{one_line, place};
 use crate::images::{ImageShape, Origin};
 use crate::{Error, Result};
 
 /// Opens the archive at `path`.
-pub(crate) fn open(path: &Path) -> Result<RawSet> {
-    read(&place(path), archive(path)?)
+pub(crate) fn open(path: &Path, watch: Watch<'_>) -> Result<RawSet> {
+    read(&place(path), archive(path)?, watch)
 }
 
 /// The archive at `path`, its entries still packed.
@@ -28,12 +28,12 @@ pub(crate) fn archive_of(file: &str, reader: File) -> Result<Archive> {
     ZipArchive::new(io::BufReader::new(reader)).map_err(|error| damaged(file, &error))
 }
 
-fn read(file: &str, mut archive: ZipArchive<impl Read + Seek>) -> Result<RawSet> {
+fn read(file: &str, mut archive: ZipArchive<impl Read + Seek>, watch: Watch<'_>) -> Result<RawSet> {
     let mut pools = Vec::new();
     for origin in [Origin::Train, Origin::Validation, Origin::Auxiliary, Origin::Test] {
         let [data, labels] = ["data", "labels"].map(|kind| format!("{}_{kind}", origin.name()));
         match (has(&archive, &data), has(&archive, &labels)) {
-            (true, true) => pools.push(pool(file, origin, &mut archive, &data, &labels)?),
+            (true, true) => pools.push(pool(file, origin, &mut archive, [&data, &labels], watch)?),
             (false, false) if origin != Origin::Train => {}
             (has_data, _) => {
                 let missing = if has_data { labels } else { data };
@@ -67,12 +67,12 @@ fn pool(
     file: &str,
     origin: Origin,
     archive: &mut ZipArchive<impl Read + Seek>,
-    data: &str,
-    labels: &str,
+    [data, labels]: [&str; 2],
+    watch: Watch<'_>,
 ) -> Result<RawPool> {
     let data_file = format!("{file}:{data}");
     let labels_file = format!("{file}:{labels}");
-    let (sizes, pixels) = npy::bytes(array(file, archive, data)?)?;
+    let (sizes, pixels) = npy::bytes(array(file, archive, data)?.watched(watch))?;
     // Sizes beyond what memory addresses cannot have been filled, so the conversions hold.
     let sizes: Vec<usize> =
         sizes.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();

@@ -8,12 +8,9 @@ use gpz_audit::config::AuditConfig;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::summary;
 use gpz_audit::sweep::audit;
-use gpz_models::ModelSpec;
 
 use crate::commands::print;
-use crate::commands::run_options::{
-    self, CommandLine, Device, circumstances, headline, or_stopped, set,
-};
+use crate::commands::run_options::{self, RunFlags, circumstances, headline, or_stopped};
 use crate::progress::{Progress, stop_on_interrupt};
 
 /// Folder of numbered runs.
@@ -30,33 +27,14 @@ const RUNS: &str = "runs";
 The run's directory holds splits.json and splits.csv (every figure), report.html (for people), choice.json, run.json, config.toml,
 checkpoints and pictures. Your own model: docs/your-model.md.")]
 pub(crate) struct AuditArgs {
-    /// quick (minutes; the default) or standard (hours)
-    #[arg(long, value_name = "PRESET")]
-    preset: Option<String>,
-    /// Model and its parameters, such as cnn4:width=16; see gpz models
-    #[arg(long)]
-    model: Option<ModelSpec>,
-    /// Built-in set or path; see gpz data list
-    #[arg(long)]
-    data: Option<String>,
+    #[command(flatten)]
+    run: RunFlags,
     /// Weights of the target as safetensors; trained here unless given
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
-    /// Directory of the run; a new runs/NNN unless given
+    /// Directory of the run; a new runs/NNN unless given, and with --resume the latest of them
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Device to compute on
-    #[arg(long, value_enum, default_value = "auto")]
-    device: Device,
-    /// Seed of everything random
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Go on with the run in --out, or with the latest in runs/
-    #[arg(long)]
-    resume: bool,
-    /// TOML file that changes fields of the preset; a run's config.toml names them all
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Epochs of the target's training
     #[arg(long, value_name = "N")]
     target_epochs: Option<usize>,
@@ -75,19 +53,12 @@ pub(crate) struct AuditArgs {
     /// Limit: similarity (SSIM) an attacker may reach
     #[arg(long, value_name = "SSIM")]
     max_ssim: Option<f64>,
-    /// Print splits.json instead of the table
-    #[arg(long)]
-    json: bool,
 }
 
 impl AuditArgs {
     fn configuration(&self, dir: Option<&Path>) -> Result<AuditConfig> {
-        let begun = run_options::begun(dir, self.resume);
-        let mut config =
-            run_options::configuration(self.preset.as_deref(), self.config.as_deref(), begun)?;
-        set(&mut config.model, &self.model);
-        set(&mut config.data, &self.data);
-        set(&mut config.seed, &self.seed);
+        let mut config = self.run.configuration(dir)?;
+        self.run.set(&mut config);
         if let Some(epochs) = self.target_epochs {
             config.target.training.set_epochs(epochs);
         }
@@ -104,29 +75,20 @@ impl AuditArgs {
         Ok(config)
     }
 
-    /// The command that repeats the run. One that was resumed is repeated from its own configuration.
     fn command(&self, config: &AuditConfig, dir: &RunDir) -> String {
-        let line = CommandLine::new("audit");
-        if self.resume && self.preset.is_none() && self.config.is_none() {
-            return line.flag("--config", Some(dir.file(files::CONFIG).display())).text();
-        }
-        line.flag("--preset", Some(self.preset.as_deref().unwrap_or("quick")))
-            .flag("--config", self.config.as_ref().map(|path| path.display()))
-            .flag("--model", Some(config.model))
-            .flag("--data", Some(&config.data))
-            .flag("--weights", config.weights.as_ref())
-            .flag("--seed", Some(config.seed))
-            .flag("--target-epochs", self.target_epochs)
-            .flag("--attack-epochs", self.attack_epochs)
-            .flag("--max-wire-bytes", self.max_wire_bytes)
-            .flag("--max-edge-macs", self.max_edge_macs)
-            .flag("--min-mse", self.min_mse)
-            .flag("--max-ssim", self.max_ssim)
-            .text()
+        self.run.command("audit", config, dir, |line| {
+            line.flag("--weights", config.weights.as_ref())
+                .flag("--target-epochs", self.target_epochs)
+                .flag("--attack-epochs", self.attack_epochs)
+                .flag("--max-wire-bytes", self.max_wire_bytes)
+                .flag("--max-edge-macs", self.max_edge_macs)
+                .flag("--min-mse", self.min_mse)
+                .flag("--max-ssim", self.max_ssim)
+        })
     }
 
     fn open(&self) -> Result<RunDir> {
-        Ok(match (&self.out, self.resume) {
+        Ok(match (&self.out, self.run.resume) {
             (Some(out), resume) => run_options::open(out, resume)?,
             (None, true) => match latest(Path::new(RUNS)) {
                 Some(path) => RunDir::resume(&path)?,
@@ -160,7 +122,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
     let splits = audit(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "audit", &dir))?;
     drop(progress);
-    if args.json {
+    if args.run.json {
         return print(&splits.to_json()?);
     }
     print(&summary::table(&splits))?;

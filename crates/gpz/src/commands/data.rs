@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use gpz_audit::sweep::watched;
 use gpz_data::{Summary, built_in, verify};
 
 use crate::commands::table::table;
 use crate::commands::{print, print_json};
+use crate::progress::{Progress, stop_on_interrupt};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -62,7 +64,8 @@ pub(crate) fn run(args: &DataArgs) -> Result<()> {
             print(&table(&["set", "images", "stored", "licence", "what it is"], &rows, &[1]))
         }
         Action::Verify { set, json } => {
-            let summary = verify(set)?;
+            stop_on_interrupt();
+            let summary = watched(&mut Progress::new(), |watch| verify(set, watch))?;
             if *json { print_json(&summary) } else { print(&for_people(&summary)) }
         }
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpz_audit::features::Features;
-use gpz_audit::sweep::load_weights;
+use gpz_audit::sweep::{load_weights, open_dataset};
 use gpz_audit::training::build_target;
-use gpz_data::{Dataset, ImageSet, Parts, SplitPlan};
+use gpz_data::{ImageSet, Parts, SplitPlan};
 use gpz_models::ModelSpec;
 
 use crate::commands::table::{bytes, shape};
@@ -79,7 +79,8 @@ pub(crate) struct FeaturesArgs {
 /// Writes the features and says what the file holds.
 pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
     let resolution = (args.resolution, args.resolution);
-    let dataset = Dataset::open(&args.input)?;
+    stop_on_interrupt();
+    let dataset = open_dataset(&args.input, &mut Progress::new())?;
     let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
     let mut target = build_target(args.model, &parts.target_train, 0)?;
     load_weights(&mut *target, &args.weights)?;
@@ -95,7 +96,6 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
         if splits.len() == 1 { "" } else { "s" },
         bytes(features.bytes())
     );
-    stop_on_interrupt();
     let mut progress = Progress::headed(headline);
     features.write(&args.out, &mut progress)?;
     drop(progress);
