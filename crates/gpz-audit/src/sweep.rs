@@ -74,6 +74,9 @@ pub fn open_dataset(spec: &str, observer: &mut dyn Observer) -> Result<Dataset> 
     Ok(watched(observer, |watch| Dataset::open_watched(spec, &OpenOptions::default(), watch))?)
 }
 
+/// Name of the phases in which data is read.
+pub const READING: &str = "reading";
+
 /// Shows a reading as a phase for each file.
 pub fn watched<T>(observer: &mut dyn Observer, read: impl FnOnce(Watch<'_>) -> T) -> T {
     struct Shown<'a> {
@@ -87,7 +90,7 @@ pub fn watched<T>(observer: &mut dyn Observer, read: impl FnOnce(Watch<'_>) -> T
         if shown.file != reading.file {
             reading.file.clone_into(&mut shown.file);
             shown.done = 0;
-            shown.observer.begin("reading", reading.total);
+            shown.observer.begin(READING, reading.total);
         }
         let (news, file) = (reading.done - shown.done, shown.file.clone());
         shown.done = reading.done;

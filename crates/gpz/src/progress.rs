@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use gpz_audit::sweep::READING;
 use gpz_inversion::Observer;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -29,7 +30,7 @@ pub(crate) fn stop_on_interrupt() {
 /// Shows the phases of a run.
 pub(crate) struct Progress {
     terminal: bool,
-    /// Printed when the first phase begins: whatever fails before has the screen for itself.
+    /// Printed when the first phase after reading begins: whatever fails before has the screen for itself.
     headline: Option<String>,
     phase: String,
     steps: u64,
@@ -83,7 +84,10 @@ fn clock(seconds: f64) -> String {
 impl Observer for Progress {
     #[allow(clippy::print_stderr)]
     fn begin(&mut self, phase: &str, steps: u64) {
-        if let Some(headline) = self.headline.take() {
+        // What is read may turn out to be of no use, and then the one line that says so stands alone.
+        if phase != READING
+            && let Some(headline) = self.headline.take()
+        {
             eprintln!("{headline}");
         }
         phase.clone_into(&mut self.phase);
