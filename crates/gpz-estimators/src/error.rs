@@ -128,6 +128,56 @@ pub enum Error {
         /// The level given.
         level: f64,
     },
+    /// Two samples whose rows belong together differ in number.
+    #[error(
+        "{left} rows of the one and {right} of the other: rows are pairs, so both need as many"
+    )]
+    RowCount {
+        /// Rows of the first.
+        left: usize,
+        /// Rows of the second.
+        right: usize,
+    },
+    /// A parameter out of its range.
+    #[error("{name} is {value}; {rule}")]
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// The value given.
+        value: f64,
+        /// What is possible.
+        rule: &'static str,
+    },
+    /// More neighbours asked for than there are other rows.
+    #[error("{neighbours} neighbours of {rows} rows: at least {} rows are needed, or fewer neighbours", .neighbours + 1)]
+    TooFewRows {
+        /// Neighbours asked for.
+        neighbours: usize,
+        /// Rows there are.
+        rows: usize,
+    },
+    /// An array of another shape than its companions ask for.
+    #[error("{what} has shape {found:?}, but {expected:?} is needed")]
+    Shape {
+        /// Which array.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that fits.
+        expected: Vec<usize>,
+    },
+    /// The plan of a computation exceeds the memory it was allowed.
+    #[error("{what} takes {needed} bytes, but {budget} are allowed; {mend}")]
+    Budget {
+        /// What would be computed.
+        what: &'static str,
+        /// Bytes it takes.
+        needed: u128,
+        /// Bytes allowed.
+        budget: u128,
+        /// What can be done.
+        mend: &'static str,
+    },
     /// A factorisation failed inside LAPACK.
     #[error("LAPACK could not factorise the covariance of {rows} rows of width {width}: {reason}")]
     Factorisation {

@@ -35,13 +35,15 @@ pub mod gaussian;
 mod geometry;
 mod jackknife;
 mod moments;
+mod rows;
 #[allow(unsafe_code)]
 mod simd;
 
 pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContributions};
 pub use error::Error;
-pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
+pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION, Uncertainty};
 pub use geometry::{ClassGeometry, Normalisation};
 pub use jackknife::Interval;
 pub use moments::ClassMoments;
+pub use rows::{KNN_DIMENSIONS, RowReport};
 pub use simd::{Element, Isa};

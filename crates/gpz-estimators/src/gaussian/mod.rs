@@ -1,0 +1,5 @@
+//! Gaussian entropy with full covariances, by LAPACK (feature `lapack`). In nats.
+
+mod full;
+
+pub use full::*;
