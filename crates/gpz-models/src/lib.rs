@@ -20,12 +20,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod cnn4;
 mod error;
 mod normalise;
 mod registry;
 mod target;
 
+pub use architecture::Architecture;
 pub use cnn4::{Cnn4, Cnn4Config};
 pub use error::{Error, Result};
 pub use normalise::Normalisation;

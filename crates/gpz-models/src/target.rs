@@ -4,6 +4,7 @@ use gpz_nn::{Module, Tape, Var};
 use gpz_tensor::Tensor;
 use serde::Serialize;
 
+use crate::architecture::{check_split, find_split, split_cost};
 use crate::error::{Error, Result};
 
 /// A place where the network can be cut.
@@ -111,19 +112,7 @@ pub trait Target: Module {
     /// # Errors
     /// [`Error::UnknownSplit`].
     fn split_cost(&self, split: usize) -> Result<SplitCost> {
-        check_split(self.taps(), &self.name(), split)?;
-        let stages = self.stage_costs();
-        let sum = |stages: &[StageCost]| {
-            stages.iter().fold((0, 0), |(params, macs), s| (params + s.params, macs + s.macs))
-        };
-        let ((edge_params, edge_macs), (params, macs)) = (sum(&stages[..split]), sum(&stages));
-        Ok(SplitCost {
-            wire_bytes: self.taps()[split - 1].wire_bytes(),
-            edge_params,
-            edge_params_fraction: edge_params as f64 / params as f64,
-            edge_macs,
-            edge_macs_fraction: edge_macs as f64 / macs as f64,
-        })
+        split_cost(&self.name(), self.taps(), &self.stage_costs(), split)
     }
 
     /// The 1-based index of a split given by name or number.
@@ -131,10 +120,7 @@ pub trait Target: Module {
     /// # Errors
     /// [`Error::UnknownSplit`] lists what there is.
     fn find_split(&self, name: &str) -> Result<usize> {
-        let by_number = name.parse().ok().filter(|&index| index >= 1 && index <= self.taps().len());
-        by_number
-            .or_else(|| self.taps().iter().find(|tap| tap.name == name).map(|tap| tap.index))
-            .ok_or_else(|| unknown_split(self.taps(), &self.name(), name))
+        find_split(&self.name(), self.taps(), name)
     }
 }
 
@@ -156,17 +142,4 @@ impl dyn Target + '_ {
         }
         Ok(self.stage(&tape, self.taps().len(), &x)?.into_value())
     }
-}
-
-fn check_split(taps: &[Tap], model: &str, split: usize) -> Result<()> {
-    if split == 0 || split > taps.len() {
-        return Err(unknown_split(taps, model, &split.to_string()));
-    }
-    Ok(())
-}
-
-fn unknown_split(taps: &[Tap], model: &str, name: &str) -> Error {
-    let known: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
-    let known = format!("1 to {}: {}", known.len(), known.join(", "));
-    Error::UnknownSplit { model: model.to_owned(), name: name.to_owned(), known }
 }

@@ -71,6 +71,9 @@ fn costs_are_those_of_the_layers() -> Result<()> {
         9 * 64 * 128 + 384,
         2048 * 50 + 50 + 500 + 10,
     ];
+    let described = ModelSpec::Cnn4 { width: 16 }.architecture([1, 64, 64], 10)?;
+    assert_eq!((described.params(), described.macs()), (params.iter().sum(), macs.iter().sum()));
+    assert_eq!(described.taps, target.taps());
     let (all_macs, all_params): (u64, u64) = (macs.iter().sum(), params.iter().sum());
     assert_eq!(all_params as usize, target.parameter_count());
     for split in 1..=4 {
@@ -81,6 +84,19 @@ fn costs_are_those_of_the_layers() -> Result<()> {
         assert_eq!(cost.edge_params_fraction, cost.edge_params as f64 / all_params as f64);
         assert_eq!(cost.wire_bytes, 4 * (16 << (split - 1)) * (64 >> split) * (64 >> split));
     }
+    Ok(())
+}
+
+/// A network that no memory holds has its price all the same.
+#[test]
+fn costs_need_no_weights() -> Result<()> {
+    let vast = ModelSpec::Cnn4 { width: 512 }.architecture([3, 8192, 8192], 4096)?;
+    assert_eq!(vast.split_cost(1)?.wire_bytes, 4 * 512 * 4096 * 4096);
+    assert_eq!(vast.largest_feature, 512 * 8192 * 8192);
+    assert_eq!(vast.least_bytes(2), 4 * (u128::from(vast.params()) + 4 * 512 * 8192 * 8192));
+    assert!(vast.params() > 1 << 42);
+    assert_eq!(vast.find_split("block4")?, 4);
+    assert!(matches!(vast.split_cost(5), Err(Error::UnknownSplit { .. })));
     Ok(())
 }
 
