@@ -95,7 +95,7 @@ pub enum Error {
     /// A loss that is not a number, or infinite.
     #[error(
         "the loss of {learner} became {loss} in step {step} of epoch {epoch}; lower its learning rate \
-         and run again"
+         and begin in a new directory"
     )]
     NonFiniteLoss {
         /// Who was learning: the target, or the attack on a split.
@@ -111,7 +111,9 @@ pub enum Error {
     #[error("stopped on request")]
     Stopped,
     /// A saved state that does not belong to this run, or is damaged.
-    #[error("the saved state of {learner} cannot be used: {reason}; start again without --resume")]
+    #[error(
+        "the saved state of {learner} cannot be used: {reason}; begin again in a new directory"
+    )]
     State {
         /// Whose state.
         learner: String,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use gpz_data::{Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, ImageSet};
+use gpz_data::{
+    Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, Selection,
+};
 use gpz_models::{Normalisation, Target};
 use gpz_nn::{Tape, Var, checkpoint, derive_seed, loss, rng_for};
 use gpz_tensor::Tensor;
@@ -117,7 +119,8 @@ impl<'a> InversionTrainer<'a> {
             }
             save(self)?;
         }
-        observer.end(&format!("{} decoders", self.attacks.len()));
+        let n = self.attacks.len();
+        observer.end(&format!("{n} decoder{}", if n == 1 { "" } else { "s" }));
         Ok(())
     }
 
@@ -140,8 +143,8 @@ impl<'a> InversionTrainer<'a> {
         Ok(())
     }
 
-    /// Mean squared error per element of every attack on held-out images.
-    fn mean_errors(&self, held_out: &AuxiliaryHeldOut) -> Result<Vec<f64>> {
+    /// Mean squared error per element of every attack on held-out images, by which states are chosen.
+    fn mean_errors(&self, held_out: &impl Selection) -> Result<Vec<f64>> {
         let options = BatchOptions::in_order(self.plan.training.batch);
         let batches = Batches::new(held_out, options, self.seed, "held out")?;
         let mut sums = vec![0.0; self.attacks.len()];
