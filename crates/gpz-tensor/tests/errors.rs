@@ -193,6 +193,14 @@ fn results_beyond_memory_are_refused() {
     let want =
         format!("mul: shapes {:?} and {:?} do not match: {rule}", wide.shape(), tall.shape());
     assert_eq!(text(wide.mul(&tall)), want);
+    let want = format!(
+        "matmul: shapes {:?} and {:?} do not match: the product must be one that fits in memory",
+        tall.shape(),
+        wide.shape()
+    );
+    assert_eq!(text(tall.matmul(&wide)), want);
+    let stack = one.broadcast_to(&[1 << 20, 1 << 20, 1]).unwrap();
+    assert!(stack.matmul(&wide).is_err());
     let huge = one.broadcast_to(&[1 << 59]).unwrap();
     assert!(Tensor::concat(&[&huge; 64], 0).is_err());
     assert!(Tensor::zeros(&[usize::MAX, 2], DType::F32).is_err());
