@@ -136,6 +136,14 @@ fn other_errors_name_the_value_and_the_mend() {
             "argmax_rows: axis 0 does not exist in a tensor of rank 0",
         ),
         (
+            text(zeros(&[3, 0]).argmax_rows()),
+            "argmax_rows: shape [3, 0] does not fit: an empty last axis has no largest element",
+        ),
+        (
+            text(Tensor::max_backward(&a, &zeros(&[3]), &[1])),
+            "max_backward: shapes [2, 3] and [3] do not match: the second must be what the maximum makes of the first",
+        ),
+        (
             text(a.narrow(1, 2, 2)),
             "narrow: start + len = 4 is not possible: the range must lie inside the axis",
         ),
@@ -260,6 +268,7 @@ fn call_everything(rng: &mut ChaCha8Rng) {
         a.sum(&axes),
         a.mean(&axes),
         a.max(&axes),
+        Tensor::max_backward(&a, &b, &axes),
         a.sum_to(&shape),
         a.permute(&axes),
         a.transpose(size(rng), size(rng)),

@@ -29,6 +29,7 @@ fn results(dtype: DType) -> Vec<(String, Vec<u64>)> {
         }
         for axes in common::axis_subsets(4) {
             add(&format!("sum over {axes:?}"), &x.sum(&axes).unwrap());
+            add(&format!("max over {axes:?}"), &x.max(&axes).unwrap());
         }
         add("sum of all", &Tensor::scalar(x.sum_all(), DType::F64));
         add("dot", &Tensor::scalar(x.dot(&swapped).unwrap(), DType::F64));
