@@ -71,9 +71,11 @@ impl Tensor {
     /// [`Error::Shape`] if the shape does not fit in memory.
     pub fn full(shape: &[usize], value: f64, dtype: DType) -> Result<Self> {
         let dims = Dims::new(shape)?;
-        Ok(dispatch!(dtype, T => {
-            Self::from_buffer(Buffer::filled(dims.numel(), T::from_f64(value)), dims, dims.row_major())
-        }))
+        dispatch!(dtype, T => {
+            let filled = Buffer::try_filled(dims.numel(), T::from_f64(value));
+            let buffer = filled.ok_or_else(|| Error::shape("full", shape, "there is no memory for so many elements"))?;
+            Ok(Self::from_buffer(buffer, dims, dims.row_major()))
+        })
     }
 
     /// Every element is zero.

@@ -212,6 +212,12 @@ fn results_beyond_memory_are_refused() {
     let huge = one.broadcast_to(&[1 << 59]).unwrap();
     assert!(Tensor::concat(&[&huge; 64], 0).is_err());
     assert!(Tensor::zeros(&[usize::MAX, 2], DType::F32).is_err());
+    // More than the address space of today's processors.
+    let want = format!(
+        "full: shape {:?} does not fit: there is no memory for so many elements",
+        [1usize << 46, 4]
+    );
+    assert_eq!(text(Tensor::zeros(&[1 << 46, 4], DType::F32)), want);
     assert!(Tensor::from_slice::<f32>(&[], &[usize::MAX, usize::MAX]).is_err());
     assert!(one.reshape(&[1 << 40, 1 << 40]).is_err());
     assert!(broadcast_shape("test", &[1; 7], &[1; 2]).is_err());
