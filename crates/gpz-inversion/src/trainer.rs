@@ -127,7 +127,7 @@ impl<'a> InversionTrainer<'a> {
         let normal = self.normalisation.apply(&x)?;
         let attacks = &mut self.attacks;
         let seed = self.seed;
-        self.target.visit_taps(&normal, |split, z| -> Result<()> {
+        self.target.visit_taps(&normal, self.target.taps().len(), |split, z| -> Result<()> {
             for (_, learner) in attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
                 let step = (epoch as u64) << 32 | learner.steps_done() as u64;
                 let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
@@ -232,7 +232,7 @@ pub fn reconstruct<'a>(
     let decoders: Vec<(usize, &Decoder)> = decoders.collect();
     let mut guesses: Vec<Option<Tensor>> = vec![None; decoders.len()];
     let tape = Tape::eval();
-    target.visit_taps(&normalisation.apply(x)?, |split, z| -> Result<()> {
+    target.visit_taps(&normalisation.apply(x)?, target.taps().len(), |split, z| -> Result<()> {
         for (i, (attacked, decoder)) in decoders.iter().enumerate() {
             if *attacked == split {
                 guesses[i] = Some(decoder.forward(&tape, &Var::constant(z.clone()))?.into_value());
