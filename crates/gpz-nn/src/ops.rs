@@ -187,18 +187,63 @@ impl Var {
         }))
     }
 
-    /// Two values joined along an axis.
+    /// Two axes exchanged.
     ///
     /// # Errors
-    /// Other axes differ.
-    pub fn concat(&self, other: &Var, axis: usize) -> Result<Var> {
-        let z = Tensor::concat(&[self.value(), other.value()], axis)?;
-        let (first, second) = (self.shape()[axis], other.shape()[axis]);
-        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
-            Ok([
-                wanted(x, || dz.narrow(axis, 0, first))?,
-                wanted(y, || dz.narrow(axis, first, second))?,
-            ])
+    /// No such axis.
+    pub fn transpose(&self, a: usize, b: usize) -> Result<Var> {
+        let y = self.value().transpose(a, b)?;
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.transpose(a, b))?])))
+    }
+
+    /// A new axis of extent 1 before axis `axis`.
+    ///
+    /// # Errors
+    /// No such place, or too many axes.
+    pub fn unsqueeze(&self, axis: usize) -> Result<Var> {
+        let y = self.value().unsqueeze(axis)?;
+        let from = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.reshape(&from))?])))
+    }
+
+    /// Stretched to a shape: aligned at the right, an extent of 1 is repeated.
+    ///
+    /// # Errors
+    /// A shape this one does not broadcast to.
+    pub fn broadcast_to(&self, shape: &[usize]) -> Result<Var> {
+        let y = self.value().broadcast_to(shape)?;
+        let from = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.sum_to(&from))?])))
+    }
+
+    /// Values joined along an axis, in their order.
+    ///
+    /// # Errors
+    /// None given; axes other than the joined one differ.
+    pub fn concat(parts: &[&Var], axis: usize) -> Result<Var> {
+        let values: Vec<&Tensor> = parts.iter().map(|part| part.value()).collect();
+        let z = Tensor::concat(&values, axis)?;
+        let extents: Vec<usize> = values.iter().map(|value| value.shape()[axis]).collect();
+        Ok(Var::record_all(z, parts, move |dz, want| {
+            let mut start = 0;
+            let part = |(&extent, &want): (&usize, &bool)| {
+                start += extent;
+                wanted(want, || dz.narrow(axis, start - extent, extent))
+            };
+            extents.iter().zip(want).map(part).collect()
+        }))
+    }
+
+    /// Largest element over the named axes, which the result no longer has; NaN wins. The gradient goes to the first of equals.
+    ///
+    /// # Errors
+    /// No such axis.
+    pub fn max(&self, axes: &[usize]) -> Result<Var> {
+        let x = self.value().clone();
+        let y = x.max(axes)?;
+        let axes = axes.to_vec();
+        Ok(Var::record(y, [self], move |dy, [want]| {
+            Ok([wanted(want, || Tensor::max_backward(&x, dy, &axes))?])
         }))
     }
 
@@ -394,13 +439,10 @@ impl Var {
     /// # Source
     /// Vaswani et al., 2017.
     pub fn attention(&self, keys: &Var, values: &Var) -> Result<Var> {
-        let rank = keys.shape().len();
-        let mut axes: Vec<usize> = (0..rank).collect();
-        if rank >= 2 {
-            axes.swap(rank - 2, rank - 1);
-        }
+        let last = keys.shape().len().saturating_sub(1);
         let d = self.shape().last().copied().unwrap_or(1).max(1);
-        let scores = self.matmul(&keys.permute(&axes)?)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
+        let turned = keys.transpose(last.saturating_sub(1), last)?;
+        let scores = self.matmul(&turned)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
         scores.softmax()?.matmul(values)
     }
 }
