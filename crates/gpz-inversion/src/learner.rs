@@ -237,7 +237,7 @@ impl<M: Module> Learner<M> {
         let mut part = |name: &str| parts.remove(name).unwrap_or_default();
         let (now, best, optimizer) = (part("now"), part("best"), part("optimizer"));
         checkpoint::load(&mut self.module, &now).map_err(|e| self.unusable(e))?;
-        self.optimizer.load_state(&optimizer).map_err(|e| self.unusable(e))?;
+        self.optimizer.load_state(&self.module, &optimizer).map_err(|e| self.unusable(e))?;
         self.best = best;
         self.progress = progress;
         Ok(())
