@@ -176,9 +176,8 @@ fn norms_keep_small_deviations_from_a_large_mean() {
         let average = |a: &Array| a.reduced(&axes, |v| moments(v).0).data;
         let (mean_dy, mean_product) = (average(&dy), average(&product));
         // In units of 1 / deviation, so that one tolerance fits both spreads.
-        let want = Array::from_fn(&x.shape, |i| {
-            dy.at(i) - mean_dy[i[1]] - normal(i) * mean_product[i[1]]
-        });
+        let want =
+            Array::from_fn(&x.shape, |i| dy.at(i) - mean_dy[i[1]] - normal(i) * mean_product[i[1]]);
         let statistics = (&got.mean, &got.variance);
         let (tx, tdy) = (x.tensor(DType::F32), dy.tensor(DType::F32));
         let back = Tensor::batch_norm_backward(&tx, &tdy, &s, statistics, eps).unwrap();

@@ -122,11 +122,7 @@ pub(crate) fn first_largest<T: Element>(x: &[T]) -> usize {
 pub(crate) fn all_finite<T: Element>(x: &[T]) -> bool {
     // Without an early end inside a piece, so that the loop is one of vectors.
     let of = |x: &[T]| x.iter().fold(true, |all, v| all & v.is_finite());
-    if x.len() < 2 * PIECE {
-        x.chunks(PIECE).all(of)
-    } else {
-        x.par_chunks(PIECE).all(of)
-    }
+    if x.len() < 2 * PIECE { x.chunks(PIECE).all(of) } else { x.par_chunks(PIECE).all(of) }
 }
 
 /// Sums of `x − pivot` and of its square over a row, in lanes that are added up in f64.
