@@ -60,9 +60,9 @@ pub enum Error {
         /// `"pictures"`, or the features of a named split.
         what: String,
         /// Shape that was given.
-        got: Vec<usize>,
+        got: Box<[usize]>,
         /// Shape of one of them.
-        want: Vec<usize>,
+        want: Box<[usize]>,
         /// What to do.
         mend: &'static str,
     },

@@ -190,7 +190,7 @@ fn check_shape<T: Target + ?Sized>(
     if got.get(1..) == Some(want) {
         return Ok(());
     }
-    let (got, want) = (got.to_vec(), want.to_vec());
+    let (got, want) = (got.into(), want.into());
     Err(Error::Shape { model: target.name(), what: what(), got, want, mend })
 }
 
