@@ -35,7 +35,7 @@ module!(Block { "0" => conv, "1" => norm });
 
 impl Block {
     fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let y = self.norm.forward(tape, &self.conv.forward(tape, x)?)?;
+        let y = self.conv.forward_normed(tape, x, &self.norm)?;
         Ok(y.max_pool2d(Pool2d::square(2))?.relu()?)
     }
 }

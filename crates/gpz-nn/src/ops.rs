@@ -1,6 +1,8 @@
 //! Operations on recorded values: each is its value and its gradient rule, side by side.
 
-use gpz_tensor::{BinaryOp, Conv2dOptions, ConvTranspose2dOptions, Pool2d, Saves, Tensor, UnaryOp};
+use gpz_tensor::{
+    BinaryOp, Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions, Pool2d, Saves, Tensor, UnaryOp,
+};
 
 use crate::error::Result;
 use crate::tape::Var;
@@ -11,6 +13,11 @@ fn wanted(
     gradient: impl FnOnce() -> gpz_tensor::Result<Tensor>,
 ) -> Result<Option<Tensor>> {
     Ok(want.then(gradient).transpose()?)
+}
+
+/// A gradient behind a scale per channel.
+fn scaled(dy: &Tensor, scale: &Tensor) -> gpz_tensor::Result<Tensor> {
+    dy.channel_affine(scale, &Tensor::zeros(scale.shape(), scale.dtype())?)
 }
 
 impl Var {
@@ -303,13 +310,44 @@ impl Var {
     /// # Errors
     /// Shapes that do not fit.
     pub fn conv2d(&self, weight: &Var, bias: Option<&Var>, options: Conv2dOptions) -> Result<Var> {
+        self.convolve(weight, bias, None, options)
+    }
+
+    /// [`Var::conv2d`] and then [`Var::channel_affine`] in one pass, to the same bits.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn conv2d_affine(
+        &self,
+        weight: &Var,
+        bias: Option<&Var>,
+        (scale, shift): (&Tensor, &Tensor),
+        options: Conv2dOptions,
+    ) -> Result<Var> {
+        self.convolve(weight, bias, Some((scale, shift)), options)
+    }
+
+    fn convolve(
+        &self,
+        weight: &Var,
+        bias: Option<&Var>,
+        affine: Option<(&Tensor, &Tensor)>,
+        options: Conv2dOptions,
+    ) -> Result<Var> {
         let (x, w) = (self.value().clone(), weight.value().clone());
-        let y = x.conv2d(&w, bias.map(Var::value), options)?;
+        let bias_value = bias.map(Var::value);
+        let epilogue = ConvEpilogue { bias: bias_value, affine, ..ConvEpilogue::default() };
+        let y = x.conv2d_fused(&w, epilogue, options)?;
+        let scale = affine.map(|(scale, _)| scale.clone());
         let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
         Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
+            let dy = match &scale {
+                Some(scale) => scaled(dy, scale)?,
+                None => dy.clone(),
+            };
             Ok([
-                wanted(want_x, || Tensor::conv2d_input_grad(dy, &w, x.shape(), options))?,
-                wanted(want_w, || Tensor::conv2d_weight_grad(&x, dy, w.shape(), options))?,
+                wanted(want_x, || Tensor::conv2d_input_grad(&dy, &w, x.shape(), options))?,
+                wanted(want_w, || Tensor::conv2d_weight_grad(&x, &dy, w.shape(), options))?,
                 wanted(want_b, || dy.channel_sums())?,
             ])
         }))
@@ -371,12 +409,7 @@ impl Var {
     pub fn channel_affine(&self, scale: &Tensor, shift: &Tensor) -> Result<Var> {
         let y = self.value().channel_affine(scale, shift)?;
         let scale = scale.clone();
-        Ok(Var::record(y, [self], move |dy, [x]| {
-            Ok([wanted(x, || {
-                let zeros = Tensor::zeros(scale.shape(), scale.dtype())?;
-                dy.channel_affine(&scale, &zeros)
-            })?])
-        }))
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || scaled(dy, &scale))?])))
     }
 
     /// `x` where it is positive, `slope · x` elsewhere.

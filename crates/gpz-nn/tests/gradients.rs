@@ -194,6 +194,11 @@ fn convolutions() {
         check(&what, &[x.clone(), w.clone()], |v| v[0].conv2d(&v[1], None, options));
         let operands = [channels_last(&x), swapped(&w), bias];
         check(&what, &operands, |v| v[0].conv2d(&v[1], Some(&v[2]), options));
+        let scale = signed(rng, &[w.shape()[0]], 0.5..1.5);
+        check(&format!("{what}, scaled"), &operands, |v| {
+            let scale = scale.to_dtype(v[0].value().dtype());
+            v[0].conv2d_affine(&v[1], Some(&v[2]), (&scale, &scale), options)
+        });
     }
 }
 
