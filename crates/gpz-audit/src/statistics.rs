@@ -87,7 +87,7 @@ fn each_feature(
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "statistics")?;
     for batch in batches.epoch(0) {
         let x = normalisation.apply(&pictures(&batch)?)?;
-        target.visit_taps(&x, |split, z| -> Result<()> {
+        target.visit_taps(&x, target.taps().len(), |split, z| -> Result<()> {
             let rows = z.flatten_from(1)?;
             with_rows(&rows, |rows| f(split, rows, &batch.labels))
         })?;

@@ -89,7 +89,7 @@ module!(Block { "0" => conv, "1" => norm });
 
 impl Block {
     fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let y = self.norm.forward(tape, &self.conv.forward(tape, x)?)?;
+        let y = self.conv.forward_normed(tape, x, &self.norm)?;
         Ok(y.max_pool2d(Pool2d::square(2))?.relu()?)
     }
 }
@@ -178,13 +178,14 @@ impl Target for Cnn4 {
     }
 
     fn stage(&self, tape: &Tape, index: usize, x: &Var) -> Result<Var> {
-        match self.blocks.get(index) {
-            Some(block) => block.forward(tape, x),
-            None => {
-                let hidden = self.hidden.forward(tape, &x.flatten_from(1)?)?;
-                let hidden = self.dropout.forward(tape, &hidden)?;
-                Ok(self.output.forward(tape, &hidden)?.log_softmax()?)
-            }
+        if let Some(block) = self.blocks.get(index) {
+            return block.forward(tape, x);
         }
+        if index > BLOCKS {
+            return Err(Error::Stage { model: self.name(), index, last: BLOCKS });
+        }
+        let hidden = self.hidden.forward(tape, &x.flatten_from(1)?)?;
+        let hidden = self.dropout.forward(tape, &hidden)?;
+        Ok(self.output.forward(tape, &hidden)?.log_softmax()?)
     }
 }

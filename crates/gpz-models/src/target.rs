@@ -56,6 +56,9 @@ pub struct SplitCost {
 
 /// A classifier with named taps.
 ///
+/// Pictures are normalised before they come here, by [`Normalisation::apply`](crate::Normalisation::apply): a target sees what training
+/// showed it, not the values in [0, 1] of a file.
+///
 /// Stage `i` leads from tap `i` to tap `i + 1` (tap 0 is the input); the last stage leads from the last tap to log-probabilities. A
 /// split is the tap it cuts at. Since head and tail are runs of the same stages, `tail(head(x))` equals `forward(x)` bit for bit in
 /// evaluation.
@@ -75,35 +78,41 @@ pub trait Target: Module {
     /// What each stage costs; one more than there are taps.
     fn stage_costs(&self) -> Vec<StageCost>;
 
-    /// Runs one stage.
+    /// Runs one stage, 0-based. Stage 0 takes normalised pictures `[n, c, h, w]`; of which size is checked by those who run it from the
+    /// picture on, such as [`Target::head`].
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// [`Error::Stage`] if there is no such stage; shapes that do not fit.
     fn stage(&self, tape: &Tape, index: usize, x: &Var) -> Result<Var>;
 
-    /// Log-probabilities `[n, classes]` of pictures `[n, c, h, w]`.
+    /// Log-probabilities `[n, classes]` of normalised pictures `[n, c, h, w]`.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// [`Error::Shape`] for pictures of another shape than [`Target::input_shape`].
     fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        check_pictures(self, x.shape())?;
         (0..self.taps().len() + 1).try_fold(x.clone(), |x, i| self.stage(tape, i, &x))
     }
 
-    /// The edge's half: the feature at a split (1-based) of pictures `[n, c, h, w]`.
+    /// The edge's half: the feature at a split (1-based) of normalised pictures `[n, c, h, w]`.
     ///
     /// # Errors
-    /// [`Error::UnknownSplit`]; shapes that do not fit.
+    /// [`Error::UnknownSplit`]; [`Error::Shape`] for pictures of another shape than [`Target::input_shape`].
     fn head(&self, tape: &Tape, split: usize, x: &Var) -> Result<Var> {
         check_split(self.taps(), &self.name(), split)?;
+        check_pictures(self, x.shape())?;
         (0..split).try_fold(x.clone(), |x, i| self.stage(tape, i, &x))
     }
 
     /// The cloud's half: log-probabilities of the feature at a split (1-based).
     ///
     /// # Errors
-    /// [`Error::UnknownSplit`]; shapes that do not fit.
+    /// [`Error::UnknownSplit`]; [`Error::Shape`] for a feature that is not `[n]` followed by [`Tap::shape`].
     fn tail(&self, tape: &Tape, split: usize, z: &Var) -> Result<Var> {
         check_split(self.taps(), &self.name(), split)?;
+        let tap = &self.taps()[split - 1];
+        let what = || format!("features of {}", tap.name);
+        check_shape(self, what, z.shape(), &tap.shape, "pass what the head gives at this split")?;
         (split..self.taps().len() + 1).try_fold(z.clone(), |x, i| self.stage(tape, i, &x))
     }
 
@@ -125,21 +134,48 @@ pub trait Target: Module {
 }
 
 impl dyn Target + '_ {
-    /// One forward pass without gradients that hands the feature at every tap (1-based) to `visit`; returns the log-probabilities.
+    /// One forward pass without gradients that hands the feature at each tap (1-based) up to `last` to `visit`. What lies beyond is not
+    /// run.
+    ///
+    /// - `x`: normalised pictures `[n, c, h, w]`
     ///
     /// # Errors
-    /// Shapes that do not fit; whatever `visit` fails with.
+    /// [`Error::UnknownSplit`] if there is no tap `last`; [`Error::Shape`] for pictures of another shape than [`Target::input_shape`];
+    /// whatever `visit` fails with.
     pub fn visit_taps<E: From<Error>>(
         &self,
         x: &Tensor,
+        last: usize,
         mut visit: impl FnMut(usize, &Tensor) -> Result<(), E>,
-    ) -> Result<Tensor, E> {
+    ) -> Result<(), E> {
+        check_split(self.taps(), &self.name(), last)?;
+        check_pictures(self, x.shape())?;
         let tape = Tape::eval();
         let mut x = Var::constant(x.clone());
-        for split in 1..=self.taps().len() {
+        for split in 1..=last {
             x = self.stage(&tape, split - 1, &x)?;
             visit(split, x.value())?;
         }
-        Ok(self.stage(&tape, self.taps().len(), &x)?.into_value())
+        Ok(())
     }
+}
+
+fn check_pictures<T: Target + ?Sized>(target: &T, got: &[usize]) -> Result<()> {
+    let mend = "resize the pictures, or build the model for theirs";
+    check_shape(target, || "pictures".to_owned(), got, &target.input_shape(), mend)
+}
+
+/// `got` must be a batch of `want`.
+fn check_shape<T: Target + ?Sized>(
+    target: &T,
+    what: impl Fn() -> String,
+    got: &[usize],
+    want: &[usize],
+    mend: &'static str,
+) -> Result<()> {
+    if got.get(1..) == Some(want) {
+        return Ok(());
+    }
+    let (got, want) = (got.into(), want.into());
+    Err(Error::Shape { model: target.name(), what: what(), got, want, mend })
 }

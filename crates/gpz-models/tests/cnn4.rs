@@ -3,6 +3,7 @@
 use gpz_models::{Error, ModelSpec, Normalisation, Result, Target};
 use gpz_nn::{Module, Tape, Var, rng_for};
 use gpz_tensor::{DType, Tensor};
+use proptest::prelude::*;
 use rand::RngExt;
 
 fn pictures(shape: [usize; 4], dtype: DType) -> Result<Tensor> {
@@ -39,7 +40,7 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
             let x = Var::constant(pictures([batch, input[0], input[1], input[2]], dtype)?);
             let whole = target.forward(&Tape::eval(), &x)?.into_value();
             assert!(whole.all_finite());
-            let visited = target.visit_taps(x.value(), |split, z| -> Result<()> {
+            target.visit_taps(x.value(), target.taps().len(), |split, z| -> Result<()> {
                 let head = target.head(&Tape::eval(), split, &x)?;
                 assert_eq!(head.value().to_vec::<f64>(), z.to_vec::<f64>(), "split {split}");
                 assert_eq!(head.shape()[1..], target.taps()[split - 1].shape);
@@ -47,7 +48,6 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
                 assert_eq!(halves.value().to_vec::<f64>(), whole.to_vec::<f64>(), "split {split}");
                 Ok(())
             })?;
-            assert_eq!(visited.to_vec::<f64>(), whole.to_vec::<f64>());
         }
     }
     Ok(())
@@ -113,6 +113,87 @@ fn splits_are_found_by_name_and_number() -> Result<()> {
     assert!(matches!(target.head(&Tape::eval(), 0, &x), Err(Error::UnknownSplit { .. })));
     assert!(matches!(target.tail(&Tape::eval(), 5, &x), Err(Error::UnknownSplit { .. })));
     Ok(())
+}
+
+#[test]
+fn taps_are_visited_in_order_and_no_further_than_asked() -> Result<()> {
+    let target = network(4, [1, 32, 32], DType::F32)?;
+    let x = pictures([1, 1, 32, 32], DType::F32)?;
+    for last in 1..=4 {
+        let mut visited = Vec::new();
+        target.visit_taps(&x, last, |split, _| -> Result<()> {
+            visited.push(split);
+            Ok(())
+        })?;
+        assert_eq!(visited, (1..=last).collect::<Vec<_>>());
+    }
+    for last in [0, 5] {
+        let none = target.visit_taps(&x, last, |_, _| -> Result<()> { Ok(()) });
+        assert!(matches!(none, Err(Error::UnknownSplit { .. })), "{last}");
+    }
+    Ok(())
+}
+
+/// A smaller picture would go through the convolutions and contradict what the taps say of themselves.
+#[test]
+fn other_shapes_than_the_network_s_are_named() -> Result<()> {
+    let target = network(4, [1, 64, 64], DType::F32)?;
+    let tape = Tape::eval();
+    let small = Var::constant(pictures([2, 1, 48, 48], DType::F32)?);
+    let want = "model cnn4:width=4 takes pictures of shape [n, 1, 64, 64], not [2, 1, 48, 48]; \
+                resize the pictures, or build the model for theirs";
+    let visited = target.visit_taps(small.value(), 1, |_, _| -> Result<()> { Ok(()) });
+    for error in
+        [target.forward(&tape, &small).err(), target.head(&tape, 1, &small).err(), visited.err()]
+    {
+        assert_eq!(error.map(|e| e.to_string()).as_deref(), Some(want));
+    }
+    for shape in [[2, 8, 16, 8], [2, 16, 8, 8]] {
+        let z = Var::constant(pictures(shape, DType::F32)?);
+        let error = target.tail(&tape, 2, &z).err().map(|e| e.to_string());
+        let want = format!(
+            "model cnn4:width=4 takes features of block2 of shape [n, 8, 16, 16], not {shape:?}; \
+             pass what the head gives at this split"
+        );
+        assert_eq!(error, Some(want));
+    }
+    let x = Var::constant(pictures([1, 1, 64, 64], DType::F32)?);
+    let error = target.stage(&tape, 5, &x).err().map(|e| e.to_string());
+    assert_eq!(error.as_deref(), Some("model cnn4:width=4 has no stage 5; its stages are 0 to 4"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// What an attacker sees of a picture does not depend on the pictures it came with.
+    #[test]
+    fn a_feature_is_the_same_bits_alone_and_in_any_batch(
+        batch in 2usize..20, place in 0usize..20, wide: bool, colour: bool, double: bool
+    ) {
+        let dtype = if double { DType::F64 } else { DType::F32 };
+        let (width, channels) = (if wide { 16 } else { 3 }, if colour { 3 } else { 1 });
+        let place = place % batch;
+        let target = network(width, [channels, 32, 16], dtype).unwrap();
+        let together = pictures([batch, channels, 32, 16], dtype).unwrap();
+        let alone = together.narrow(0, place, 1).unwrap();
+        let features = |x: &Tensor| {
+            let mut features = Vec::new();
+            target
+                .visit_taps(x, 4, |_, z| -> Result<()> {
+                    features.push(z.clone());
+                    Ok(())
+                })
+                .unwrap();
+            let x = Var::constant(x.clone());
+            features.push(target.forward(&Tape::eval(), &x).unwrap().into_value());
+            features
+        };
+        for (stage, (own, all)) in features(&alone).iter().zip(features(&together)).enumerate() {
+            let all = all.narrow(0, place, 1).unwrap();
+            prop_assert_eq!(own.to_vec::<f64>(), all.to_vec::<f64>(), "stage {}", stage);
+        }
+    }
 }
 
 #[test]

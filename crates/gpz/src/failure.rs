@@ -81,8 +81,14 @@ fn is_failure(error: &anyhow::Error) -> bool {
             Some(gpz_audit::Error::Data(error)) => Some(error),
             _ => None,
         });
-        matches!(training, Some(Inversion::NonFiniteLoss { .. } | Inversion::Stopped))
-            || matches!(reading, Some(gpz_data::Error::Stopped { .. }))
+        matches!(
+            training,
+            Some(
+                Inversion::NonFiniteLoss { .. }
+                    | Inversion::NonFiniteGradient { .. }
+                    | Inversion::Stopped
+            )
+        ) || matches!(reading, Some(gpz_data::Error::Stopped { .. }))
             || cause.is::<Stopped>()
     })
 }
