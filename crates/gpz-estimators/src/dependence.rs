@@ -9,8 +9,8 @@
 //! | [`distance_correlation_v`] | nothing | positive; towards 1 as widths grow at fixed `n` |
 //! | [`independence_test`] | | Student's t of the first |
 //!
-//! In one dimension each `O(n log n)` operations; otherwise `n²·(d_x + d_y)`, on all threads. Memory is for the rows and ten numbers a
-//! row in both; no matrix is made.
+//! In one dimension each `O(n log n)` operations; otherwise `n²·(d_x + d_y)`, on all threads. Memory is for the rows and some sixty
+//! numbers a row; no matrix is made.
 //!
 //! ```
 //! use gpz_estimators::dependence::{distance_correlation_sq, distance_correlation_v};

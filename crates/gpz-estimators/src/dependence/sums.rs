@@ -1,10 +1,12 @@
 //! Sums over all pairs of rows of distances and their products, each per row.
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView1, Axis};
 use rayon::prelude::*;
 
 /// Columns of a block of distances, so that blocks of both samples stay in a first-level cache.
 const BLOCK: usize = 1024;
+/// Sums that all pieces of work may hold together in each of three arrays, as long as that is at least sixteen pieces.
+const PIECES_ELEMENTS: usize = 1 << 19;
 
 /// Which two matrices of distances are multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,51 +72,35 @@ impl Sums {
 
     /// Through all pairs of rows, twice: the crossed sums need the row sums.
     pub(super) fn by_pairs(x: &Array2<f64>, y: &Array2<f64>) -> Self {
-        let n = x.nrows();
-        let [x, y] = [x, y].map(|rows| rows.t().as_standard_layout().into_owned());
-        let first = |blocks: &mut Blocks, k: usize| {
-            let mut sums = [0.0; 5];
-            blocks.each(&x, &y, k, |_, a, b| {
-                for (a, b) in a.iter().zip(b) {
-                    let terms = [*a, *b, a * b, a * a, b * b];
-                    sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
-                }
-            });
-            sums
-        };
-        let first: Vec<_> = (0..n).into_par_iter().map_init(Blocks::default, first).collect();
-        let pick = |which: usize| first.iter().map(|sums| sums[which]).collect::<Vec<_>>();
-        let rows = [pick(0), pick(1)];
-        let second = |blocks: &mut Blocks, k: usize| {
-            let mut sums = [0.0; 3];
-            blocks.each(&x, &y, k, |from, a, b| {
-                let (left, right) = (&rows[0][from..], &rows[1][from..]);
-                for (((a, b), left), right) in a.iter().zip(b).zip(left).zip(right) {
-                    let terms = [left * b + right * a, 2.0 * left * a, 2.0 * right * b];
-                    sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
-                }
-            });
-            sums
-        };
-        let second: Vec<_> = (0..n).into_par_iter().map_init(Blocks::default, second).collect();
+        let [left, right] = [x, y].map(|rows| rows.t().as_standard_layout().into_owned());
+        let [a, b, products] = over_pairs(&left, &right, |_, _, a, b| {
+            let terms = [a, b, a * b];
+            (terms, terms)
+        });
+        let [crossed, own_left, own_right] = over_pairs(&left, &right, |k, j, x, y| {
+            let terms = |i: usize| [a[i] * y + b[i] * x, 2.0 * a[i] * x, 2.0 * b[i] * y];
+            (terms(j), terms(k))
+        });
         Self {
-            all: [rows[0].iter().sum(), rows[1].iter().sum()],
-            products: [pick(2), pick(3), pick(4)],
-            crossed: [0, 1, 2].map(|which| second.iter().map(|sums| sums[which]).collect()),
-            rows,
+            all: [a.iter().sum(), b.iter().sum()],
+            rows: [a, b],
+            products: [products, squared_distances(x), squared_distances(y)],
+            crossed: [crossed, own_left, own_right],
         }
     }
 
     /// One dimension each: absolute differences lose their bars once sorted, so that prefix sums do.
     pub(super) fn by_sorting(x: &Array2<f64>, y: &Array2<f64>) -> Self {
+        let squares = [squared_distances(x), squared_distances(y)];
         let (x, y) = (Sorted::new(x), Sorted::new(y));
         let ones = vec![1.0; x.values.len()];
         let rows = [x.weighted_distances(&ones), y.weighted_distances(&ones)];
+        let [left, right] = squares;
         let added = |a: Vec<f64>, b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect();
         let twice = |a: Vec<f64>| a.into_iter().map(|a| 2.0 * a).collect();
         Self {
             all: [rows[0].iter().sum(), rows[1].iter().sum()],
-            products: [products(&x, &y), x.squared_distances(), y.squared_distances()],
+            products: [products(&x, &y), left, right],
             crossed: [
                 added(y.weighted_distances(&rows[0]), &x.weighted_distances(&rows[1])),
                 twice(x.weighted_distances(&rows[0])),
@@ -125,41 +111,71 @@ impl Sums {
     }
 }
 
-/// A thread's blocks of distances.
-#[derive(Default)]
-struct Blocks {
-    left: Vec<f64>,
-    right: Vec<f64>,
+/// Sums over all pairs of rows, `[n]` each: a pair's terms for its first row and for its second, from both rows' numbers and their
+/// distances in `x` and in `y`, which are `[d, n]`.
+fn over_pairs(
+    x: &Array2<f64>,
+    y: &Array2<f64>,
+    terms: impl Fn(usize, usize, f64, f64) -> ([f64; 3], [f64; 3]) + Sync,
+) -> [Vec<f64>; 3] {
+    let n = x.ncols();
+    // Pieces of interleaved rows, which are alike in work. By problem size alone, so that the bits are too.
+    let pieces = (PIECES_ELEMENTS / n).clamp(16, 64);
+    let piece = |piece: usize| {
+        let mut sums = [(); 3].map(|()| vec![0.0; n]);
+        let (mut left, mut right) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
+        for k in (piece..n).step_by(pieces) {
+            let mut own = [0.0; 3];
+            for from in (k + 1..n).step_by(BLOCK) {
+                let size = BLOCK.min(n - from);
+                distances(x, k, from, &mut left[..size]);
+                distances(y, k, from, &mut right[..size]);
+                let [first, second, third] = &mut sums;
+                let rows =
+                    first[from..].iter_mut().zip(&mut second[from..]).zip(&mut third[from..]);
+                let both = left[..size].iter().zip(&right[..size]);
+                for (j, (((first, second), third), (a, b))) in rows.zip(both).enumerate() {
+                    let (mine, others) = terms(k, from + j, *a, *b);
+                    own = [own[0] + mine[0], own[1] + mine[1], own[2] + mine[2]];
+                    *first += others[0];
+                    *second += others[1];
+                    *third += others[2];
+                }
+            }
+            sums.iter_mut().zip(own).for_each(|(sum, own)| sum[k] += own);
+        }
+        sums
+    };
+    let pieces: Vec<[Vec<f64>; 3]> = (0..pieces).into_par_iter().map(piece).collect();
+    [0, 1, 2].map(|which| {
+        let mut total = vec![0.0; n];
+        for piece in &pieces {
+            total.iter_mut().zip(&piece[which]).for_each(|(total, part)| *total += part);
+        }
+        total
+    })
 }
 
-impl Blocks {
-    /// Hands out the distances of row `k` to all rows, block by block: from which row on, those of `x`, those of `y`.
-    /// `x` and `y` are `[d, n]`.
-    fn each(
-        &mut self,
-        x: &Array2<f64>,
-        y: &Array2<f64>,
-        k: usize,
-        mut take: impl FnMut(usize, &[f64], &[f64]),
-    ) {
-        let n = x.ncols();
-        for from in (0..n).step_by(BLOCK) {
-            let to = (from + BLOCK).min(n);
-            for (columns, block) in [(x, &mut self.left), (y, &mut self.right)] {
-                block.clear();
-                block.resize(to - from, 0.0);
-                for column in columns.rows() {
-                    let own = column[k];
-                    let column = column.to_slice().unwrap_or_default();
-                    for (sum, value) in block.iter_mut().zip(&column[from..to]) {
-                        *sum += (value - own) * (value - own);
-                    }
-                }
-                block.iter_mut().for_each(|sum| *sum = sum.sqrt());
-            }
-            take(from, &self.left, &self.right);
+/// Distances of row `k` to the rows `from` and on; `columns` is `[d, n]`.
+fn distances(columns: &Array2<f64>, k: usize, from: usize, out: &mut [f64]) {
+    out.fill(0.0);
+    for column in columns.rows() {
+        let own = column[k];
+        let column = column.to_slice().unwrap_or_default();
+        for (sum, value) in out.iter_mut().zip(&column[from..]) {
+            *sum += (value - own) * (value - own);
         }
     }
+    out.iter_mut().for_each(|sum| *sum = sum.sqrt());
+}
+
+/// `Σ_i ‖v_i − v_k‖²` of each row `k`, from rows about their mean.
+fn squared_distances(rows: &Array2<f64>) -> Vec<f64> {
+    let n = rows.nrows() as f64;
+    let sum = rows.sum_axis(Axis(0));
+    let squares: f64 = rows.iter().map(|value| value * value).sum();
+    let own = |row: ArrayView1<'_, f64>| n * row.dot(&row) - 2.0 * row.dot(&sum) + squares;
+    rows.rows().into_iter().map(own).collect()
 }
 
 /// One column with its order.
@@ -191,14 +207,6 @@ impl Sorted {
             sums[row] = value * (2.0 * below - total) - (2.0 * moment_below - moment);
         }
         sums
-    }
-
-    /// `Σ_i (v_i − v_k)²` of each row `k`.
-    fn squared_distances(&self) -> Vec<f64> {
-        let sum: f64 = self.order.iter().map(|&row| self.values[row]).sum();
-        let squares: f64 = self.order.iter().map(|&row| self.values[row].powi(2)).sum();
-        let n = self.values.len() as f64;
-        self.values.iter().map(|value| n * value * value - 2.0 * value * sum + squares).collect()
     }
 }
 
