@@ -10,7 +10,7 @@ pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
     let degenerate = case.group == "degenerate" && answers.wants_behaviour();
     let within = answers.wants("class_cond_gauss_entropy");
     let Some(z) = case.matrix("z").filter(|_| asked || degenerate || within) else { return };
-    if (asked || degenerate) && z.nrows() > z.ncols() {
+    if asked || degenerate {
         let bound = gaussian::full_bound_nats(z.view());
         if degenerate {
             answers.behave_as(&bound);

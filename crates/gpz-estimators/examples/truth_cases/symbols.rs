@@ -35,22 +35,21 @@ fn entropies(case: &Case, answers: &mut Answers<'_>) {
     let Some(rows) = ["bits", "codes", "z", "x"].iter().find_map(|name| case.matrix(name)) else {
         return;
     };
-    if joint.iter().any(|name| answers.wants(name))
-        && let Ok(codes) = Codes::of_rows(rows.view())
-    {
-        answers.put_all("unique_codes", || vec![codes.unique() as f64]);
-        answers.put("plugin_entropy", || plugin_entropy_nats(&codes));
-        answers.put("plugin_entropy_joint", || plugin_entropy_nats(&codes));
-        answers.put("miller_madow_entropy", || miller_madow_entropy_nats(&codes));
-        answers.put("discrete_entropy", || miller_madow_entropy_nats(&codes));
-        answers.put("discrete_entropy_joint", || miller_madow_entropy_nats(&codes));
-        answers.put("guess_probability", || guess_probability(&codes));
-        if matches!(case.group.as_str(), "degenerate" | "quantised" | "discrete")
-            && (case.holds_integers("bits")
-                || case.holds_integers("codes")
-                || case.holds_integers("z"))
-        {
-            answers.behave_as(&plugin_entropy_nats(&codes));
+    if joint.iter().any(|name| answers.wants(name)) {
+        let about_codes = matches!(case.group.as_str(), "degenerate" | "quantised" | "discrete")
+            && ["bits", "codes", "z"].iter().any(|name| case.holds_integers(name));
+        let codes = Codes::of_rows(rows.view());
+        if about_codes {
+            answers.behave_as(&codes.as_ref().map(plugin_entropy_nats).map_err(Clone::clone));
+        }
+        if let Ok(codes) = codes {
+            answers.put_all("unique_codes", || vec![codes.unique() as f64]);
+            answers.put("plugin_entropy", || plugin_entropy_nats(&codes));
+            answers.put("plugin_entropy_joint", || plugin_entropy_nats(&codes));
+            answers.put("miller_madow_entropy", || miller_madow_entropy_nats(&codes));
+            answers.put("discrete_entropy", || miller_madow_entropy_nats(&codes));
+            answers.put("discrete_entropy_joint", || miller_madow_entropy_nats(&codes));
+            answers.put("guess_probability", || guess_probability(&codes));
         }
     }
     // Per dimension: one number, the mean over dimensions, unless the entry asks for each.
