@@ -34,8 +34,8 @@ impl Finding {
             Self::Error => &["error", "refuse"],
             Self::Refusal => &["refuse", "not-identifiable", "error"],
             Self::Flag => &["flag", "warn", "warning"],
-            Self::MinusInfinity => &["-inf", "flag", "refuse"],
-            Self::Infinity => &["inf", "flag", "refuse"],
+            Self::MinusInfinity => &["-inf", "flag"],
+            Self::Infinity => &["inf", "flag"],
             Self::Mixed => &["mixed-estimator", "flag"],
             Self::Value => &["value"],
         }

@@ -341,3 +341,30 @@ fn leading_number(text: &str) -> Option<f64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..digits].parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_shards() {
+        for (name, base, number) in [
+            ("z", "z", 0),
+            ("z_3", "z", 3),
+            ("shard3_z", "z", 3),
+            ("shard10.labels", "labels", 10),
+            ("shard_7", "z", 7),
+            ("sigma_x", "sigma_x", 0),
+        ] {
+            assert_eq!(shard(name), (base.to_owned(), number), "{name}");
+        }
+    }
+
+    #[test]
+    fn rules_for_rows() -> Outcome<()> {
+        assert_eq!(terms_of_row("-0.5+0.25*(i%4)),labeli%4")?, [(-0.5, None), (0.25, Some(4))]);
+        assert_eq!(terms_of_row(")")?, []);
+        assert!(terms_of_row("-x)").is_err() && terms_of_row("+2*(i%0)").is_err());
+        Ok(())
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! `p̂(z) = mean_j N(z; z_j, H)` with a Gaussian kernel; the entropy is `−mean_i ln p̂(z_i)`. `n²·d` operations, on all threads,
 //! with memory for `n·d` numbers. A kernel density is poor beyond a handful of dimensions: flagged beyond
-//! [`KNN_DIMENSIONS`](crate::KNN_DIMENSIONS), and wrong before that.
+//! [`KNN_DIMENSIONS`], and wrong before that.
 //!
 //! ```
 //! use gpz_estimators::entropy::kde::{Bandwidth, kde_entropy_loo_nats};
