@@ -1,8 +1,11 @@
 //! Mutual information, in nats.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`critic`] | lower bounds from the scores of a critic: InfoNCE, NWJ, Donsker–Varadhan |
+//! | [`discrete`] | of symbols: plug-in, Miller–Madow; of continuous rows by binning |
+//! | [`renyi`] | matrix-based Rényi entropy and information |
 
-/// Lower bounds from the scores of a critic: InfoNCE, NWJ, Donsker–Varadhan.
 pub mod critic;
-/// Of symbols: plug-in, Miller–Madow, and of continuous rows by binning.
 pub mod discrete;
-/// Matrix-based Rényi entropy and information.
 pub mod renyi;
