@@ -178,6 +178,14 @@ pub enum Error {
         /// What can be done.
         mend: &'static str,
     },
+    /// A covariance that is none.
+    #[error(
+        "covariance {index} is not symmetric and positive definite; a component of a mixture needs a density"
+    )]
+    NotPositiveDefinite {
+        /// Which of the covariances given.
+        index: usize,
+    },
     /// A factorisation failed inside LAPACK.
     #[error("LAPACK could not factorise the covariance of {rows} rows of width {width}: {reason}")]
     Factorisation {

@@ -148,6 +148,10 @@ pub enum Flag {
     LeftOut(u64),
     /// The critic's scores overflow the exponential of the bound; its value is decided by few of them.
     HeavyTail,
+    /// The direction holds for the mean over samples, not for each of them: this one's value may lie a few standard errors beyond.
+    InExpectation,
+    /// So many symbols occur once. By Good and Turing's rule about that many rows in `N` further ones show a symbol not seen here.
+    Undersampled(u64),
     /// The covariance has this rank, below the width.
     RankDeficient {
         /// Numerical rank.
@@ -222,6 +226,11 @@ pub enum NotIdentifiable {
     /// A ratio whose denominator vanishes.
     #[error("all rows are equal: there is no variance to take a share of")]
     NoVariance,
+    /// Distances that all are the same, where their pattern is looked for.
+    #[error(
+        "all rows are equally far apart: their distances have no pattern that another sample's could share"
+    )]
+    Equidistant,
 }
 
 /// Serialises a float; JSON has no infinities and no NaN, so those become the words `inf`, `-inf` and `nan`.

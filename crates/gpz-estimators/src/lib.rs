@@ -26,6 +26,8 @@
 #![deny(unsafe_code)]
 
 mod batch;
+mod cholesky;
+pub mod dependence;
 mod deviations;
 pub mod entropy;
 mod error;
@@ -33,6 +35,7 @@ mod estimate;
 #[cfg(feature = "lapack")]
 pub mod gaussian;
 mod geometry;
+pub mod information;
 mod jackknife;
 mod moments;
 mod rows;

@@ -105,7 +105,11 @@ impl RowReport {
 }
 
 /// Order of two rows by their values, first column first.
-fn compare_rows<T: Element>(features: &ArrayView2<'_, T>, a: usize, b: usize) -> Ordering {
+pub(crate) fn compare_rows<T: Element>(
+    features: &ArrayView2<'_, T>,
+    a: usize,
+    b: usize,
+) -> Ordering {
     let pairs = features.row(a).into_iter().zip(features.row(b));
     // Values are finite, so they compare; -0 equals 0, unlike in a total order.
     let mut unequal =
