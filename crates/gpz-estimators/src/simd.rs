@@ -413,3 +413,40 @@ macro_rules! element {
 }
 element!(f32, false, accumulate_f32_512, accumulate_f32_256, distances_f32_512, distances_f32_256);
 element!(f64, true, accumulate_f64_512, accumulate_f64_256, distances_f64_512, distances_f64_256);
+
+/// Work that gains from wide vectors and is written in plain Rust. `run`, and all it calls, must be `#[inline(always)]`, so that
+/// it is compiled anew for each instruction set.
+pub(crate) trait Task {
+    type Output;
+
+    fn run(self) -> Self::Output;
+}
+
+/// Runs a task compiled for the widest instruction set of this machine. Plain Rust fuses no multiplication with an addition, so
+/// the bits are those of any other machine.
+pub(crate) fn run<T: Task>(task: T) -> T::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw")]
+        fn avx512<T: Task>(task: T) -> T::Output {
+            task.run()
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2<T: Task>(task: T) -> T::Output {
+            task.run()
+        }
+        let wide = std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512dq")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512bw");
+        if wide {
+            // SAFETY: the machine has the four sets of instructions, as was just asked.
+            return unsafe { avx512(task) };
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { avx2(task) };
+        }
+    }
+    task.run()
+}
