@@ -44,7 +44,7 @@ impl<M: Norm> Line<M> {
     fn nearest_of(&self, place: usize, out: &mut [f64]) {
         let values = &self.values;
         let value = values[place];
-        let distance = |at: Option<&f64>| at.map_or(f64::INFINITY, |v| M::add(0.0, v - value));
+        let distance = |at: Option<&f64>| at.map_or(f64::INFINITY, |v| M::of(v - value));
         let (mut left, mut right) = (place, place + 1);
         let mut below = distance(left.checked_sub(1).and_then(|at| values.get(at)));
         let mut above = distance(values.get(right));
@@ -68,7 +68,7 @@ impl<M: Norm> Line<M> {
                 let place = job * JOB + at;
                 let (value, radius) = (self.values[place], radius[self.order[place] as usize]);
                 // The subtraction is monotone, so along each side the rows that count come first.
-                let within = |v: f64| M::add(0.0, v - value) < radius;
+                let within = |v: f64| M::of(v - value) < radius;
                 let (left, right) = self.values.split_at(place);
                 let below = reach(left.len(), |at| within(left[left.len() - 1 - at]));
                 let above = reach(right.len(), |at| within(right[at]));

@@ -11,6 +11,7 @@ mod tree;
 
 use ndarray::{Array2, ArrayView2};
 
+use crate::simd::Lanes;
 use line::Line;
 pub use options::{Metric, Neighbours};
 pub(crate) use tree::Tree;
@@ -21,8 +22,11 @@ pub(crate) trait Norm: Copy + Send + Sync + 'static {
     /// Which power of the distance the reduced one is.
     const POWER: f64;
 
-    /// The reduced distance so far and the next difference.
-    fn add(reduced: f64, difference: f64) -> f64;
+    /// The reduced distance so far and the next difference, in each lane.
+    fn add<L: Lanes>(reduced: L, difference: L) -> L;
+
+    /// The reduced distance of two numbers.
+    fn of(difference: f64) -> f64;
 }
 
 /// `max_j |x_j − y_j|`.
@@ -37,10 +41,13 @@ impl Norm for MaxNorm {
     const POWER: f64 = 1.0;
 
     #[inline(always)]
-    fn add(reduced: f64, difference: f64) -> f64 {
-        let difference = difference.abs();
-        // Not `f64::max`: no NaN gets here, and looking for one costs as much as the rest.
-        if difference > reduced { difference } else { reduced }
+    fn add<L: Lanes>(reduced: L, difference: L) -> L {
+        reduced.max(difference.abs())
+    }
+
+    #[inline(always)]
+    fn of(difference: f64) -> f64 {
+        difference.abs()
     }
 }
 
@@ -48,8 +55,13 @@ impl Norm for Euclidean {
     const POWER: f64 = 2.0;
 
     #[inline(always)]
-    fn add(reduced: f64, difference: f64) -> f64 {
-        reduced + difference * difference
+    fn add<L: Lanes>(reduced: L, difference: L) -> L {
+        reduced.add(difference.mul(difference))
+    }
+
+    #[inline(always)]
+    fn of(difference: f64) -> f64 {
+        difference * difference
     }
 }
 
@@ -124,19 +136,21 @@ impl Smallest {
 
     #[inline(always)]
     fn offer(&mut self, distance: f64, row: u32) {
-        let after = |at: usize| {
-            distance < self.distances[at] || (distance == self.distances[at] && row < self.rows[at])
-        };
         let mut at = self.distances.len() - 1;
-        if !after(at) {
+        if !self.precedes(distance, row, at) {
             return;
         }
-        while at > 0 && after(at - 1) {
+        while at > 0 && self.precedes(distance, row, at - 1) {
+            self.distances[at] = self.distances[at - 1];
+            self.rows[at] = self.rows[at - 1];
             at -= 1;
         }
-        self.distances[at..].rotate_right(1);
-        self.rows[at..].rotate_right(1);
         (self.distances[at], self.rows[at]) = (distance, row);
+    }
+
+    #[inline(always)]
+    fn precedes(&self, distance: f64, row: u32, at: usize) -> bool {
+        distance < self.distances[at] || (distance == self.distances[at] && row < self.rows[at])
     }
 }
 

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn reduced<M: Norm>(rows: ArrayView2<'_, f64>, a: usize, b: usize) -> f64 {
-    rows.row(b).iter().zip(rows.row(a)).fold(0.0, |sum, (y, x)| M::add(sum, y - x))
+    let pairs = rows.row(b).into_iter().zip(rows.row(a));
+    pairs.fold([0.0; 8], |sum, (y, x)| M::add(sum, [y - x; 8]))[0]
 }
 
 /// Distances and rows of the `k` nearest, ties by the smaller row.

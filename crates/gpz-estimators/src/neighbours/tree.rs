@@ -2,8 +2,9 @@
 //!
 //! Rows are halved at the widest dimension, again and again, down to leaves of eight; the cuts fall on multiples of powers of
 //! eight leaves, so that the tree is complete and needs no pointers. Leaves and nodes alike are blocks of eight columns, dimension
-//! after dimension: one row or one box in each lane of a vector. Every question is asked by a row of the tree, hence from its own
-//! leaf upwards: the near leaves come first, and the bound on what may still count is tight at once.
+//! after dimension: one row or one box in each lane of a vector. The eight rows of a leaf ask together, so that they pass over boxes
+//! once for all and find leaves in the first cache; and from their own leaf upwards, so that near leaves come first and the bound on
+//! what may still count is tight at once.
 
 use std::marker::PhantomData;
 
@@ -11,7 +12,7 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::{Norm, Smallest};
-use crate::simd::{self, Task};
+use crate::simd::{self, Lanes, Task};
 
 /// Rows of a leaf, children of a node.
 const LANES: usize = 8;
@@ -21,6 +22,10 @@ const JOB: usize = 256;
 
 /// After so many dimensions it is seen whether any lane is still near enough.
 const STRIDE: usize = 4;
+
+/// Of eight asking rows, so many that they stand in the lanes and the rows of the other leaf come one after another, instead of the
+/// other way round; measured.
+const DENSE: u32 = 4;
 
 /// Rows from which on the two halves are cut side by side.
 const PARALLEL: usize = 4096;
@@ -139,10 +144,37 @@ impl<M: Norm> Tree<M> {
         &self.leaves[leaf * LANES * self.width..][..LANES * self.width]
     }
 
-    /// Number of boxes, or of leaves for brute force.
+    /// Number of leaves.
     #[inline(always)]
     fn leaf_count(&self) -> usize {
         self.order.len().div_ceil(LANES)
+    }
+}
+
+/// Sides of boxes; those of one box lie eight numbers apart, from the first on.
+#[derive(Clone, Copy)]
+struct Sides<'a> {
+    low: &'a [f64],
+    high: &'a [f64],
+}
+
+impl Level {
+    /// Eight siblings.
+    #[inline(always)]
+    fn group(&self, group: usize, width: usize) -> Sides<'_> {
+        let block = LANES * width;
+        Sides {
+            low: &self.low[group * block..][..block],
+            high: &self.high[group * block..][..block],
+        }
+    }
+
+    /// One of them.
+    #[inline(always)]
+    fn one(&self, index: usize, width: usize) -> Sides<'_> {
+        let Sides { low, high } = self.group(index / LANES, width);
+        let lane = index % LANES;
+        Sides { low: &low[lane..], high: &high[lane..] }
     }
 }
 
@@ -209,73 +241,81 @@ impl Level {
     }
 }
 
-/// Reduced distances of a row to the eight rows of a leaf; those of `limit` or more may be cut short.
+/// Reduced distances of a row to the eight rows of a leaf; cut short once none is below its limit.
 #[inline(always)]
-fn to_leaf<M: Norm>(leaf: &[f64], row: &[f64], limit: f64) -> [f64; LANES] {
-    let mut reduced = [0.0; LANES];
-    let leaf = leaf.as_chunks::<LANES>().0;
-    for (columns, row) in leaf.chunks(STRIDE).zip(row.chunks(STRIDE)) {
-        for (column, &value) in columns.iter().zip(row) {
-            for lane in 0..LANES {
-                reduced[lane] = M::add(reduced[lane], column[lane] - value);
-            }
+fn to_leaf<M: Norm, L: Lanes>(leaf: &[f64], row: &[f64], limit: L) -> L {
+    let mut reduced = L::splat(0.0);
+    let (strides, rest) = leaf.as_chunks::<LANES>().0.as_chunks::<STRIDE>();
+    let (values, last) = row.as_chunks::<STRIDE>();
+    for (columns, values) in strides.iter().zip(values) {
+        for j in 0..STRIDE {
+            reduced = M::add(reduced, L::load(&columns[j]).sub(L::splat(values[j])));
         }
-        if below(&reduced, limit) == 0 {
-            break;
+        if reduced.below(limit) == 0 {
+            return reduced;
         }
+    }
+    for (column, &value) in rest.iter().zip(last) {
+        reduced = M::add(reduced, L::load(column).sub(L::splat(value)));
     }
     reduced
 }
 
-/// Bounds from below on the reduced distances of a row to what is in eight boxes.
+/// Bounds from below on the reduced distances between what is in one box and what is in each of eight. Rows are boxes whose sides
+/// are equal.
 #[inline(always)]
-fn to_boxes<M: Norm>(low: &[f64], high: &[f64], row: &[f64]) -> [f64; LANES] {
-    let mut reduced = [0.0; LANES];
-    let (low, high) = (low.as_chunks::<LANES>().0, high.as_chunks::<LANES>().0);
-    for ((low, high), &value) in low.iter().zip(high).zip(row) {
-        for lane in 0..LANES {
-            let (under, over) = (low[lane] - value, value - high[lane]);
-            let outside = if under > over { under } else { over };
-            reduced[lane] = M::add(reduced[lane], if outside > 0.0 { outside } else { 0.0 });
-        }
+fn apart<M: Norm, L: Lanes>(one: Sides<'_>, eight: Sides<'_>) -> L {
+    let zero = L::splat(0.0);
+    let mut reduced = zero;
+    let columns = eight.low.as_chunks::<LANES>().0.iter().zip(eight.high.as_chunks::<LANES>().0);
+    let sides = one.low.iter().step_by(LANES).zip(one.high.iter().step_by(LANES));
+    for ((low, high), (&from, &to)) in columns.zip(sides) {
+        let under = L::load(low).sub(L::splat(to));
+        let over = L::splat(from).sub(L::load(high));
+        reduced = M::add(reduced, under.max(over).max(zero));
     }
     reduced
 }
 
-/// Bounds from above.
+/// As [`apart`], bounds from above.
 #[inline(always)]
-fn across_boxes<M: Norm>(low: &[f64], high: &[f64], row: &[f64]) -> [f64; LANES] {
-    let mut reduced = [0.0; LANES];
-    let (low, high) = (low.as_chunks::<LANES>().0, high.as_chunks::<LANES>().0);
-    for ((low, high), &value) in low.iter().zip(high).zip(row) {
-        for lane in 0..LANES {
-            let (to_low, to_high) = (value - low[lane], high[lane] - value);
-            reduced[lane] = M::add(reduced[lane], if to_low > to_high { to_low } else { to_high });
-        }
+fn across<M: Norm, L: Lanes>(one: Sides<'_>, eight: Sides<'_>) -> L {
+    let mut reduced = L::splat(0.0);
+    let columns = eight.low.as_chunks::<LANES>().0.iter().zip(eight.high.as_chunks::<LANES>().0);
+    let sides = one.low.iter().step_by(LANES).zip(one.high.iter().step_by(LANES));
+    for ((low, high), (&from, &to)) in columns.zip(sides) {
+        let under = L::load(high).sub(L::splat(from));
+        let over = L::splat(to).sub(L::load(low));
+        reduced = M::add(reduced, under.max(over));
     }
     reduced
 }
 
-/// A bit for each lane below the limit.
+/// Takes the first lane out of those marked.
 #[inline(always)]
-fn below(lanes: &[f64; LANES], limit: f64) -> u32 {
-    let mut bits = 0;
-    for (lane, &value) in lanes.iter().enumerate() {
-        bits |= u32::from(value < limit) << lane;
-    }
-    bits
+fn take_lane(marks: &mut u32) -> usize {
+    let lane = marks.trailing_zeros() as usize;
+    *marks &= *marks - 1;
+    lane
 }
 
-/// Calls `f` with the place of each bit.
+/// Marks of the first lanes.
 #[inline(always)]
-fn each(mut bits: u32, mut f: impl FnMut(usize)) {
-    while bits != 0 {
-        f(bits.trailing_zeros() as usize);
-        bits &= bits - 1;
-    }
+fn first_lanes(count: usize) -> u32 {
+    (1 << count) - 1
 }
 
-/// Nearest rows of the rows from place `first` on.
+#[inline(always)]
+fn largest(values: &[f64; LANES]) -> f64 {
+    values.iter().fold(values[0], |a, &b| if b > a { b } else { a })
+}
+
+#[inline(always)]
+fn smallest(values: &[f64]) -> f64 {
+    values.iter().fold(values[0], |a, &b| if b < a { b } else { a })
+}
+
+/// Nearest rows of the rows from place `first` on, a whole number of leaves.
 struct Search<'a, M, T, F> {
     tree: &'a Tree<M>,
     first: usize,
@@ -286,73 +326,148 @@ struct Search<'a, M, T, F> {
     take: F,
 }
 
-impl<M: Norm, T: Copy, F: Fn(&Smallest) -> &[T]> Task for Search<'_, M, T, F> {
-    type Output = ();
+/// What the rows of one leaf have found so far. Methods and no closures: a closure that is not inlined is compiled for the
+/// instruction set of the function it stands in, and that is not the task's.
+struct Asking<'a, M> {
+    tree: &'a Tree<M>,
+    leaf: usize,
+    rows: usize,
+    ties: bool,
+    /// Rows at this distance or more do not count any longer; zero in lanes without a row.
+    limits: [f64; LANES],
+    /// The largest of them.
+    limit: f64,
+    found: &'a mut [Smallest],
+}
 
+impl<M: Norm> Asking<'_, M> {
+    /// Looks at the rows of a leaf.
     #[inline(always)]
-    fn run(self) {
+    fn scan<L: Lanes>(&mut self, leaf: usize) {
         let tree = self.tree;
-        let mut found = Smallest::new(self.k);
-        let mut stack: Vec<(f64, u32, u32)> = Vec::with_capacity(64);
-        for (at, out) in self.out.chunks_mut(self.k).enumerate() {
-            let place = self.first + at;
-            let row = tree.row(place);
-            found.clear();
-            let mut limit = f64::INFINITY;
-            let mut scan = |leaf: usize, limit: f64| {
-                let reduced = to_leaf::<M>(tree.block(leaf), row, limit);
-                let near = below(&reduced, limit);
+        let mut asking = match tree.levels.first() {
+            Some(boxes) if leaf != self.leaf => {
+                let rows = tree.block(self.leaf);
+                let rows = Sides { low: rows, high: rows };
+                let reduced = apart::<M, L>(boxes.one(leaf, tree.width), rows);
+                reduced.below(L::load(&self.limits))
+            }
+            _ => first_lanes(self.rows),
+        };
+        if asking == 0 {
+            return;
+        }
+        let before = self.limits;
+        if asking.count_ones() >= DENSE {
+            let own = tree.block(self.leaf);
+            for other in leaf * LANES..(leaf * LANES + LANES).min(tree.order.len()) {
+                let limits = L::load(&self.limits);
+                let reduced = to_leaf::<M, L>(own, tree.row(other), limits);
+                let mut near = reduced.below(limits);
                 if near == 0 {
-                    return limit;
+                    continue;
                 }
-                each(near, |lane| {
-                    let other = leaf * LANES + lane;
-                    if other != place {
-                        found.offer(reduced[lane], tree.order[other]);
-                    }
-                });
-                if self.ties { found.last().next_up() } else { found.last() }
-            };
-            let own = place / LANES;
-            limit = scan(own, limit);
-            if tree.levels.is_empty() {
-                for leaf in (0..tree.leaf_count()).filter(|&leaf| leaf != own) {
-                    limit = scan(leaf, limit);
+                let reduced = reduced.store();
+                while near != 0 {
+                    let lane = take_lane(&mut near);
+                    self.offer(lane, other, reduced[lane]);
                 }
             }
-            let mut ancestor = own;
-            for top in 0..tree.levels.len() {
-                stack.push((0.0, top as u32, (ancestor / LANES) as u32));
-                let mut skip = Some(ancestor % LANES);
-                while let Some((bound, level, group)) = stack.pop() {
-                    if bound >= limit {
-                        continue;
-                    }
+        } else {
+            let block = tree.block(leaf);
+            while asking != 0 {
+                let lane = take_lane(&mut asking);
+                let limit = L::splat(self.limits[lane]);
+                let row = tree.row(self.leaf * LANES + lane);
+                let reduced = to_leaf::<M, L>(block, row, limit);
+                let mut near = reduced.below(limit);
+                if near == 0 {
+                    continue;
+                }
+                let reduced = reduced.store();
+                while near != 0 {
+                    let other = take_lane(&mut near);
+                    self.offer(lane, leaf * LANES + other, reduced[other]);
+                }
+            }
+        }
+        if self.limits != before {
+            self.limit = largest(&self.limits);
+        }
+    }
+
+    /// Offers the row at place `other` to the row in a lane.
+    #[inline(always)]
+    fn offer(&mut self, lane: usize, other: usize, reduced: f64) {
+        if other != self.leaf * LANES + lane && reduced < self.limits[lane] {
+            self.found[lane].offer(reduced, self.tree.order[other]);
+            let last = self.found[lane].last();
+            self.limits[lane] = if self.ties { last.next_up() } else { last };
+        }
+    }
+
+    /// Upwards from the leaf: at each level the group of its ancestor, then what lies below its siblings.
+    #[inline(always)]
+    fn climb<L: Lanes>(&mut self, stack: &mut Vec<(f64, u32, u32)>) {
+        let tree = self.tree;
+        let mut ancestor = self.leaf;
+        for top in 0..tree.levels.len() {
+            stack.push((0.0, top as u32, (ancestor / LANES) as u32));
+            let mut siblings = !(1 << (ancestor % LANES));
+            while let Some((bound, level, group)) = stack.pop() {
+                if bound < self.limit {
                     let (level, group) = (level as usize, group as usize);
-                    let boxes = &tree.levels[level];
-                    let range = group * LANES * tree.width..(group + 1) * LANES * tree.width;
-                    let reduced = to_boxes::<M>(&boxes.low[range.clone()], &boxes.high[range], row);
-                    let mut near = below(&reduced, limit);
-                    if let Some(own) = skip.take() {
-                        near &= !(1 << own);
-                    }
-                    each(near, |lane| {
+                    let own = tree.levels[0].one(self.leaf, tree.width);
+                    let eight = tree.levels[level].group(group, tree.width);
+                    let reduced = apart::<M, L>(own, eight);
+                    let mut near = reduced.below(L::splat(self.limit)) & siblings;
+                    let reduced = reduced.store();
+                    while near != 0 {
+                        let lane = take_lane(&mut near);
                         let child = group * LANES + lane;
                         if level > 0 {
                             stack.push((reduced[lane], level as u32 - 1, child as u32));
-                        } else if reduced[lane] < limit {
-                            limit = scan(child, limit);
+                        } else if reduced[lane] < self.limit {
+                            self.scan::<L>(child);
                         }
-                    });
+                    }
                 }
-                ancestor /= LANES;
+                siblings = !0;
             }
-            out.copy_from_slice((self.take)(&found));
+            ancestor /= LANES;
         }
     }
 }
 
-/// Range counts of the rows from place `first` on.
+impl<M: Norm, T: Copy, F: Fn(&Smallest) -> &[T]> Task for Search<'_, M, T, F> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let tree = self.tree;
+        let mut found: Vec<Smallest> = (0..LANES).map(|_| Smallest::new(self.k)).collect();
+        let mut stack = Vec::with_capacity(64);
+        for (at, out) in self.out.chunks_mut(LANES * self.k).enumerate() {
+            let leaf = self.first / LANES + at;
+            let rows = out.len() / self.k;
+            let mut limits = [0.0; LANES];
+            limits[..rows].fill(f64::INFINITY);
+            found.iter_mut().for_each(Smallest::clear);
+            let (ties, limit) = (self.ties, f64::INFINITY);
+            let mut asking = Asking { tree, leaf, rows, ties, limits, limit, found: &mut found };
+            asking.scan::<L>(leaf);
+            asking.climb::<L>(&mut stack);
+            if tree.levels.is_empty() {
+                for other in (0..tree.leaf_count()).filter(|&other| other != leaf) {
+                    asking.scan::<L>(other);
+                }
+            }
+            for (out, found) in out.chunks_mut(self.k).zip(&found) {
+                out.copy_from_slice((self.take)(found));
+            }
+        }
+    }
+}
+
+/// Range counts of the rows from place `first` on, a whole number of leaves.
 struct Count<'a, M> {
     tree: &'a Tree<M>,
     first: usize,
@@ -360,52 +475,115 @@ struct Count<'a, M> {
     out: &'a mut [u32],
 }
 
-impl<M: Norm> Task for Count<'_, M> {
-    type Output = ();
+/// The rows of one leaf that count others, by lanes; radius zero in lanes without a row.
+struct Counting<'a, M> {
+    tree: &'a Tree<M>,
+    leaf: usize,
+    radii: [f64; LANES],
+    counts: [u32; LANES],
+}
 
+impl<M: Norm> Counting<'_, M> {
+    /// Counts the rows of a leaf, all of them at once for who has them all near.
     #[inline(always)]
-    fn run(self) {
+    fn scan<L: Lanes>(&mut self, leaf: usize) {
         let tree = self.tree;
-        let n = tree.order.len();
-        let mut stack: Vec<(u32, u32)> = Vec::with_capacity(64);
-        for (at, out) in self.out.iter_mut().enumerate() {
-            let place = self.first + at;
-            let row = tree.row(place);
-            let radius = self.radius[tree.order[place] as usize];
-            let mut count = 0;
-            let within = |leaf: usize| {
-                below(&to_leaf::<M>(tree.block(leaf), row, radius), radius).count_ones()
-            };
-            match tree.levels.len().checked_sub(1) {
-                Some(top) => stack.push((top as u32, 0)),
-                None => count = (0..tree.leaf_count()).map(within).sum(),
+        let radii = L::load(&self.radii);
+        let mut partly = L::splat(0.0).below(radii);
+        if let Some(boxes) = tree.levels.first() {
+            let rows = tree.block(self.leaf);
+            let (other, rows) = (boxes.one(leaf, tree.width), Sides { low: rows, high: rows });
+            let near = apart::<M, L>(other, rows).below(radii);
+            if near == 0 {
+                return;
             }
-            while let Some((level, group)) = stack.pop() {
-                let (level, group) = (level as usize, group as usize);
-                let boxes = &tree.levels[level];
-                let range = group * LANES * tree.width..(group + 1) * LANES * tree.width;
-                let (low, high) = (&boxes.low[range.clone()], &boxes.high[range]);
-                let near = below(&to_boxes::<M>(low, high, row), radius);
-                if near == 0 {
-                    continue;
+            partly = near;
+            if tree.width <= STRIDE {
+                let inside = near & across::<M, L>(other, rows).below(radii);
+                let size = (tree.order.len() - leaf * LANES).min(LANES) as u32;
+                let mut all = inside;
+                while all != 0 {
+                    self.counts[take_lane(&mut all)] += size;
                 }
-                // Lanes without a box are infinitely far, so never inside.
-                let inside = near & below(&across_boxes::<M>(low, high, row), radius);
-                let size = LANES.pow(level as u32 + 1);
-                each(inside, |lane| {
-                    let first = (group * LANES + lane) * size;
-                    count += (n - first).min(size) as u32;
-                });
-                each(near & !inside, |lane| {
-                    let child = group * LANES + lane;
-                    if level > 0 {
-                        stack.push((level as u32 - 1, child as u32));
-                    } else {
-                        count += within(child);
-                    }
-                });
+                partly = near & !inside;
             }
-            *out = count;
+        }
+        if partly.count_ones() >= DENSE {
+            let own = tree.block(self.leaf);
+            for other in leaf * LANES..(leaf * LANES + LANES).min(tree.order.len()) {
+                let reduced = to_leaf::<M, L>(own, tree.row(other), radii);
+                let mut near = reduced.below(radii) & partly;
+                while near != 0 {
+                    self.counts[take_lane(&mut near)] += 1;
+                }
+            }
+        } else {
+            let block = tree.block(leaf);
+            while partly != 0 {
+                let lane = take_lane(&mut partly);
+                let radius = L::splat(self.radii[lane]);
+                let row = tree.row(self.leaf * LANES + lane);
+                let reduced = to_leaf::<M, L>(block, row, radius);
+                self.counts[lane] += reduced.below(radius).count_ones();
+            }
+        }
+    }
+
+    /// From the root down.
+    #[inline(always)]
+    fn descend<L: Lanes>(&mut self, rows: usize, stack: &mut Vec<(u32, u32)>) {
+        let tree = self.tree;
+        let (most, least) = (largest(&self.radii), smallest(&self.radii[..rows]));
+        stack.push((tree.levels.len() as u32 - 1, 0));
+        while let Some((level, group)) = stack.pop() {
+            let (level, group) = (level as usize, group as usize);
+            let own = tree.levels[0].one(self.leaf, tree.width);
+            let eight = tree.levels[level].group(group, tree.width);
+            let near = apart::<M, L>(own, eight).below(L::splat(most));
+            if near == 0 {
+                continue;
+            }
+            // Lanes without a box are infinitely far, so never inside.
+            let mut inside = near & across::<M, L>(own, eight).below(L::splat(least));
+            let mut partly = near & !inside;
+            let size = LANES.pow(level as u32 + 1);
+            while inside != 0 {
+                let first = (group * LANES + take_lane(&mut inside)) * size;
+                let size = (tree.order.len() - first).min(size) as u32;
+                self.counts.iter_mut().for_each(|count| *count += size);
+            }
+            while partly != 0 {
+                let child = group * LANES + take_lane(&mut partly);
+                if level > 0 {
+                    stack.push((level as u32 - 1, child as u32));
+                } else {
+                    self.scan::<L>(child);
+                }
+            }
+        }
+    }
+}
+
+impl<M: Norm> Task for Count<'_, M> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let tree = self.tree;
+        let mut stack = Vec::with_capacity(64);
+        for (at, out) in self.out.chunks_mut(LANES).enumerate() {
+            let leaf = self.first / LANES + at;
+            let mut radii = [0.0; LANES];
+            for (radius, &row) in radii.iter_mut().zip(&tree.order[leaf * LANES..][..out.len()]) {
+                *radius = self.radius[row as usize];
+            }
+            let mut counting = Counting { tree, leaf, radii, counts: [0; LANES] };
+            if tree.levels.is_empty() {
+                for other in 0..tree.leaf_count() {
+                    counting.scan::<L>(other);
+                }
+            } else {
+                counting.descend::<L>(out.len(), &mut stack);
+            }
+            out.copy_from_slice(&counting.counts[..out.len()]);
         }
     }
 }
