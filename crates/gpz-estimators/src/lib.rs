@@ -29,6 +29,8 @@ mod batch;
 mod cholesky;
 pub mod dependence;
 mod deviations;
+mod digamma;
+pub mod dimension;
 pub mod entropy;
 mod error;
 mod estimate;
@@ -38,6 +40,10 @@ mod geometry;
 pub mod information;
 mod jackknife;
 mod moments;
+mod neighbours;
+mod parts;
+mod projection;
+mod repeats;
 mod rows;
 #[allow(unsafe_code)]
 mod simd;
@@ -48,5 +54,7 @@ pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION,
 pub use geometry::{ClassGeometry, Normalisation};
 pub use jackknife::Interval;
 pub use moments::ClassMoments;
+pub use neighbours::{Metric, Neighbours};
+pub use projection::{Projection, project};
 pub use rows::{KNN_DIMENSIONS, RowReport};
 pub use simd::{Element, Isa};

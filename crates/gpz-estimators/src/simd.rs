@@ -413,3 +413,203 @@ macro_rules! element {
 }
 element!(f32, false, accumulate_f32_512, accumulate_f32_256, distances_f32_512, distances_f32_256);
 element!(f64, true, accumulate_f64_512, accumulate_f64_256, distances_f64_512, distances_f64_256);
+
+/// Eight numbers side by side.
+pub(crate) trait Lanes: Copy {
+    fn load(values: &[f64; 8]) -> Self;
+    fn store(self) -> [f64; 8];
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    /// The larger of two; there must be no NaN.
+    fn max(self, other: Self) -> Self;
+    fn abs(self) -> Self;
+    /// A bit for each lane that is below the other's.
+    fn below(self, other: Self) -> u32;
+
+    #[inline(always)]
+    fn splat(value: f64) -> Self {
+        Self::load(&[value; 8])
+    }
+}
+
+/// Work on [`Lanes`], in functions that are all `#[inline(always)]`, so that it is compiled for each instruction set.
+pub(crate) trait Task {
+    fn run<L: Lanes>(self);
+}
+
+/// Runs a task with the widest vectors of this machine. None of the operations fuses or reorders, so the bits are those of any
+/// other machine.
+pub(crate) fn run(task: impl Task) {
+    match Isa::detect() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the instructions.
+        Isa::Avx512 => unsafe { lanes::avx512(task) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe { lanes::avx2(task) },
+        _ => task.run::<[f64; 8]>(),
+    }
+}
+
+impl Lanes for [f64; 8] {
+    #[inline(always)]
+    fn load(values: &[f64; 8]) -> Self {
+        *values
+    }
+    #[inline(always)]
+    fn store(self) -> [f64; 8] {
+        self
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + other[lane])
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] - other[lane])
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * other[lane])
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        std::array::from_fn(|lane| if self[lane] > other[lane] { self[lane] } else { other[lane] })
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.map(f64::abs)
+    }
+    #[inline(always)]
+    fn below(self, other: Self) -> u32 {
+        (0..8).fold(0, |bits, lane| bits | u32::from(self[lane] < other[lane]) << lane)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod lanes {
+    use super::{Lanes, Task};
+    use std::arch::x86_64::*;
+
+    /// One vector. Private, and only [`avx512`] names it, so that no value exists on a machine without the instructions.
+    #[derive(Clone, Copy)]
+    struct Wide(__m512d);
+
+    /// Two vectors; as above, with [`avx2`].
+    #[derive(Clone, Copy)]
+    struct Half(__m256d, __m256d);
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn avx512(task: impl Task) {
+        task.run::<Wide>();
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2(task: impl Task) {
+        task.run::<Half>();
+    }
+
+    impl Lanes for Wide {
+        #[inline(always)]
+        fn load(values: &[f64; 8]) -> Self {
+            // SAFETY: eight numbers are readable, at any alignment; the instructions exist where the type is used.
+            Self(unsafe { _mm512_loadu_pd(values.as_ptr()) })
+        }
+        #[inline(always)]
+        fn store(self) -> [f64; 8] {
+            let mut out = [0.0; 8];
+            // SAFETY: eight numbers are writable, at any alignment; the instructions exist where the type is used.
+            unsafe { _mm512_storeu_pd(out.as_mut_ptr(), self.0) };
+            out
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: the instructions exist where the type is used.
+            Self(unsafe { _mm512_add_pd(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm512_sub_pd(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm512_mul_pd(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm512_max_pd(self.0, other.0) })
+        }
+        #[inline(always)]
+        fn abs(self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { _mm512_abs_pd(self.0) })
+        }
+        #[inline(always)]
+        fn below(self, other: Self) -> u32 {
+            // SAFETY: as above.
+            u32::from(unsafe { _mm512_cmp_pd_mask::<_CMP_LT_OQ>(self.0, other.0) })
+        }
+    }
+
+    impl Lanes for Half {
+        #[inline(always)]
+        fn load(values: &[f64; 8]) -> Self {
+            let at = values.as_ptr();
+            // SAFETY: eight numbers are readable, at any alignment; the instructions exist where the type is used.
+            unsafe { Self(_mm256_loadu_pd(at), _mm256_loadu_pd(at.add(4))) }
+        }
+        #[inline(always)]
+        fn store(self) -> [f64; 8] {
+            let mut out = [0.0; 8];
+            let at = out.as_mut_ptr();
+            // SAFETY: eight numbers are writable, at any alignment; the instructions exist where the type is used.
+            unsafe {
+                _mm256_storeu_pd(at, self.0);
+                _mm256_storeu_pd(at.add(4), self.1);
+            }
+            out
+        }
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: the instructions exist where the type is used.
+            unsafe { Self(_mm256_add_pd(self.0, other.0), _mm256_add_pd(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_sub_pd(self.0, other.0), _mm256_sub_pd(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_mul_pd(self.0, other.0), _mm256_mul_pd(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // SAFETY: as above.
+            unsafe { Self(_mm256_max_pd(self.0, other.0), _mm256_max_pd(self.1, other.1)) }
+        }
+        #[inline(always)]
+        fn abs(self) -> Self {
+            // SAFETY: as above.
+            unsafe {
+                let sign = _mm256_set1_pd(-0.0);
+                Self(_mm256_andnot_pd(sign, self.0), _mm256_andnot_pd(sign, self.1))
+            }
+        }
+        #[inline(always)]
+        fn below(self, other: Self) -> u32 {
+            // SAFETY: as above.
+            let bits = unsafe {
+                let low = _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_LT_OQ>(self.0, other.0));
+                let high = _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_LT_OQ>(self.1, other.1));
+                low | high << 4
+            };
+            bits as u32
+        }
+    }
+}
