@@ -138,6 +138,8 @@ pub enum Flag {
         /// Width after.
         to: usize,
     },
+    /// The expectation is at most the true value; this sample's value scatters about it by its standard error, and may lie above.
+    LowerInExpectation,
     /// A bound on unbiased attackers only. One that knows what pictures look like is biased, and may err less.
     UnbiasedAttackersOnly,
     /// Right if the rows are Gaussian, in each class where classes are given.
@@ -191,6 +193,12 @@ pub enum NotIdentifiable {
         count: usize,
         /// The first of them.
         first: usize,
+    },
+    /// A statement about how classes lie to one another where fewer than two have rows.
+    #[error("{have} classes have rows, but at least 2 are needed to compare them")]
+    TooFewClasses {
+        /// Classes with rows.
+        have: usize,
     },
     /// Rows that repeat, where the estimator takes rows to be draws from a density.
     #[error(

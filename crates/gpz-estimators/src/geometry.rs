@@ -133,6 +133,34 @@ impl ClassGeometry {
         Ok(geometry)
     }
 
+    /// This geometry with the columns of another behind its own: moments of the same rows, made of blocks of columns.
+    ///
+    /// Radii and variances add over columns. Rows are the same if they were given with the same labels; only the counts can tell.
+    ///
+    /// # Errors
+    /// [`Error::MergeShape`] if the numbers of classes differ, [`Error::PassCounts`] if a class has another number of rows.
+    pub fn join(mut self, other: &Self) -> Result<Self, Error> {
+        if self.classes() != other.classes() {
+            return Err(Error::MergeShape {
+                classes: self.classes(),
+                width: self.width(),
+                other_classes: other.classes(),
+                other_width: other.width(),
+            });
+        }
+        for (class, (&first, &second)) in self.counts.iter().zip(&other.counts).enumerate() {
+            if first != second {
+                return Err(Error::PassCounts { class, first, second });
+            }
+        }
+        let sums = self.sums_of_squares.iter_mut().zip(&other.sums_of_squares);
+        sums.for_each(|(sum, other)| *sum += other);
+        self.mean.extend_from_slice(&other.mean);
+        self.variance.extend_from_slice(&other.variance);
+        self.between += other.between;
+        Ok(self)
+    }
+
     /// Number of classes declared, with and without rows.
     #[must_use]
     pub fn classes(&self) -> usize {

@@ -7,6 +7,8 @@
 //! 3. [`DeviationPass`] reads the same features again and keeps two numbers per image, from which [`Deviations`]
 //!    gives exact jackknife intervals and the contributions a paired resampling over images needs.
 //! 4. [`entropy`] turns moments into maximum-entropy bounds; [`Estimate`] says what a number is and which way it errs.
+//! 5. [`gaussian`] has the bounds by covariances, corrected for the sample's size and shrunk; `spectrum` and `collapse` look at
+//!    eigenvalues and at class means (feature `lapack`); [`plan`] says what memory class statistics take before they start.
 //!
 //! ```
 //! use gpz_estimators::{ClassMoments, Normalisation};
@@ -27,6 +29,8 @@
 
 mod batch;
 mod cholesky;
+#[cfg(feature = "lapack")]
+pub mod collapse;
 pub mod dependence;
 mod deviations;
 mod digamma;
@@ -34,19 +38,25 @@ pub mod dimension;
 pub mod entropy;
 mod error;
 mod estimate;
-#[cfg(feature = "lapack")]
 pub mod gaussian;
 mod geometry;
+#[cfg(feature = "lapack")]
+mod gram;
 pub mod information;
 mod jackknife;
+#[cfg(feature = "lapack")]
+mod lapack;
 mod moments;
 mod neighbours;
 mod parts;
+pub mod plan;
 mod projection;
 mod repeats;
 mod rows;
 #[allow(unsafe_code)]
 mod simd;
+#[cfg(feature = "lapack")]
+pub mod spectrum;
 
 pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContributions};
 pub use error::Error;

@@ -117,13 +117,21 @@ impl ClassMoments {
     /// 256 MiB or, if that is more, what one class needs (`16·width`).
     #[must_use]
     pub fn memory_bytes(classes: usize, width: usize) -> u128 {
+        let [state, update, geometry] = Self::memory_parts(classes, width, usize::MAX);
+        state.saturating_add(update.max(geometry))
+    }
+
+    /// Most bytes of the state, of what an update of so many rows holds beside it, and of what a geometry does.
+    pub(crate) fn memory_parts(classes: usize, width: usize, batch_rows: usize) -> [u128; 3] {
         let blocks = width.div_ceil(geometry::BLOCK_COLUMNS) as u128;
         let (classes, width) = (classes as u128, width as u128);
         let f64s = size_of::<f64>() as u128;
         let state = (f64s * 2 * classes).saturating_mul(width).saturating_add(f64s * classes);
-        let update = (WORKSPACE_BYTES as u128).max(f64s * 2 * width);
+        // No more pieces than rows; and in an update over several rounds no more than a round's, or one class's.
+        let pieces = (f64s * 2 * width).saturating_mul(batch_rows as u128);
+        let update = (WORKSPACE_BYTES as u128).max(f64s * 2 * width).min(pieces);
         let geometry = (f64s * classes).saturating_mul(blocks + 2).saturating_add(f64s * 2 * width);
-        state.saturating_add(update.max(geometry))
+        [state, update, geometry]
     }
 
     /// Number of classes, as fixed at construction.

@@ -3,76 +3,141 @@
 //! Tighter than the isotropic bound of [`entropy`](crate::entropy), and dearer: `8·D²` bytes and `D³` operations, so for the
 //! few dimensions that a covariance of more rows than dimensions allows. The feature selects ndarray-linalg's system OpenBLAS.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
-use ndarray_linalg::{EigValsh, UPLO};
+use ndarray::{ArrayView2, Axis};
 
 use crate::batch::Batch;
 use crate::entropy::isotropic_gaussian_nats;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
+use crate::gaussian::diagonal::mixture;
+use crate::gram::Sample;
+use crate::lapack;
+use crate::moments::ClassMoments;
 use crate::simd::Element;
+
+/// What is known of a sample's covariance with the divisor `n − 1`.
+pub(crate) struct Covariance {
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    /// `-inf` where the covariance is singular.
+    pub(crate) log_det: f64,
+    constant: usize,
+    rank: usize,
+}
+
+impl Covariance {
+    /// The estimate, marked if it is of a singular covariance; each mark once.
+    pub(crate) fn flags(&self, estimate: Estimate) -> Estimate {
+        let singular = self.log_det == f64::NEG_INFINITY;
+        let deficient = Flag::RankDeficient { rank: self.rank, width: self.width };
+        let flags = [
+            (singular, Flag::DegenerateSupport),
+            (self.constant > 0, Flag::ConstantDimensions(self.constant)),
+            (singular, deficient),
+        ];
+        flags.into_iter().fold(estimate, |estimate, (applies, flag)| {
+            let known = estimate.flags.contains(&flag);
+            estimate.flag(applies && !known, flag)
+        })
+    }
+
+    fn bound(&self) -> Estimate {
+        let value = isotropic_gaussian_nats(self.width, 1.0) + 0.5 * self.log_det;
+        self.flags(
+            Estimate::new(value, Kind::Heuristic, self.rows as f64)
+                .flag(true, Flag::PlugInOfUpperBound),
+        )
+    }
+}
+
+/// The log-determinant by standardised columns, so that scales do not matter.
+///
+/// # Errors
+/// Those of [`Sample::of`], and [`Error::Factorisation`]. Inside: [`NotIdentifiable::TooFewRows`].
+pub(crate) fn covariance<T: Element>(
+    features: ArrayView2<'_, T>,
+) -> Result<Result<Covariance, NotIdentifiable>, Error> {
+    let sample = Sample::of(features)?;
+    let (rows, width) = features.dim();
+    if rows <= width {
+        return Ok(Err(NotIdentifiable::TooFewRows {
+            class: None,
+            have: rows as u64,
+            need: width as u64 + 1,
+        }));
+    }
+    let correlation = sample.scatter(Some(&sample.unit_weights()));
+    let eigenvalues = lapack::eigenvalues(&correlation, rows, width)?;
+    let rank = lapack::rank(&eigenvalues, rows, width);
+    let log_det = if rank < width {
+        f64::NEG_INFINITY
+    } else {
+        let freedom = (rows - 1) as f64;
+        let scales: f64 = sample.squares().iter().map(|squares| (squares / freedom).ln()).sum();
+        scales + eigenvalues.iter().map(|value| value.ln()).sum::<f64>()
+    };
+    Ok(Ok(Covariance { rows, width, log_det, constant: sample.constant().len(), rank }))
+}
+
+/// The covariance of each class that occurs, ascending.
+///
+/// # Errors
+/// Those of [`covariance`] and of labels that do not fit. Inside: [`NotIdentifiable::TooFewRows`] of the first such class.
+pub(crate) fn by_class<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+) -> Result<Result<Vec<(usize, Covariance)>, NotIdentifiable>, Error> {
+    let width = features.ncols();
+    let batch = Batch::new(features, labels, classes, width)?;
+    // All of them at once, so that a bad row is named by its place among all rows.
+    batch.check_values()?;
+    if batch.len() == 0 {
+        return Err(Error::NoRows);
+    }
+    let mut parts = Vec::with_capacity(batch.present.len());
+    for rows in &batch.present {
+        let members = features.select(Axis(0), &batch.rows()[rows.range.clone()]);
+        match covariance(members.view())? {
+            Ok(covariance) => parts.push((rows.class, covariance)),
+            Err(NotIdentifiable::TooFewRows { have, need, .. }) => {
+                let class = Some(rows.class);
+                return Ok(Err(NotIdentifiable::TooFewRows { class, have, need }));
+            }
+            Err(reason) => return Ok(Err(reason)),
+        }
+    }
+    Ok(Ok(parts))
+}
 
 /// `½ ln det(2πe S)`, `S` the covariance of the rows with the divisor `n − 1`: the plug-in of the largest entropy that rows of
 /// this covariance can have.
 ///
 /// - `features`: `[n, d]`, `f32` or `f64`; computed in `f64` on standardised columns, so that scales do not matter
 ///
-/// `-inf` and flagged where the covariance is singular. Biased low by about `d(d + 1)/(4n)` nats.
+/// `-inf` and flagged where the covariance is singular. Biased low by about `d(d + 1)/(4n)` nats;
+/// [`entropy_corrected_nats`](crate::gaussian::entropy_corrected_nats) takes the exact bias of Gaussian rows away.
+///
+/// ```
+/// use gpz_estimators::gaussian;
+/// use ndarray::array;
+///
+/// let rows = array![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]];
+/// let bound = gaussian::full_bound_nats(rows.view())?.expect("four rows of two dimensions");
+/// let variance = 1.0 / 3.0; // with the divisor n − 1
+/// let two_pi_e = 2.0 * std::f64::consts::PI * std::f64::consts::E;
+/// assert!((bound.value - (two_pi_e * variance).ln()).abs() < 1e-14);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::NonFinite`], [`Error::Magnitude`], [`Error::EmptyShape`], [`Error::Factorisation`]. Inside:
+/// [`Error::NonFinite`], [`Error::Magnitude`], [`Error::EmptyShape`], [`Error::NoRows`], [`Error::Factorisation`]. Inside:
 /// [`NotIdentifiable::TooFewRows`] unless `n > d`, since the sample's covariance is singular then whatever the population's.
+///
+/// # Source
+/// Maximum entropy under a given covariance: Cover and Thomas, Elements of Information Theory, theorem 8.6.5.
 pub fn full_bound_nats<T: Element>(features: ArrayView2<'_, T>) -> Result<Estimated, Error> {
-    let (n, d) = features.dim();
-    if d == 0 {
-        return Err(Error::EmptyShape { classes: 1, width: d });
-    }
-    Batch::new(features, &vec![0; n], 1, d)?.check_values()?;
-    if n <= d {
-        return Ok(Err(NotIdentifiable::TooFewRows {
-            class: None,
-            have: n as u64,
-            need: d as u64 + 1,
-        }));
-    }
-    let mut rows: Array2<f64> = features.mapv(|value| value.widen());
-    // About the first row, then about the mean: an offset common to all rows costs no digits.
-    let first = rows.row(0).to_owned();
-    rows -= &first;
-    let mean = rows.sum_axis(Axis(0)) / n as f64;
-    rows -= &mean;
-    let freedom = (n - 1) as f64;
-    let scale: Array1<f64> = rows
-        .columns()
-        .into_iter()
-        .map(|column| (column.iter().map(|v| v * v).sum::<f64>() / freedom).sqrt())
-        .collect();
-    let constant = scale.iter().filter(|&&scale| scale == 0.0).count();
-    let estimate = |value| {
-        Estimate::new(value, Kind::Heuristic, n as f64).flag(true, Flag::PlugInOfUpperBound)
-    };
-    if constant > 0 {
-        return Ok(Ok(estimate(f64::NEG_INFINITY)
-            .flag(true, Flag::DegenerateSupport)
-            .flag(true, Flag::ConstantDimensions(constant))));
-    }
-    rows /= &scale;
-    let correlation = rows.t().dot(&rows) / freedom;
-    let eigenvalues = correlation.eigvalsh(UPLO::Lower).map_err(|reason| Error::Factorisation {
-        rows: n,
-        width: d,
-        reason: reason.to_string(),
-    })?;
-    let largest = eigenvalues.iter().copied().fold(0.0, f64::max);
-    let floor = largest * n as f64 * f64::EPSILON;
-    let rank = eigenvalues.iter().filter(|&&value| value > floor).count();
-    if rank < d {
-        return Ok(Ok(estimate(f64::NEG_INFINITY)
-            .flag(true, Flag::DegenerateSupport)
-            .flag(true, Flag::RankDeficient { rank, width: d })));
-    }
-    let log_det = 2.0 * scale.mapv(f64::ln).sum() + eigenvalues.mapv(f64::ln).sum();
-    Ok(Ok(estimate(isotropic_gaussian_nats(d, 1.0) + 0.5 * log_det)))
+    Ok(covariance(features)?.map(|covariance| covariance.bound()))
 }
 
 /// `Σ_c N_c/N · ½ ln det(2πe S_c)`: the plug-in of an upper bound of `h(Z|Y)`, each class with its own covariance.
@@ -87,35 +152,39 @@ pub fn class_conditional_bound_nats<T: Element>(
     labels: &[usize],
     classes: usize,
 ) -> Result<Estimated, Error> {
-    let (n, width) = features.dim();
-    let batch = Batch::new(features, labels, classes, width)?;
-    batch.check_values()?;
-    if n == 0 {
-        return Err(Error::NoRows);
-    }
-    let mut value = 0.0;
-    let mut flags = Vec::new();
-    for rows in &batch.present {
-        let members = features.select(Axis(0), &batch.rows()[rows.range.clone()]);
-        let class = match full_bound_nats(members.view())? {
-            Ok(estimate) => estimate,
-            Err(NotIdentifiable::TooFewRows { have, need, .. }) => {
-                return Ok(Err(NotIdentifiable::TooFewRows {
-                    class: Some(rows.class),
-                    have,
-                    need,
-                }));
-            }
-            Err(reason) => return Ok(Err(reason)),
-        };
-        value += rows.range.len() as f64 / n as f64 * class.value;
-        for flag in class.flags {
-            if !flags.contains(&flag) {
-                flags.push(flag);
-            }
-        }
-    }
-    let mut estimate = Estimate::new(value, Kind::Heuristic, n as f64);
-    estimate.flags = flags;
-    Ok(Ok(estimate))
+    Ok(by_class(features, labels, classes)?.map(|parts| {
+        let n = labels.len() as f64;
+        let value =
+            parts.iter().map(|(_, part)| part.rows as f64 / n * part.bound().value).sum::<f64>();
+        let estimate =
+            Estimate::new(value, Kind::Heuristic, n).flag(true, Flag::PlugInOfUpperBound);
+        let empty = classes - parts.len();
+        parts
+            .iter()
+            .fold(estimate, |estimate, (_, part)| part.flags(estimate))
+            .flag(empty > 0, Flag::EmptyClasses(empty))
+    }))
+}
+
+/// `h(Z) ≤ H(Y) + Σ_c p_c ½ ln det(2πe S_c)`, valid for the mixture of all classes, in nats; covariances with the divisor `N_c − 1`.
+///
+/// # Errors
+/// As [`class_conditional_bound_nats`].
+pub fn mixture_full_bound_nats<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+) -> Result<Estimated, Error> {
+    let parts = match by_class(features, labels, classes)? {
+        Ok(parts) => parts,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let mut moments = ClassMoments::new(classes, 1)?;
+    // Only the labels are counted: their entropy and the classes' shares.
+    moments.update(ndarray::Array2::<f32>::zeros((labels.len(), 1)).view(), labels)?;
+    let bound = |class: usize| {
+        let part = parts.iter().find(|(of, _)| *of == class);
+        part.map(|(_, part)| part.bound()).ok_or(NotIdentifiable::EmptyClass { class })
+    };
+    Ok(mixture(&moments.geometry()?, bound))
 }

@@ -1,5 +1,28 @@
-//! Gaussian entropy with full covariances, by LAPACK (feature `lapack`). In nats.
+//! The Gaussian family: entropy bounds by variances, by covariances, corrected for the sample's size, and shrunk. In nats.
+//!
+//! | what | needs |
+//! |---|---|
+//! | [`diagonal_bound_nats`], [`class_diagonal_bound_nats`], [`mixture_diagonal_bound_nats`] | moments |
+//! | [`log_det_bias`], [`log_det_variance`]: what a Wishart covariance does to `ln det` | two numbers |
+//! | `full_bound_nats`, `class_conditional_bound_nats`, `mixture_full_bound_nats` | feature `lapack` |
+//! | `log_det_nats`, and corrected for the sample's size `log_det_corrected_nats`, `entropy_corrected_nats`, … | feature `lapack` |
+//! | `MaximumEntropy`: isotropic, diagonal and full side by side, with the gaps | feature `lapack` |
+//! | `ledoit_wolf`, `oas`: shrunk covariances, also of more dimensions than rows | feature `lapack` |
 
+mod diagonal;
+#[cfg(feature = "lapack")]
 mod full;
+#[cfg(feature = "lapack")]
+mod gaps;
+#[cfg(feature = "lapack")]
+mod shrinkage;
+mod wishart;
 
+pub use diagonal::*;
+#[cfg(feature = "lapack")]
 pub use full::*;
+#[cfg(feature = "lapack")]
+pub use gaps::*;
+#[cfg(feature = "lapack")]
+pub use shrinkage::*;
+pub use wishart::*;
