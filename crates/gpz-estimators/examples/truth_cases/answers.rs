@@ -20,9 +20,6 @@ pub(crate) enum Finding {
     MinusInfinity,
     /// `inf`.
     Infinity,
-    #[allow(dead_code)] // for the estimators of nearest neighbours
-    /// Another estimator than the one asked for, fit for ties and atoms.
-    Mixed,
     /// A number and nothing to warn of.
     Value,
 }
@@ -36,7 +33,6 @@ impl Finding {
             Self::Flag => &["flag", "warn", "warning"],
             Self::MinusInfinity => &["-inf", "flag"],
             Self::Infinity => &["inf", "flag"],
-            Self::Mixed => &["mixed-estimator", "flag"],
             Self::Value => &["value"],
         }
     }

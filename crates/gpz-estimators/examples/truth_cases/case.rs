@@ -243,6 +243,22 @@ impl Case {
         (!self.shards("labels").is_empty()).then_some(labels)
     }
 
+    /// The labels as indices below the number of classes that occur, ascending; none without labels.
+    pub(crate) fn class_indices(&self) -> Option<(Vec<usize>, usize)> {
+        let labels = self.labels()?;
+        let seen: BTreeSet<i64> = labels.iter().copied().collect();
+        let seen: Vec<i64> = seen.into_iter().collect();
+        let index = |label: &i64| seen.binary_search(label).ok();
+        Some((labels.iter().map(index).collect::<Option<_>>()?, seen.len()))
+    }
+
+    /// Whole numbers separated by commas that follow a word in how a quantity is meant: `the first 250,500 rows`.
+    pub(crate) fn numbers_in(&self, quantity: &str, after: &str) -> Vec<usize> {
+        let Some((_, rest)) = self.how(quantity).split_once(after) else { return Vec::new() };
+        let list = rest.split_whitespace().next().unwrap_or_default();
+        list.split(',').filter_map(|number| number.parse().ok()).collect()
+    }
+
     /// How a quantity is meant, in words.
     pub(crate) fn how(&self, quantity: &str) -> &str {
         let asked = self.asked.iter().find(|asked| asked.quantity == quantity);
