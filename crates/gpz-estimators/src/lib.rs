@@ -7,6 +7,7 @@
 //! 3. [`DeviationPass`] reads the same features again and keeps two numbers per image, from which [`Deviations`]
 //!    gives exact jackknife intervals and the contributions a paired resampling over images needs.
 //! 4. [`entropy`] turns moments into maximum-entropy bounds; [`Estimate`] says what a number is and which way it errs.
+//! 5. [`channel`] says what a declared channel lets through, and below which error no attacker behind it can come.
 //!
 //! ```
 //! use gpz_estimators::{ClassMoments, Normalisation};
@@ -26,6 +27,7 @@
 #![deny(unsafe_code)]
 
 mod batch;
+pub mod channel;
 mod deviations;
 pub mod entropy;
 mod error;
