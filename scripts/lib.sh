@@ -9,6 +9,14 @@ need_cargo() {
     }
 }
 
+# What the checks run beside the compiler; a minimal toolchain has neither.
+need_components() {
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || {
+        say "cargo fmt or cargo clippy was not found: rustup component add clippy rustfmt, and run this again"
+        exit 2
+    }
+}
+
 # Whether programs can be linked with OpenBLAS, which the feature `lapack` needs.
 has_lapack() {
     command -v cc >/dev/null 2>&1 || return 1

@@ -270,20 +270,36 @@ fn count(n: usize) -> String {
 
 /// Says which limit to relax first: the one that alone keeps most splits out.
 fn nothing_feasible(candidates: &[Candidate]) -> String {
-    let mut blockers: Vec<(&str, usize)> = Vec::new();
-    for exceeded in candidates.iter().flat_map(|c| &c.ruled_out_by) {
-        match blockers.iter_mut().find(|(limit, _)| *limit == exceeded.limit) {
-            Some((_, n)) => *n += 1,
-            None => blockers.push((&exceeded.limit, 1)),
+    /// Splits that exceed a limit, and those of them that exceed no other.
+    struct Blocker<'a> {
+        limit: &'a str,
+        splits: usize,
+        alone: usize,
+    }
+    let mut blockers: Vec<Blocker<'_>> = Vec::new();
+    for candidate in candidates {
+        let alone = usize::from(candidate.ruled_out_by.len() == 1);
+        for Exceeded { limit, .. } in &candidate.ruled_out_by {
+            match blockers.iter_mut().find(|blocker| blocker.limit == limit) {
+                Some(blocker) => {
+                    blocker.splits += 1;
+                    blocker.alone += alone;
+                }
+                None => blockers.push(Blocker { limit, splits: 1, alone }),
+            }
         }
     }
     let list: Vec<String> =
-        blockers.iter().map(|(limit, n)| format!("{limit} rules out {n}")).collect();
-    format!(
-        "no split meets every limit: of {} {}; relax one of them",
-        candidates.len(),
-        list.join(", ")
-    )
+        blockers.iter().map(|b| format!("{} rules out {}", b.limit, b.splits)).collect();
+    // Of equal ones the first, in the order in which limits are listed.
+    let first = blockers.iter().rev().max_by_key(|blocker| blocker.alone);
+    let mend = match first.filter(|blocker| blocker.alone > 0) {
+        Some(Blocker { limit, alone, .. }) => {
+            format!("relax {limit} first, which alone keeps out {alone}")
+        }
+        None => "each split exceeds several, so relax more than one".to_owned(),
+    };
+    format!("no split meets every limit: of {} {}; {mend}", candidates.len(), list.join(", "))
 }
 
 #[cfg(test)]

@@ -61,6 +61,16 @@ pub enum Error {
         /// Fewest resamples that give the interval its two ends.
         least: usize,
     },
+    /// More resamples than make a difference.
+    #[error(
+        "{resamples} resamples are more than ever make a difference; take {most} at most, 2000 are usual"
+    )]
+    TooManyResamples {
+        /// Number of resamples asked for.
+        resamples: usize,
+        /// Most that are taken.
+        most: usize,
+    },
     /// A limit outside its meaning.
     #[error("limit {limit} = {value}: {mend}")]
     Limit {
@@ -78,6 +88,34 @@ pub enum Error {
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// Weights that cannot be read.
+    #[error("cannot read {}: {source}; name a safetensors file with --weights", path.display())]
+    CannotReadWeights {
+        /// What could not be read.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Weights that are no numbers.
+    #[error("{}: {key} holds NaN or an infinity; train the network again, or save it from before it diverged", path.display())]
+    WeightsNotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        key: String,
+    },
+    /// More memory is needed than there is.
+    #[error("{what} needs {} of memory at least, and {} can be had; {mend}", crate::words::bytes(*needed), crate::words::bytes(*available))]
+    Memory {
+        /// What needs it.
+        what: String,
+        /// Bytes needed, rather too low than too high.
+        needed: u128,
+        /// Bytes there are.
+        available: u128,
+        /// What needs less.
+        mend: &'static str,
     },
     /// A file that cannot be read.
     #[error("cannot read {}: {source}; is this the directory of a run?", path.display())]
@@ -116,7 +154,7 @@ pub enum Error {
         name: String,
     },
     /// A JSON file of a run that does not parse.
-    #[error("{}: {source}; rebuild it by running the audit again", path.display())]
+    #[error("{}: {source}; it is damaged, run again into a new directory with --out", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -219,15 +257,25 @@ pub enum Error {
         /// The estimator's reason.
         reason: String,
     },
-    /// A class whose spread one image cannot show.
+    /// A class with too few images to show its spread and how sure that is.
     #[error(
-        "class {class} has one image in part {part}, which shows no spread; give each class at least 20 training images, or more of it"
+        "class {class} has {images} image{} in part {part}, and its spread needs {need}; give each class at least {with_test} training \
+         images, or {without_test} where the test images are cut from them",
+        if *images == 1 { "" } else { "s" }
     )]
-    SingleImage {
+    FewImages {
         /// The part.
         part: &'static str,
         /// The class.
         class: String,
+        /// Its images in the part.
+        images: usize,
+        /// Images it must have there.
+        need: usize,
+        /// Images of each class that the default cut needs in a set with test images.
+        with_test: usize,
+        /// The same in a set without.
+        without_test: usize,
     },
     /// Parts whose labels do not mean the same classes.
     #[error(

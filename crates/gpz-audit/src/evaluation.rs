@@ -11,6 +11,7 @@ use crate::pictures::{Picture, encode_png};
 use crate::run_dir::{RunDir, files};
 use crate::run_record::{Baseline, PictureRecord, PictureScore};
 use crate::training::EVALUATION_BATCH;
+use crate::words::counted;
 
 /// Pictures have values from 0 to 1.
 const RANGE: f64 = 1.0;
@@ -55,7 +56,11 @@ pub fn evaluate(
             return Err(gpz_inversion::Error::Stopped.into());
         }
     }
-    observer.end(&format!("{} test images at {} splits", test.len(), decoders.len()));
+    observer.end(&format!(
+        "{} at {}",
+        counted(test.len(), "test image"),
+        counted(decoders.len(), "split")
+    ));
     let average =
         |f: fn(&ImageMetrics) -> f64| blind.iter().map(f).sum::<f64>() / blind.len().max(1) as f64;
     let mean_image =

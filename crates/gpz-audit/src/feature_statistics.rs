@@ -5,11 +5,12 @@ use gpz_estimators::{
     ClassGeometry, ClassMoments, DeviationPass, Deviations, Estimate, Flag, Interval, Kind,
     Normalisation, NotIdentifiable, entropy,
 };
+use gpz_inversion::Observer;
 use ndarray::ArrayView2;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::number;
+use crate::{memory, number};
 
 /// Confidence level behind each standard error; the error itself does not depend on it.
 const LEVEL: f64 = 0.95;
@@ -70,17 +71,20 @@ impl Serialize for Real {
     }
 }
 
-/// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments.
+/// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments. The rows of
+/// both passes are the steps that `observer` sees.
 ///
 /// Rows are flattened in their stored order. Without labels, only what needs none is given.
 ///
 /// # Errors
 /// What [`ArrayFile`] says of a damaged file; [`Error::FeatureRows`], [`Error::FeatureLabel`], [`Error::Feature`] name the file, the row
-/// and the mend.
+/// and the mend; [`Error::Memory`] for more classes and dimensions than this machine holds; [`gpz_inversion::Error::Stopped`] after a
+/// stop was asked for.
 pub fn describe(
     file: &ArrayFile,
     features: &ArrayInfo,
     labels: Option<&ArrayInfo>,
+    observer: &mut dyn Observer,
 ) -> Result<FeatureStatistics> {
     let place = format!("{}:{}", file.file(), features.name);
     let (rows, width) = (features.rows(), features.row_len().unwrap_or(usize::MAX));
@@ -90,6 +94,17 @@ pub fn describe(
     let classes = labels.map(|labels| Classes::read(file, labels, rows)).transpose()?;
     let wrong = |source| Error::Feature { file: place.clone(), source };
     let block = (BLOCK_BYTES / width.saturating_mul(8)).max(1);
+    let present = classes.as_ref().map_or(1, |classes| classes.present.len());
+    memory::check(
+        &format!("{place}: moments of {present} classes of width {width}"),
+        ClassMoments::memory_bytes(present, width),
+        "pool the features or take the classes in parts",
+    )?;
+    observer.begin("statistics", 2 * rows as u64);
+    let mut seen = |rows: usize| {
+        observer.advance(rows as u64, "");
+        if observer.stop_requested() { Err(gpz_inversion::Error::Stopped.into()) } else { Ok(()) }
+    };
 
     // Made when the first rows are there: a header's word is not enough to set memory aside for its width.
     let mut moments = None;
@@ -98,16 +113,14 @@ pub fn describe(
         let labels = labels_of(classes.as_ref(), first, rows.len());
         let moments = match &mut moments {
             Some(moments) => moments,
-            none => none.insert(
-                ClassMoments::new(classes.as_ref().map_or(1, |c| c.present.len()), width)
-                    .map_err(wrong)?,
-            ),
+            none => none.insert(ClassMoments::new(present, width).map_err(wrong)?),
         };
         match rows {
             Rows::F32(rows) => moments.update(rows, &labels),
             Rows::F64(rows) => moments.update(rows, &labels),
         }
-        .map_err(|source| in_file(&place, source, first))
+        .map_err(|source| in_file(&place, source, first))?;
+        seen(labels.len())
     })?;
     let moments = moments.ok_or(gpz_estimators::Error::NoRows).map_err(wrong)?;
     let mut pass = DeviationPass::new(&moments).map_err(wrong)?;
@@ -118,9 +131,11 @@ pub fn describe(
             Rows::F32(rows) => pass.update(rows, &labels),
             Rows::F64(rows) => pass.update(rows, &labels),
         }
-        .map_err(|source| in_file(&place, source, first))
+        .map_err(|source| in_file(&place, source, first))?;
+        seen(labels.len())
     })?;
     let deviations = pass.finish().map_err(wrong)?;
+    observer.end("");
     let geometry = deviations.geometry();
     let mut estimates = whole(&deviations).map_err(wrong)?;
     if let Some(classes) = &classes {
@@ -130,7 +145,7 @@ pub fn describe(
     Ok(FeatureStatistics { n, d: width, classes: declared, channel: "none".to_owned(), estimates })
 }
 
-/// The classes of the rows. Moments are kept of those that occur: labels may have gaps, and a gap costs nothing.
+/// The classes of the rows. Moments are kept of those that occur; a gap between labels costs one number in the list of empty classes.
 struct Classes {
     /// One more than the largest label.
     declared: usize,
@@ -295,13 +310,24 @@ fn by_class(
         radii(deviations, Normalisation::Unbiased, "radius2_unbiased", &care)?,
     ];
     let width = geometry.width() as f64;
+    let averaged = geometry.counts().iter().copied().enumerate().filter(|(_, count)| *count >= 2);
+    let smallest = averaged.min_by_key(|(_, count)| *count);
     for (divisor, name, per_dim_name) in [
         (Normalisation::PlugIn, "radius2_mean", "radius2_mean_per_dim"),
         (Normalisation::Unbiased, "radius2_mean_unbiased", "radius2_mean_unbiased_per_dim"),
     ] {
         // Without a class of two rows there is no mean, and no line for it.
         if let Some(value) = geometry.mean_radius_sq(divisor) {
-            let interval = || deviations.mean_radius_sq(divisor, LEVEL);
+            let interval = || -> Jackknifed {
+                let interval = deviations.mean_radius_sq(divisor, LEVEL)?;
+                // A class of two rows is in the value and has no error: then the value has none either.
+                Ok(interval.and_then(|interval| match smallest {
+                    Some((class, 2)) => {
+                        Err(NotIdentifiable::TooFewRows { class: Some(class), have: 2, need: 3 })
+                    }
+                    _ => Ok(interval),
+                }))
+            };
             let per_dim = interval().map(|interval| interval.map(|interval| interval.per(width)));
             quantities.push(Quantity {
                 flags: care.clone(),
@@ -347,22 +373,15 @@ fn radii(
     care: &[String],
 ) -> Result<Quantity, gpz_estimators::Error> {
     let geometry = deviations.geometry();
-    let (mut values, mut errors) = (Vec::new(), Vec::new());
-    for class in 0..geometry.classes() {
-        let radius = match divisor {
-            Normalisation::PlugIn => {
-                geometry.radius_sq(class, divisor).or_else(|| geometry.sum_of_squares(class))
-            }
-            Normalisation::Unbiased => geometry.radius_sq(class, divisor),
-        };
-        values.push(radius.map(Real));
-        errors.push(
-            deviations
-                .radius_sq(class, divisor, LEVEL)?
-                .ok()
-                .map(|interval| Real(interval.std_err)),
-        );
-    }
+    let value = |class| match divisor {
+        Normalisation::PlugIn => {
+            geometry.radius_sq(class, divisor).or_else(|| geometry.sum_of_squares(class))
+        }
+        Normalisation::Unbiased => geometry.radius_sq(class, divisor),
+    };
+    let values = (0..geometry.classes()).map(|class| value(class).map(Real)).collect();
+    let intervals = deviations.radii_sq(divisor, LEVEL)?.into_iter();
+    let errors = intervals.map(|interval| Some(Real(interval.ok()?.std_err))).collect();
     let flags = care.to_vec();
     let std_err = Some(Value::List(errors));
     Ok(Quantity { quantity, value: Value::List(values), kind: Kind::Heuristic, std_err, flags })
@@ -382,5 +401,51 @@ fn class_bounds(geometry: &ClassGeometry) -> Quantity {
         kind: Kind::Heuristic,
         std_err: None,
         flags,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts steps, and asks for a stop after the first of them if told to.
+    #[derive(Default)]
+    struct Watcher {
+        announced: u64,
+        seen: u64,
+        impatient: bool,
+    }
+
+    impl Observer for Watcher {
+        fn begin(&mut self, _: &str, steps: u64) {
+            self.announced += steps;
+        }
+        fn advance(&mut self, steps: u64, _: &str) {
+            self.seen += steps;
+        }
+        fn end(&mut self, _: &str) {}
+        fn stop_requested(&self) -> bool {
+            self.impatient && self.seen > 0
+        }
+    }
+
+    #[test]
+    fn both_passes_are_shown_and_can_be_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("z.npy");
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4, 2), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend((0..8u8).flat_map(|v| f32::from(v).to_le_bytes()));
+        std::fs::write(&path, bytes).unwrap();
+        let file = ArrayFile::open(&path).unwrap();
+        let mut patient = Watcher::default();
+        assert_eq!(describe(&file, &file.arrays()[0], None, &mut patient).unwrap().n, 4);
+        assert_eq!((patient.announced, patient.seen), (8, 8));
+        let mut impatient = Watcher { impatient: true, ..Watcher::default() };
+        let stopped = describe(&file, &file.arrays()[0], None, &mut impatient);
+        assert!(stopped.is_err_and(|error| error.is_stop()));
+        assert_eq!(impatient.seen, 4);
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::training::EVALUATION_BATCH;
+use crate::words::counted;
 
 /// What is written of which images.
 pub struct Features<'a> {
@@ -108,7 +109,11 @@ impl<'a> Features<'a> {
             }
         }
         out.finish()?;
-        observer.end(&format!("{} images at {} splits", self.images(), self.splits.len()));
+        observer.end(&format!(
+            "{} at {}",
+            counted(self.images(), "image"),
+            counted(self.splits.len(), "split")
+        ));
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Source {
         let file = ArrayFile::open(path)?;
         let array = match (images.key, file.arrays()) {
             (Some(key), _) => file.find(key)?.clone(),
-            (None, [only]) => only.clone(),
+            (None, [only]) if !file.holds("x") => only.clone(),
             (None, _) => file.find("x")?.clone(),
         };
         let layout = Layout::of(&array).ok_or_else(|| Error::Images {
@@ -99,7 +99,8 @@ fn is_picture(path: &Path) -> bool {
 
 /// The pictures of a folder by name without ending.
 fn folder(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let cannot = |source| Error::CannotRead { path: path.to_path_buf(), source };
+    let cannot =
+        |source| unusable(path, format!("it cannot be read: {source}; mend its permissions"));
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(path).map_err(cannot)? {
         let file = entry.map_err(cannot)?.path();
@@ -140,6 +141,7 @@ fn pictures(
     observer.begin("metrics", reference.len() as u64);
     let mut figures = Vec::with_capacity(reference.len());
     for (a, b) in reference.values().zip(candidate.values()) {
+        stop_if_asked(observer)?;
         let ((a_shape, a_pixels), (b_shape, b_pixels)) = (read_picture(a)?, read_picture(b)?);
         if a_shape != b_shape {
             return Err(unusable(
@@ -154,7 +156,8 @@ fn pictures(
         let scaled = |pixels: Vec<u8>| -> Vec<f64> {
             pixels.iter().map(|&v| scale(f64::from(v), range)).collect()
         };
-        figures.extend(compare(&scaled(a_pixels), &scaled(b_pixels), &shape, range)?);
+        let compared = compare(&scaled(a_pixels), &scaled(b_pixels), &shape, range);
+        figures.extend(compared.map_err(|error| in_files(error, [&place(a), &place(b)], 0))?);
         observer.advance(1, "");
     }
     observer.end("");
@@ -258,44 +261,57 @@ fn arrays(
             format!("it holds {mine}, {} holds {other}; compare sets of one shape", place(&a.path)),
         ));
     }
-    let mut reference = Vec::new();
-    a.file.each_block(&a.array, usize::MAX, |_, block| -> Result<()> {
-        reference.push(block);
-        Ok(())
-    })?;
     let values = a.layout.values();
     let at_once = (VALUES_AT_ONCE / values).max(1);
+    // Both arrays are read in blocks of the same images.
+    observer.begin("metrics", 2 * b.layout.images.div_ceil(at_once) as u64);
+    let mut reference = Vec::new();
+    a.file.each_block(&a.array, a.rows_per_image() * at_once, |_, block| -> Result<()> {
+        reference.push(block);
+        observer.advance(1, "");
+        stop_if_asked(observer)
+    })?;
+    let mut reference = reference.into_iter();
     let rows = b.rows_per_image();
-    observer.begin("metrics", b.layout.images.div_ceil(at_once) as u64);
+    let files = [a, b].map(|images| format!("{}:{}", images.file.file(), images.array.name));
     let mut figures = Vec::with_capacity(b.layout.images);
     b.file.each_block(&b.array, rows * at_once, |first_row, block| -> Result<()> {
         let guesses = b.channels_last(block.into_f64().into_iter(), range);
         let (first, n) = (first_row / rows, guesses.len() / values);
-        let part = first * values..(first + n) * values;
-        let originals: Vec<f64> = match reference.first() {
-            Some(Block::F32(all)) => {
-                a.channels_last(all[part].iter().map(|&v| f64::from(v)), range)
-            }
-            Some(Block::F64(all)) => a.channels_last(all[part].iter().copied(), range),
-            None => Vec::new(),
-        };
+        let originals = reference.next().map_or_else(Vec::new, Block::into_f64);
+        let originals = a.channels_last(originals.into_iter(), range);
         let shape = ImageShape::nhwc(n, a.layout.height, a.layout.width, a.layout.channels);
         figures.extend(
-            compare(&originals, &guesses, &shape, range).map_err(|error| in_set(error, first))?,
+            compare(&originals, &guesses, &shape, range)
+                .map_err(|error| in_files(error, files.each_ref().map(String::as_str), first))?,
         );
         observer.advance(1, "");
-        Ok(())
+        stop_if_asked(observer)
     })?;
     observer.end("");
     Ok(figures)
 }
 
-/// An image of a block counted from the beginning of the set.
-fn in_set(error: InversionError, first: usize) -> InversionError {
+fn stop_if_asked(observer: &dyn Observer) -> Result<()> {
+    if observer.stop_requested() { Err(InversionError::Stopped.into()) } else { Ok(()) }
+}
+
+/// What is wrong with a pixel or a size, under the name of the file it stands in. Images are counted from `first` on.
+fn in_files(error: InversionError, [reference, candidate]: [&str; 2], first: usize) -> Error {
     match error {
-        InversionError::NonFinitePixel { which, image, value } => {
-            InversionError::NonFinitePixel { which, image: first + image, value }
-        }
-        other => other,
+        InversionError::NonFinitePixel { which, image, value } => Error::Images {
+            file: if which == "reference" { reference } else { candidate }.to_owned(),
+            reason: format!(
+                "image {} holds the value {value}; pixels must be finite numbers",
+                first + image
+            ),
+        },
+        InversionError::SmallerThanWindow { height, width, window } => Error::Images {
+            file: candidate.to_owned(),
+            reason: format!(
+                "images of {height}x{width} are smaller than the {window}x{window} window of SSIM; enlarge both sets"
+            ),
+        },
+        other => other.into(),
     }
 }

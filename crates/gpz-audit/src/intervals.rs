@@ -104,7 +104,10 @@ impl Resampling {
     /// # Errors
     /// [`Error::Resampling`].
     pub fn validate(&self) -> Result<()> {
-        let least = 100;
+        let (least, most) = (100, 1_000_000);
+        if self.resamples > most {
+            return Err(Error::TooManyResamples { resamples: self.resamples, most });
+        }
         if self.resamples >= least && (0.5..=0.999).contains(&self.level) && self.tail_rank() >= 1 {
             return Ok(());
         }

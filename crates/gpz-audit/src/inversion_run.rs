@@ -14,9 +14,12 @@ use crate::run_record::{
     AttackTraining, Baseline, DataRecord, ModelRecord, PictureRecord, Provenance,
 };
 use crate::sweep::{
-    Circumstances, Clock, LEVEL, begun_with, configuration_text, data_record, model_record,
-    open_data, prepare_target, remove_states, same_configuration, train_attacks, write_target,
+    Circumstances, Clock, LEVEL, begun_in, configuration_text, data_record, given_weights,
+    model_record, open_data, prepare_target, remove_states, same_configuration, train_attacks,
+    write_target,
 };
+
+use crate::training::foresee_target;
 
 /// The attack's figures; no time, path or host stands in it.
 pub const METRICS: &str = "metrics.json";
@@ -25,14 +28,22 @@ const TASK: &str = "invert";
 /// Pictures have values from 0 to 1.
 const RANGE: f64 = 1.0;
 
+/// Kind of attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attack {
+    /// A network that learns the picture from the feature.
+    Inverse,
+}
+
 /// Everything that decides what such a run computes; its `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InversionConfig {
     /// Name of the attacked split.
     pub split: String,
-    /// Kind of attack: `inverse`, a network that learns the picture from the feature.
-    pub attack: String,
+    /// Kind of attack.
+    pub attack: Attack,
     /// Model, weights, data, seed and plans, as in an audit.
     pub audit: AuditConfig,
 }
@@ -71,7 +82,7 @@ pub struct InversionMetrics {
     /// The split's name.
     pub split: String,
     /// Kind of attack.
-    pub attack: String,
+    pub attack: Attack,
     /// The part the figures are of.
     pub part: String,
     /// Images in it.
@@ -143,7 +154,7 @@ pub fn invert(
     if audit.weights.is_none() {
         return Err(Error::NoWeights);
     }
-    if let Some(begun) = begun_with(dir, TASK)? {
+    if let Some(begun) = begun_in(dir.path(), TASK)? {
         same_configuration(
             dir,
             &InversionConfig::from_toml(&begun)?.to_toml()?,
@@ -153,11 +164,12 @@ pub fn invert(
     if dir.state() == RunState::Finished {
         return finished(dir);
     }
-    let mut clock = Clock::new();
+    let mut clock = Clock::new(dir);
+    let split = foresee_target(audit.model, audit.resolution)?.find_split(&config.split)?;
+    let weights = given_weights(audit, dir)?;
     let (dataset, parts) = open_data(audit, observer)?;
-    let target = prepare_target(audit, dir, &parts)?;
+    let target = prepare_target(audit, weights.as_ref(), &parts)?;
     let target = &*target;
-    let split = target.find_split(&config.split)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     write_target(dir, files::TARGET_CHECKPOINT, target)?;
     clock.lap("data");
@@ -180,7 +192,7 @@ pub fn invert(
         model: target.name(),
         index: split,
         split: tap.name.clone(),
-        attack: config.attack.clone(),
+        attack: config.attack,
         part: gpz_data::Part::Test.name().to_owned(),
         n: summary.n,
         mse_per_element: summary.mse_per_element,

@@ -13,6 +13,7 @@ pub mod image_comparison;
 pub mod intervals;
 pub mod inversion_run;
 mod json;
+mod memory;
 pub mod number;
 pub mod pictures;
 pub mod report;
@@ -24,6 +25,7 @@ pub mod summary;
 pub mod sweep;
 pub mod target_run;
 pub mod training;
+pub mod weights;
 pub mod words;
 pub mod zone;
 

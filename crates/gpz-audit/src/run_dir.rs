@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A [`RunDir`] holds an advisory lock on `.lock` inside its directory for as long as it lives. The lock belongs to the open
-//! file, so it ends with the process however that ends; the empty file may stay behind and means nothing.
+//! file, so it ends with the process however that ends; the empty file may stay behind and means nothing. What is refused, or ends
+//! before it has written anything, leaves neither the file nor a directory it made.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -113,12 +114,16 @@ impl RunDir {
     /// [`Error::CannotWrite`].
     pub fn numbered(parent: &Path) -> Result<RunDir> {
         let mut made = make_all(parent)?;
+        Self::next_number(parent, &mut made).inspect_err(|_| unmake(&made))
+    }
+
+    fn next_number(parent: &Path, made: &mut Vec<PathBuf>) -> Result<RunDir> {
         loop {
             let path = parent.join(format!("{:03}", highest_number(parent)? + 1));
             match fs::create_dir(&path) {
                 Ok(()) => {
                     made.push(path.clone());
-                    return Self::lock(path, made);
+                    return Self::lock(path, made.clone());
                 }
                 // Another process took the number in between.
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -147,7 +152,7 @@ impl RunDir {
     /// [`Error::ForeignFiles`], [`Error::Locked`], [`Error::CannotWrite`].
     pub fn resume(path: &Path) -> Result<RunDir> {
         let made = make_all(path)?;
-        Self::lock(path.to_path_buf(), made)
+        Self::lock(path.to_path_buf(), made.clone()).inspect_err(|_| unmake(&made))
     }
 
     /// Takes the lock, removes what an interrupted write left and looks at what is there.
@@ -229,16 +234,14 @@ impl RunDir {
     }
 }
 
-/// A directory made for a run that never wrote anything is removed again.
+/// A run that never wrote anything takes its lock's file with it, and the directories made for it.
 impl Drop for RunDir {
     fn drop(&mut self) {
         let untouched = entries(&self.path).is_ok_and(|names| names.iter().all(|n| n == LOCK));
-        if self.made.contains(&self.path) && untouched {
+        if untouched {
             // What cannot be removed stays, empty; there is nobody left to tell.
             let _ = fs::remove_file(self.path.join(LOCK));
-            for path in self.made.iter().rev() {
-                let _ = fs::remove_dir(path);
-            }
+            unmake(&self.made);
         }
     }
 }
@@ -290,9 +293,18 @@ fn make_all(path: &Path) -> Result<Vec<PathBuf>> {
         at = p.parent();
     }
     missing.reverse();
-    fs::create_dir_all(path)
-        .map_err(|source| Error::CannotWrite { path: path.to_path_buf(), source })?;
+    fs::create_dir_all(path).map_err(|source| {
+        unmake(&missing);
+        Error::CannotWrite { path: path.to_path_buf(), source }
+    })?;
     Ok(missing)
+}
+
+/// Removes directories, given outermost first, as far as they are there and empty.
+fn unmake(made: &[PathBuf]) {
+    for path in made.iter().rev() {
+        let _ = fs::remove_dir(path);
+    }
 }
 
 /// Names in a directory, sorted; none if there is no such directory.
@@ -315,11 +327,12 @@ fn is_partial(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(PARTIAL)
 }
 
-/// Tells an empty directory from one with a run and from one with other files. Hidden files count as nothing.
+/// Tells an empty directory from one with a run and from one with other files. What this program leaves behind when it is killed
+/// counts as nothing.
 fn inspect(path: &Path) -> Result<RunState> {
     let names = entries(path)?;
     if !names.iter().any(|n| MARKS.contains(&n.as_str())) {
-        return match names.into_iter().find(|n| !n.starts_with('.')) {
+        return match names.into_iter().find(|n| n != LOCK && !is_partial(n)) {
             Some(found) => Err(Error::ForeignFiles { path: path.to_path_buf(), found }),
             None => Ok(RunState::Empty),
         };

@@ -63,6 +63,9 @@ pub struct Provenance {
     pub threads: usize,
     /// When it began, in UTC; see [`utc`].
     pub started_utc: String,
+    /// Whether the run was begun by an earlier process: beginning and phases are then those of the last one alone.
+    #[serde(default)]
+    pub resumed: bool,
     /// How long each phase took.
     pub phases: Vec<Phase>,
 }

@@ -62,7 +62,7 @@ pub struct SplitRecord {
     pub attack: AttackRecord,
 }
 
-/// R_c², averaged over the classes that have one, in squared units of the feature.
+/// R_c² in squared units of the feature, averaged over the classes of three images or more: of fewer, no interval is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RadiusRecord {
     /// Part of the data it was taken on.

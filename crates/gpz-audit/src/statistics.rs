@@ -87,7 +87,7 @@ fn each_feature(
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "statistics")?;
     for batch in batches.epoch(0) {
         let x = normalisation.apply(&pictures(&batch)?)?;
-        target.visit_taps(&x, |split, z| -> Result<()> {
+        target.visit_taps(&x, target.taps().len(), |split, z| -> Result<()> {
             let rows = z.flatten_from(1)?;
             with_rows(&rows, |rows| f(split, rows, &batch.labels))
         })?;
@@ -140,9 +140,11 @@ fn summarise(
         .mean_radius_sq(Divisor::PlugIn, level)
         .map_err(named)?
         .map_err(|e| impossible(&e))?;
-    let unbiased = geometry
-        .mean_radius_sq(Divisor::Unbiased)
-        .ok_or_else(|| impossible(&"no class has two images"))?;
+    // Both over the same classes: those of three images or more, whose interval is known.
+    let unbiased = deviations
+        .mean_radius_sq(Divisor::Unbiased, level)
+        .map_err(named)?
+        .map_err(|e| impossible(&e))?;
     let mixture = entropy::mixture_bound_nats(geometry).map_err(|e| impossible(&e))?;
     let contributions = deviations.contributions();
     let counted = contributions.images().iter().filter_map(|i| i.within.map(|w| (w, i.total)));
@@ -154,7 +156,7 @@ fn summarise(
             value: radius.value,
             ci: Interval { lo: radius.low, hi: radius.high },
             per_dim: radius.value / geometry.width() as f64,
-            unbiased,
+            unbiased: unbiased.value,
         },
         variance: VarianceRecord {
             part: part.clone(),
@@ -170,4 +172,27 @@ fn summarise(
         within_i,
         total_i,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    /// A class of two images is in no average: neither in the radius with its interval nor in the unbiased one beside it.
+    #[test]
+    fn a_record_is_of_one_set_of_classes() -> Result<(), gpz_estimators::Error> {
+        let z = array![[0.0], [1.0], [5.0], [100.0], [200.0]];
+        let y = [0, 0, 0, 1, 1];
+        let mut moments = ClassMoments::new(2, 1)?;
+        moments.update(z.view(), &y)?;
+        let mut pass = DeviationPass::new(&moments)?;
+        pass.update(z.view(), &y)?;
+        let radius = summarise(&pass.finish()?, 0.95, "block1", "test").expect("three").radius_sq;
+        // Mean 2; squared distances 4, 1 and 9.
+        assert!((radius.value - 14.0 / 3.0).abs() < 1e-12, "{radius:?}");
+        assert!((radius.unbiased - 7.0).abs() < 1e-12, "{radius:?}");
+        Ok(())
+    }
 }

@@ -1,7 +1,7 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use gpz_data::{Dataset, ImageSet, OpenOptions, Part, Parts, Reading, SplitPlan, Watch};
@@ -15,14 +15,16 @@ use crate::error::{Error, Result};
 use crate::evaluation::{self, Evaluation};
 use crate::intervals::Resampling;
 use crate::report;
-use crate::run_dir::{RunDir, RunState, files};
+use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
     AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, Provenance,
     RunRecord, TargetRecord, converged, utc,
 };
 use crate::splits::SplitsFile;
 use crate::statistics::{self, SplitStatistics};
-use crate::training::{self, TargetLearner};
+use crate::training::{self, TargetLearner, foresee_target};
+use crate::weights::Weights;
+use crate::words::counted;
 
 /// Confidence level of every interval.
 pub(crate) const LEVEL: f64 = 0.95;
@@ -50,6 +52,7 @@ impl Circumstances {
             device: "cpu".to_owned(),
             threads: self.threads,
             started_utc: utc(clock.started),
+            resumed: clock.resumed,
             phases: clock.phases.clone(),
         }
     }
@@ -121,11 +124,13 @@ pub fn audit(
         report::build(dir)?;
         return Ok(report::load(dir.path())?.splits);
     }
-    let mut clock = Clock::new();
+    let mut clock = Clock::new(dir);
+    foresee_target(config.model, config.resolution)?;
+    let weights = given_weights(config, dir)?;
     let (dataset, parts) = open_data(config, observer)?;
     check_classes(&parts)?;
     // What cannot be built or loaded is said before anything is written.
-    let target = prepare_target(config, dir, &parts)?;
+    let target = prepare_target(config, weights.as_ref(), &parts)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 
@@ -139,7 +144,7 @@ pub fn audit(
     observer.begin("statistics", steps);
     let trained_on = statistics::take(target, &parts.target_train, LEVEL, observer)?;
     let held_out = statistics::take(target, &parts.target_validation, LEVEL, observer)?;
-    observer.end(&format!("{} splits, two passes", target.taps().len()));
+    observer.end(&format!("{}, two passes", counted(target.taps().len(), "split")));
     clock.lap("statistics");
 
     let splits: Vec<usize> = target.taps().iter().map(|tap| tap.index).collect();
@@ -179,7 +184,7 @@ pub fn audit(
 /// A run goes on only under the configuration it was begun with.
 fn check_configuration(config: &AuditConfig, dir: &RunDir) -> Result<()> {
     config.validate()?;
-    match begun_with(dir, TASK)? {
+    match begun_in(dir.path(), TASK)? {
         Some(text) => {
             same_configuration(dir, &AuditConfig::from_toml(&text)?.to_toml()?, &config.to_toml()?)
         }
@@ -196,15 +201,17 @@ fn task_line(task: &str) -> String {
     format!("# the configuration of gpz {task}")
 }
 
-/// The text of the configuration a run was begun with, if it was.
-pub(crate) fn begun_with(dir: &RunDir, task: &'static str) -> Result<Option<String>> {
-    let path = dir.file(files::CONFIG);
-    if dir.state() == RunState::Empty || !path.exists() {
+/// The text of the configuration with which `gpz TASK` has begun in a directory; none where nothing has.
+///
+/// # Errors
+/// [`Error::OtherTask`] where another command has; [`Error::CannotRead`].
+pub fn begun_in(directory: &Path, task: &'static str) -> Result<Option<String>> {
+    if !directory.join(files::CONFIG).exists() {
         return Ok(None);
     }
-    let text = read_text(&path)?;
+    let text = read_text(directory, files::CONFIG)?;
     if text.lines().next() != Some(task_line(task).as_str()) {
-        return Err(Error::OtherTask { path: dir.path().to_path_buf(), task });
+        return Err(Error::OtherTask { path: directory.to_path_buf(), task });
     }
     Ok(Some(text))
 }
@@ -229,21 +236,34 @@ fn first_difference(begun: &toml::Table, now: &toml::Table) -> Option<String> {
     })
 }
 
-/// The spread of a class of one image cannot be measured; better said now than after the training.
-fn check_classes(parts: &Parts) -> Result<()> {
+/// Images a class must have where its spread is measured: a radius and its jackknife interval need three. With fewer, classes would
+/// silently drop out of the averages over them.
+const CLASS_IMAGES: usize = 3;
+/// Training images of each class from which the default plan cuts so many for every measured part: of a set with test images, and of
+/// one whose test images are cut from them too.
+const TRAINING_IMAGES: [usize; 2] = [30, 38];
+
+/// Whether an audit can measure every class; better known before the training than after.
+///
+/// # Errors
+/// [`Error::FewImages`] names the first class that is too small, and the mend. A class without images in a part is no error there.
+pub fn check_classes(parts: &Parts) -> Result<()> {
     let measured: [&dyn ImageSet; 2] = [&parts.target_train, &parts.target_validation];
     for set in measured {
-        if let Some(class) = set.per_class().iter().position(|&images| images == 1) {
-            let class = set.class_names()[class].clone();
-            return Err(Error::SingleImage { part: set.part().name(), class });
+        let counts = set.per_class();
+        if let Some(class) = counts.iter().position(|n| (1..CLASS_IMAGES).contains(n)) {
+            let [with_test, without_test] = TRAINING_IMAGES;
+            return Err(Error::FewImages {
+                part: set.part().name(),
+                class: set.class_names()[class].clone(),
+                images: counts[class],
+                need: CLASS_IMAGES,
+                with_test,
+                without_test,
+            });
         }
     }
     Ok(())
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
 }
 
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
@@ -255,18 +275,25 @@ pub(crate) fn state_file(name: &str) -> String {
     format!("{}/{name}.state.safetensors", files::CHECKPOINTS)
 }
 
-/// The target for the pictures of the parts, with its weights where they are given. A run that has begun keeps a copy of them: what
-/// has become of the file since does not matter.
+/// The weights that a configuration names, read before anything that takes long. A run that has begun keeps a copy of them: what has
+/// become of the file since does not matter.
+pub(crate) fn given_weights(config: &AuditConfig, dir: &RunDir) -> Result<Option<Weights>> {
+    let read = |given: &String| {
+        let copy = dir.file(files::TARGET_CHECKPOINT);
+        Weights::read(if copy.exists() { &copy } else { Path::new(given) })
+    };
+    config.weights.as_ref().map(read).transpose()
+}
+
+/// The target for the pictures of the parts, with its weights where they are given.
 pub(crate) fn prepare_target(
     config: &AuditConfig,
-    dir: &RunDir,
+    weights: Option<&Weights>,
     parts: &Parts,
 ) -> Result<Box<dyn Target>> {
     let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
-    if let Some(weights) = &config.weights {
-        let copy = dir.file(files::TARGET_CHECKPOINT);
-        let path = if copy.exists() { copy } else { PathBuf::from(weights) };
-        load_weights(&mut *target, &path)?;
+    if let Some(weights) = weights {
+        weights.fill(&mut *target)?;
     }
     Ok(target)
 }
@@ -321,16 +348,6 @@ pub(crate) fn obtain_target(
         curve,
     };
     Ok((target, record))
-}
-
-/// Fills a target from a safetensors file.
-///
-/// # Errors
-/// [`Error::CannotRead`]; [`Error::Weights`] names the file and what does not fit.
-pub fn load_weights(target: &mut dyn Target, path: &Path) -> Result<()> {
-    let named = |source| Error::Weights { path: path.to_path_buf(), source };
-    let (tensors, _) = checkpoint::from_safetensors(&read_bytes(path)?).map_err(named)?;
-    checkpoint::load(target, &tensors).map_err(named)
 }
 
 pub(crate) type Attacks = (Vec<(usize, Decoder)>, Vec<AttackTraining>);
@@ -489,16 +506,22 @@ fn notes(config: &AuditConfig) -> Vec<String> {
     notes
 }
 
+#[cfg(test)]
+mod tests;
+
 /// When a run began, and the seconds of each of its phases.
 pub(crate) struct Clock {
     started: SystemTime,
     last: Instant,
+    /// Whether an earlier process did a part of the run, whose time is not known here.
+    resumed: bool,
     phases: Vec<Phase>,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        Clock { started: SystemTime::now(), last: Instant::now(), phases: Vec::new() }
+    pub(crate) fn new(dir: &RunDir) -> Self {
+        let resumed = dir.state() == RunState::Unfinished;
+        Clock { started: SystemTime::now(), last: Instant::now(), resumed, phases: Vec::new() }
     }
 
     pub(crate) fn lap(&mut self, name: &str) {

@@ -9,9 +9,11 @@ use crate::json;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{DataRecord, ModelRecord, Provenance, TargetRecord};
 use crate::sweep::{
-    Circumstances, Clock, begun_with, configuration_text, data_record, model_record, obtain_target,
-    open_data, prepare_target, remove_states, same_configuration,
+    Circumstances, Clock, begun_in, configuration_text, data_record, given_weights, model_record,
+    obtain_target, open_data, prepare_target, remove_states, same_configuration,
 };
+
+use crate::training::foresee_target;
 
 /// The trained target.
 pub const WEIGHTS: &str = "target.safetensors";
@@ -59,15 +61,17 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<TargetRun> {
     config.validate()?;
-    if let Some(text) = begun_with(dir, TASK)? {
+    if let Some(text) = begun_in(dir.path(), TASK)? {
         same_configuration(dir, &AuditConfig::from_toml(&text)?.to_toml()?, &config.to_toml()?)?;
     }
     if dir.state() == RunState::Finished {
         return finished(dir);
     }
-    let mut clock = Clock::new();
+    let mut clock = Clock::new(dir);
+    foresee_target(config.model, config.resolution)?;
+    let weights = given_weights(config, dir)?;
     let (dataset, parts) = open_data(config, observer)?;
-    let target = prepare_target(config, dir, &parts)?;
+    let target = prepare_target(config, weights.as_ref(), &parts)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
     let (target, target_record) = obtain_target(config, dir, WEIGHTS, target, &parts, observer)?;

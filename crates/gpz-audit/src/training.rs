@@ -1,12 +1,13 @@
 //! Training a target, and its figures on a part of the data.
 
-use gpz_data::{Batch, BatchOptions, Batches, ImageSet, TargetTrain, TargetValidation};
+use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Selection, TargetTrain, TargetValidation};
 use gpz_inversion::{Learner, Observer, Silent, pictures};
-use gpz_models::{ModelSpec, Normalisation, Target};
+use gpz_models::{Architecture, ModelSpec, Normalisation, Target};
 use gpz_nn::{Labels, Tape, Var, derive_seed, loss, rng_for};
 
 use crate::config::TargetPlan;
 use crate::error::Result;
+use crate::memory;
 
 /// Images of an evaluation's forward pass; its results do not depend on it.
 pub(crate) const EVALUATION_BATCH: usize = 128;
@@ -17,15 +18,46 @@ pub type TargetLearner = Learner<Box<dyn Target>>;
 /// An untrained target for the pictures and classes of a part, initialised from the seed.
 ///
 /// # Errors
-/// Pictures the model does not take.
+/// Pictures the model does not take; [`Error::Memory`](crate::Error::Memory) for a network beyond what this machine holds.
 pub fn build_target(model: ModelSpec, set: &dyn ImageSet, seed: u64) -> Result<Box<dyn Target>> {
     let shape = set.shape();
     let input = [shape.channels, shape.height, shape.width];
+    check_memory(&model.architecture(input, set.classes())?, set.len().min(EVALUATION_BATCH))?;
     Ok(model.build(input, set.classes(), &mut rng_for(seed, "target", 0))?)
+}
+
+/// What a model will be for pictures of this height and width, before they are read: with one channel and two classes, the fewest
+/// there are.
+///
+/// # Errors
+/// As [`build_target`], as far as it can be known already.
+pub fn foresee_target(model: ModelSpec, resolution: usize) -> Result<Architecture> {
+    let least = model.architecture([1, resolution, resolution], 2)?;
+    check_memory(&least, 1)?;
+    Ok(least)
+}
+
+fn check_memory(architecture: &Architecture, images: usize) -> Result<()> {
+    let [_, height, width] = architecture.input;
+    let what = format!("{} on pictures of {height}×{width}", architecture.model);
+    memory::check(&what, architecture.least_bytes(images), "choose a smaller resolution or width")
 }
 
 /// Trains a target to the end of its plan, from wherever the learner stands. The kept state is the one of the lowest loss on the
 /// validation part.
+///
+/// No image of the test part can choose anything: a validation part is of its own type.
+///
+/// ```compile_fail,E0308
+/// use gpz_audit::training::{TargetLearner, train_target};
+/// use gpz_audit::config::TargetPlan;
+/// use gpz_data::Parts;
+///
+/// fn chosen_on_test(learner: &mut TargetLearner, parts: &Parts, plan: &TargetPlan) -> gpz_audit::Result<()> {
+///     let data = (&parts.target_train, &parts.test);
+///     train_target(learner, data, plan, 1, &mut gpz_inversion::Silent, |_| Ok(()))
+/// }
+/// ```
 ///
 /// `save` is called after each epoch, and after the step in which a stop was asked for.
 ///
@@ -62,7 +94,7 @@ pub fn train_target(
                 return Err(gpz_inversion::Error::Stopped.into());
             }
         }
-        let figures = evaluate(&**learner.module(), validation, plan.labels, &mut Silent)?;
+        let figures = figures_to_choose_by(&**learner.module(), validation, plan.labels)?;
         learner.end_epoch(figures.loss_nats, Some(figures.accuracy))?;
         save(learner)?;
     }
@@ -70,6 +102,15 @@ pub fn train_target(
     let accuracy = best.and_then(|record| record.held_out_accuracy).unwrap_or(f64::NAN);
     observer.end(&format!("accuracy {:.1} % on validation images", 100.0 * accuracy));
     Ok(())
+}
+
+/// What decides which state is kept; of no part that must not decide.
+fn figures_to_choose_by(
+    target: &dyn Target,
+    set: &impl Selection,
+    labels: Labels,
+) -> Result<Figures> {
+    evaluate(target, set, labels, &mut Silent)
 }
 
 fn step(

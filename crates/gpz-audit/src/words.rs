@@ -30,17 +30,31 @@ pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
         .map_or("nothing recognisable", |(_, words)| words)
 }
 
-/// A number of bytes in B, KiB or MiB.
+/// A number of bytes in the unit people read, B to TiB.
 #[must_use]
-pub fn bytes(n: u64) -> String {
-    let n = n as f64;
-    if n < 1024.0 {
-        format!("{n} B")
-    } else if n < 1024.0 * 1024.0 {
-        format!("{:.1} KiB", n / 1024.0)
-    } else {
-        format!("{:.1} MiB", n / (1024.0 * 1024.0))
+pub fn bytes(n: impl Into<u128>) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let n = n.into();
+    if n < 1024 {
+        return format!("{n} B");
     }
+    let (mut value, mut unit) = (n as f64 / 1024.0, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A shape as `[64, 8, 8]` reads in running text: `64×8×8`.
+#[must_use]
+pub fn shape(extents: &[usize]) -> String {
+    extents.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
+}
+
+/// A count with its noun, which takes an s unless it is one: `1 thread`, `2 threads`.
+#[must_use]
+pub fn counted(n: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
 /// A fraction in per cent with one decimal, two below 1 %.
@@ -184,9 +198,19 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
-        assert_eq!(bytes(512), "512 B");
-        assert_eq!(bytes(65536), "64.0 KiB");
-        assert_eq!(bytes(3 << 19), "1.5 MiB");
+        assert_eq!(
+            [
+                bytes(0u64),
+                bytes(1023u64),
+                bytes(65_536u64),
+                bytes(3u64 << 19),
+                bytes(3u64 << 30),
+                bytes(1u128 << 60)
+            ],
+            ["0 B", "1023 B", "64.0 KiB", "1.5 MiB", "3.0 GiB", "1048576.0 TiB"]
+        );
+        assert_eq!(shape(&[64, 8, 8]), "64×8×8");
+        assert_eq!([counted(1, "thread"), counted(2000, "image")], ["1 thread", "2,000 images"]);
         assert_eq!(percent(0.0589), "5.9 %");
         assert_eq!(percent(0.00058), "0.06 %");
         assert_eq!(percent(1.0), "100.0 %");

@@ -9,6 +9,7 @@ use gpz_audit::Error;
 use gpz_audit::pictures::{Picture, encode_png};
 use gpz_audit::report::{self, ReportInput};
 use gpz_audit::run_dir::{RunDir, files};
+use gpz_audit::splits::LeakageBound;
 
 /// A run and its page; the deep one takes a while, so all tests look at the same.
 static QUICK: LazyLock<(ReportInput, String)> = LazyLock::new(|| page(&Plan::quick()));
@@ -86,6 +87,35 @@ fn four_taps_are_called_a_demonstration() {
         [files::SPLITS_JSON, files::SPLITS_CSV, files::RUN_JSON, files::CHOICE_JSON, files::CONFIG]
     {
         assert!(page.contains(file), "{file}");
+    }
+}
+
+/// What was loaded may have learnt from anything; what was resumed has times of its last part alone; what is bounded is not unbounded.
+#[test]
+fn the_page_follows_what_is_known_of_the_run() {
+    let (input, usual) = &*QUICK;
+    let mut other = input.clone();
+    other.run.target.loaded_from = Some("mine.safetensors".to_owned());
+    other.run.provenance.resumed = true;
+    other.run.provenance.threads = 1;
+    let nats = 3.0;
+    other.splits.splits[0].leakage_bound = Some(LeakageBound {
+        channel: "noise:0.1".to_owned(),
+        quantity: "mutual information".to_owned(),
+        nats,
+    });
+    let other = report::render(&other).unwrap();
+    for (text, usually, now) in [
+        ("test images nobody trained on", true, false),
+        ("test images no attack trained on", false, true),
+        ("neither the network nor an attacker was trained on", true, false),
+        ("part, which the network was not trained on", true, false),
+        ("was not trained here but loaded from mine.safetensors", false, true),
+        ("Time since the run was last resumed: ", false, true),
+        ("No bound: no channel declared", true, false),
+        (", 1 thread (the figures", false, true),
+    ] {
+        assert_eq!((usual.contains(text), other.contains(text)), (usually, now), "{text}");
     }
 }
 

@@ -20,6 +20,8 @@ pub struct ArrayFile {
     path: PathBuf,
     container: Container,
     arrays: Vec<ArrayInfo>,
+    /// Names of arrays that cannot be read; why not is said to whoever asks for one.
+    odd: Vec<String>,
 }
 
 /// What holds the arrays.
@@ -164,17 +166,17 @@ impl ArrayFile {
         std::io::Read::read_to_end(&mut std::io::Read::take(&mut reader, 9), &mut head)
             .map_err(io)?;
         reader.rewind().map_err(io)?;
-        let (container, arrays) = if head.starts_with(npy::MAGIC) {
-            (Container::Npy, vec![Self::npy_info(path, reader)?])
+        let (container, (arrays, odd)) = if head.starts_with(npy::MAGIC) {
+            (Container::Npy, (vec![Self::npy_info(path, reader)?], Vec::new()))
         } else if head.starts_with(b"PK") {
             (Container::Npz, npz_infos(path, reader)?)
         } else if head.get(8) == Some(&b'{') {
-            (Container::Safetensors, safetensors::arrays(&file, reader)?)
+            (Container::Safetensors, (safetensors::arrays(&file, reader)?, Vec::new()))
         } else {
             let detail = format!("it begins with {}", begins(&head));
             return Err(Error::NotArrays { file, detail });
         };
-        Ok(Self { path: path.to_path_buf(), container, arrays })
+        Ok(Self { path: path.to_path_buf(), container, arrays, odd })
     }
 
     fn npy_info(path: &Path, reader: File) -> Result<ArrayInfo> {
@@ -201,7 +203,7 @@ impl ArrayFile {
         place(&self.path)
     }
 
-    /// What the file holds, by name.
+    /// What the file holds that can be read, by name.
     pub fn arrays(&self) -> &[ArrayInfo] {
         &self.arrays
     }
@@ -211,11 +213,19 @@ impl ArrayFile {
         self.container == Container::Npy
     }
 
+    /// Whether the file holds an array of that name, readable or not.
+    pub fn holds(&self, name: &str) -> bool {
+        self.arrays.iter().any(|array| array.name == name) || self.odd.iter().any(|n| n == name)
+    }
+
     /// The array of that name; the one of a `.npy` file, whatever the name.
     ///
     /// # Errors
-    /// [`Error::UnknownArray`] lists what there is.
+    /// [`Error::UnknownArray`] lists what there is; [`Error::Unsupported`] or [`Error::Damaged`] if it is there and cannot be read.
     pub fn find(&self, name: &str) -> Result<&ArrayInfo> {
+        if self.odd.iter().any(|odd| odd == name) {
+            npz_info(&self.file(), &mut npz::archive(&self.path)?, name)?;
+        }
         let found = match self.container {
             Container::Npy => self.arrays.first(),
             _ => self.arrays.iter().find(|array| array.name == name),
@@ -316,19 +326,25 @@ fn info(file: &str, name: String, header: &npy::Header) -> Result<ArrayInfo> {
     Ok(ArrayInfo { name, shape, element, offset: 0 })
 }
 
-fn npz_infos(path: &Path, reader: File) -> Result<Vec<ArrayInfo>> {
+/// The arrays of an archive, and the names of those that cannot be read: an odd one beside the numbers is in nobody's way.
+fn npz_infos(path: &Path, reader: File) -> Result<(Vec<ArrayInfo>, Vec<String>)> {
     let file = place(path);
     let mut archive = npz::archive_of(&file, reader)?;
-    let mut arrays = Vec::new();
+    let (mut arrays, mut odd) = (Vec::new(), Vec::new());
     for name in npz::names(&archive) {
-        let mut input = npz::array(&file, &mut archive, &name)?;
-        let header = npy::header(&mut input)?;
-        // An array of texts beside the numbers is nobody's feature; asking for it says that there is none of that name.
-        if npy::element(&header.descr).is_some() {
-            arrays.push(info(&input.file, name, &header)?);
+        match npz_info(&file, &mut archive, &name) {
+            Ok(info) => arrays.push(info),
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(_) => odd.push(name),
         }
     }
-    Ok(arrays)
+    Ok((arrays, odd))
+}
+
+fn npz_info(file: &str, archive: &mut Archive, name: &str) -> Result<ArrayInfo> {
+    let mut input = npz::array(file, archive, name)?;
+    let header = npy::header(&mut input)?;
+    info(&input.file, name.to_owned(), &header)
 }
 
 /// Reads an array's values from where they begin.

@@ -263,6 +263,52 @@ fn pictures_that_are_none() {
     assert!(spoilt(set, "c/0002.png", &flipped).starts_with("SET/c/0002.png: damaged PNG ("));
 }
 
+/// Cameras store a thumbnail, a whole JPEG with an end of its own, in the header (APP1).
+#[test]
+fn a_thumbnail_does_not_hide_a_missing_end() {
+    let folder = tempfile::tempdir().unwrap();
+    arrays((4, 4, 1), 1, 1, 5).folders(folder.path(), ImageFormat::Jpeg);
+    let path = folder.path().join("a/0000.jpg");
+    let jpeg = fs::read(&path).unwrap();
+    let length = (jpeg.len() as u16 + 2).to_be_bytes();
+    let with_thumbnail = [&jpeg[..2], &[0xff, 0xe1], &length, &jpeg, &jpeg[2..]].concat();
+    fs::write(&path, &with_thumbnail).unwrap();
+    assert!(gpz_data::read_picture(&path).is_ok());
+    fs::write(&path, &with_thumbnail[..with_thumbnail.len() - 3]).unwrap();
+    let said = gpz_data::read_picture(&path).expect_err("the end is missing").to_string();
+    assert!(said.contains("a/0000.jpg: damaged JPEG (it ends early)"), "{said}");
+}
+
+/// An array that cannot be read keeps nobody from those beside it.
+#[test]
+fn an_odd_array_in_an_archive_is_reported_to_whoever_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.npz");
+    let header = |text: &str| {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((text.len() as u16).to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes
+    };
+    let turned = "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2), }";
+    let structured =
+        "{'descr': [('a', '<f4'), ('b', '<i8')], 'fortran_order': False, 'shape': (1,), }";
+    let members = [
+        ("fine".to_owned(), npy(&[1, 2], &[1.5f32, 2.5])),
+        ("turned".to_owned(), [header(turned), vec![0; 8]].concat()),
+        ("structured".to_owned(), [header(structured), vec![0; 12]].concat()),
+    ];
+    write(&path, &npz(&members, false));
+    let file = gpz_data::ArrayFile::open(&path).unwrap();
+    assert_eq!(file.find("fine").unwrap().shape, [1, 2]);
+    for (name, reason) in [("turned", "Fortran order"), ("structured", "NumPy header")] {
+        assert!(file.holds(name));
+        let said = file.find(name).expect_err(name).to_string();
+        assert!(said.contains(&format!("set.npz:{name}")) && said.contains(reason), "{said}");
+    }
+    assert!(!file.holds("missing"));
+}
+
 #[test]
 fn pictures_that_do_not_fit() {
     let set = class_folders();

@@ -99,25 +99,37 @@ struct Parts {
 impl Deviations {
     /// R_c² of one class with its interval; Student with `N_c − 1` degrees of freedom. Needs three rows.
     ///
+    /// For many classes, [`radii_sq`](Self::radii_sq) walks the images once for all of them.
+    ///
     /// # Errors
     /// [`Error::Level`] unless `0 < level < 1`. Inside: [`NotIdentifiable::EmptyClass`], [`NotIdentifiable::TooFewRows`].
     pub fn radius_sq(&self, class: usize, normalisation: Normalisation, level: f64) -> Answer {
+        let of_class = self.radii_sq(normalisation, level)?.into_iter().nth(class);
+        Ok(of_class.unwrap_or(Err(NotIdentifiable::EmptyClass { class })))
+    }
+
+    /// R_c² of every class with its interval, `[classes]`; each as [`radius_sq`](Self::radius_sq) gives it.
+    ///
+    /// # Errors
+    /// [`Error::Level`] unless `0 < level < 1`. Inside: [`NotIdentifiable::EmptyClass`], [`NotIdentifiable::TooFewRows`].
+    pub fn radii_sq(
+        &self,
+        normalisation: Normalisation,
+        level: f64,
+    ) -> Result<Vec<Result<Interval, NotIdentifiable>>, Error> {
         check(level)?;
-        let count = self.geometry.counts().get(class).copied().unwrap_or(0);
-        let radius = match self.radii(normalisation).into_iter().nth(class).flatten() {
-            Some(radius) => radius,
-            None if count == 0 => return Ok(Err(NotIdentifiable::EmptyClass { class })),
-            None => {
-                return Ok(Err(NotIdentifiable::TooFewRows {
-                    class: Some(class),
-                    have: count,
-                    need: 3,
+        let interval = |(class, radius): (usize, Option<Radius>)| {
+            let have = self.geometry.counts()[class];
+            let Some(Radius { value, variance, n }) = radius else {
+                return Ok(Err(match have {
+                    0 => NotIdentifiable::EmptyClass { class },
+                    have => NotIdentifiable::TooFewRows { class: Some(class), have, need: 3 },
                 }));
-            }
+            };
+            let freedom = n as f64 - 1.0;
+            Interval::new(value, variance, freedom, n, 1, normalisation, level).map(Ok)
         };
-        let freedom = radius.n as f64 - 1.0;
-        Interval::new(radius.value, radius.variance, freedom, radius.n, 1, normalisation, level)
-            .map(Ok)
+        self.radii(normalisation).into_iter().enumerate().map(interval).collect()
     }
 
     /// R_c² averaged over the classes of at least three rows, each class alike, with its interval.

@@ -131,6 +131,17 @@ fn the_average_combines_the_classes() -> Result<(), Error> {
     for class in classes {
         parts.push(class?.expect("ten rows or more"));
     }
+    // In one walk over the images, and with a reason where there is no interval.
+    let at_once = all.radii_sq(Normalisation::Unbiased, 0.9)?;
+    assert_eq!(at_once.len(), 6);
+    assert!(at_once.iter().zip(&parts).all(|(got, want)| got.as_ref() == Ok(want)));
+    let too_few =
+        |class, have| Err(NotIdentifiable::TooFewRows { class: Some(class), have, need: 3 });
+    assert_eq!(
+        at_once[3..],
+        [too_few(3, 2), too_few(4, 1), Err(NotIdentifiable::EmptyClass { class: 5 })]
+    );
+    assert!(matches!(all.radii_sq(Normalisation::Unbiased, 1.0), Err(Error::Level { .. })));
     let mean = all.mean_radius_sq(Normalisation::Unbiased, 0.9)?.expect("three classes");
     let variance: f64 = parts.iter().map(|part| part.std_err.powi(2)).sum();
     assert!(close(

@@ -18,6 +18,15 @@ fn geometry(
     moments.geometry()
 }
 
+/// Labels of one class are certain: exactly zero, and not minus zero, which would be printed with its sign.
+#[test]
+fn one_class_has_no_label_entropy() -> Result<(), Error> {
+    let one = geometry(Array2::from_shape_fn((3, 2), |(i, j)| (i * j) as f64).view(), &[0; 3], 1)?;
+    let entropy = entropy::label_entropy_nats(&one).value;
+    assert!(entropy == 0.0 && entropy.is_sign_positive(), "{entropy:?}");
+    Ok(())
+}
+
 /// Features, labels, and the number of classes; at least one class has two rows.
 fn labelled() -> impl Strategy<Value = (Array2<f64>, Vec<usize>, usize)> {
     (any::<u64>(), 1..5_usize, 6..40_usize, 1..40_usize).prop_map(|(seed, classes, n, width)| {

@@ -95,7 +95,7 @@ pub enum Error {
     /// A loss that is not a number, or infinite.
     #[error(
         "the loss of {learner} became {loss} in step {step} of epoch {epoch}; lower its learning rate \
-         and run again"
+         and begin in a new directory"
     )]
     NonFiniteLoss {
         /// Who was learning: the target, or the attack on a split.
@@ -107,11 +107,36 @@ pub enum Error {
         /// The loss.
         loss: f64,
     },
+    /// A gradient that is not a number, or infinite, though the loss is finite.
+    #[error(
+        "the gradient of {parameter} of {learner} is not finite in step {step} of epoch {epoch}, at a loss of {loss}; lower its \
+         learning rate and run again"
+    )]
+    NonFiniteGradient {
+        /// Who was learning: the target, or the attack on a split.
+        learner: String,
+        /// The first parameter with such a gradient.
+        parameter: String,
+        /// 1-based epoch.
+        epoch: usize,
+        /// 1-based step within the epoch.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// A split that is to be attacked twice at once.
+    #[error("split {split} is named twice; name each split once")]
+    DuplicateSplit {
+        /// Name of its tap.
+        split: String,
+    },
     /// The caller asked to stop; the state has been handed over.
     #[error("stopped on request")]
     Stopped,
     /// A saved state that does not belong to this run, or is damaged.
-    #[error("the saved state of {learner} cannot be used: {reason}; start again without --resume")]
+    #[error(
+        "the saved state of {learner} cannot be used: {reason}; begin again in a new directory"
+    )]
     State {
         /// Whose state.
         learner: String,

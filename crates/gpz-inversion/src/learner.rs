@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gpz_nn::{Module, Optimizer, Rule, Schedule, Scheduler, Tape, Var, checkpoint};
+use gpz_nn::{Entry, Module, Optimizer, Rule, Schedule, Scheduler, Tape, Var, checkpoint};
 use gpz_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,14 @@ struct Progress {
     loss_sum: f64,
     best: Option<(usize, f64)>,
     scheduler: Scheduler,
+}
+
+/// A saved state that fits its learner.
+pub(crate) struct Saved {
+    now: BTreeMap<String, Tensor>,
+    best: BTreeMap<String, Tensor>,
+    optimizer: Optimizer,
+    progress: Progress,
 }
 
 /// A network, its optimiser, its schedule, and the best state so far.
@@ -123,7 +131,7 @@ impl<M: Module> Learner<M> {
     /// Takes one step down the gradient of a loss that was recorded on `tape` for `images` images.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] names the epoch and the step, and changes nothing.
+    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteGradient`] name the epoch and the step, and change nothing.
     pub fn step(&mut self, tape: &Tape, loss: &Var, images: usize) -> Result<f64> {
         let value = loss.value().item()?;
         if !value.is_finite() {
@@ -135,6 +143,17 @@ impl<M: Module> Learner<M> {
             });
         }
         let step = tape.backward(loss)?;
+        if !step.all_finite() {
+            let is_bad = |entry: &Entry| step.gradient(entry).is_some_and(|g| !g.all_finite());
+            let bad = self.module.entries().into_iter().find(|(_, entry)| is_bad(entry));
+            return Err(Error::NonFiniteGradient {
+                learner: self.name.clone(),
+                parameter: bad.map(|(name, _)| name).unwrap_or_default(),
+                epoch: self.progress.curve.len() + 1,
+                step: self.progress.steps + 1,
+                loss: value,
+            });
+        }
         self.optimizer.step(&mut self.module, &step)?;
         self.progress.steps += 1;
         self.progress.images += images as u64;
@@ -213,33 +232,42 @@ impl<M: Module> Learner<M> {
     /// Goes back to a state that [`Learner::state`] gave.
     ///
     /// # Errors
-    /// [`Error::State`] for a damaged file or another network's.
+    /// [`Error::State`] for a damaged file or another network's; the learner is unchanged then.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let (tensors, progress) =
             checkpoint::from_safetensors(bytes).map_err(|e| self.unusable(e))?;
         let progress = progress.ok_or_else(|| self.unusable("the progress is missing"))?;
-        self.restore_parts(tensors, &progress)
+        let saved = self.read(tensors, &progress)?;
+        self.adopt(saved)
     }
 
-    /// [`Learner::restore`] from the parts.
-    pub(crate) fn restore_parts(
-        &mut self,
-        tensors: BTreeMap<String, Tensor>,
-        progress: &str,
-    ) -> Result<()> {
+    /// A state from its parts, if it fits.
+    pub(crate) fn read(&self, tensors: BTreeMap<String, Tensor>, progress: &str) -> Result<Saved> {
         let mut parts: BTreeMap<String, BTreeMap<String, Tensor>> = BTreeMap::new();
         for (name, tensor) in tensors {
             let (part, name) =
                 name.split_once(':').ok_or_else(|| self.unusable("a key has no part"))?;
             parts.entry(part.to_owned()).or_default().insert(name.to_owned(), tensor);
         }
-        let progress = serde_json::from_str(progress).map_err(|e| self.unusable(e))?;
+        let progress: Progress = serde_json::from_str(progress).map_err(|e| self.unusable(e))?;
         let mut part = |name: &str| parts.remove(name).unwrap_or_default();
-        let (now, best, optimizer) = (part("now"), part("best"), part("optimizer"));
-        checkpoint::load(&mut self.module, &now).map_err(|e| self.unusable(e))?;
-        self.optimizer.load_state(&optimizer).map_err(|e| self.unusable(e))?;
-        self.best = best;
-        self.progress = progress;
+        let (now, best, state) = (part("now"), part("best"), part("optimizer"));
+        checkpoint::check(&self.module, &now).map_err(|e| self.unusable(e))?;
+        if progress.best.is_some() {
+            let wrong = |e| self.unusable(format!("in its best state {e}"));
+            checkpoint::check(&self.module, &best).map_err(wrong)?;
+        } else if !best.is_empty() {
+            return Err(self.unusable("it has a best state before the end of its first epoch"));
+        }
+        let mut optimizer = self.optimizer.clone();
+        optimizer.load_state(&self.module, &state).map_err(|e| self.unusable(e))?;
+        Ok(Saved { now, best, optimizer, progress })
+    }
+
+    /// Goes on from a state that was found to fit.
+    pub(crate) fn adopt(&mut self, saved: Saved) -> Result<()> {
+        checkpoint::load(&mut self.module, &saved.now)?;
+        (self.best, self.optimizer, self.progress) = (saved.best, saved.optimizer, saved.progress);
         Ok(())
     }
 

@@ -171,6 +171,8 @@ pub fn mse_per_image<T: Pixel>(
                 .sum();
             if sum.is_finite() { Ok(sum / len as f64) } else { Err(non_finite(image, x, y)) }
         })
+        .collect::<Vec<_>>()
+        .into_iter()
         .collect()
 }
 
@@ -222,6 +224,8 @@ pub fn ssim_per_image<T: Pixel>(
                 }
             },
         )
+        .collect::<Vec<_>>()
+        .into_iter()
         .collect()
 }
 
@@ -270,7 +274,8 @@ fn checked_image_len<T>(reference: &[T], candidate: &[T], shape: &ImageShape) ->
     Ok(len)
 }
 
-/// The images of both sets side by side, in parallel, each with its index.
+/// The images of both sets side by side, in parallel, each with its index. What is made of them is collected image by image before
+/// errors are looked at: of several bad images the first is named, not the one a thread came to first.
 fn pairs<'a, T: Sync>(
     reference: &'a [T],
     candidate: &'a [T],

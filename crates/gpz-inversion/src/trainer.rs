@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use gpz_data::{Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, ImageSet};
+use gpz_data::{
+    Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, Selection,
+};
 use gpz_models::{Normalisation, Target};
 use gpz_nn::{Tape, Var, checkpoint, derive_seed, loss, rng_for};
 use gpz_tensor::Tensor;
@@ -46,7 +48,7 @@ impl<'a> InversionTrainer<'a> {
     /// not depend on which others are trained beside it.
     ///
     /// # Errors
-    /// A split that does not exist, or that no decoder is defined for.
+    /// A split that does not exist, or that no decoder is defined for; [`Error::DuplicateSplit`].
     pub fn new(
         target: &'a dyn Target,
         splits: &[usize],
@@ -54,10 +56,13 @@ impl<'a> InversionTrainer<'a> {
         seed: u64,
     ) -> Result<Self> {
         let picture = target.input_shape();
-        let mut attacks = Vec::new();
+        let mut attacks: Vec<(usize, Learner<Decoder>)> = Vec::new();
         for &split in splits {
             let split = target.find_split(&split.to_string())?;
             let tap = &target.taps()[split - 1];
+            if attacks.iter().any(|(other, _)| *other == split) {
+                return Err(Error::DuplicateSplit { split: tap.name.clone() });
+            }
             let mut rng = rng_for(seed, "decoder", split as u64);
             let decoder = Decoder::new(&tap.shape, picture, &mut rng)?;
             let name = format!("the attack on {}", tap.name);
@@ -77,7 +82,7 @@ impl<'a> InversionTrainer<'a> {
     /// `save` is called after each epoch, and after the step in which a stop was asked for.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] names the split and the step; [`Error::Stopped`] after a stop was asked for; what `save` fails with.
+    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteGradient`] name the split and the step; [`Error::Stopped`] after a stop was asked for; what `save` fails with.
     pub fn train<E: From<Error>>(
         &mut self,
         train: &AuxiliaryTrain,
@@ -117,17 +122,21 @@ impl<'a> InversionTrainer<'a> {
             }
             save(self)?;
         }
-        observer.end(&format!("{} decoders", self.attacks.len()));
+        let n = self.attacks.len();
+        observer.end(&format!("{n} decoder{}", if n == 1 { "" } else { "s" }));
         Ok(())
     }
 
-    /// One forward pass of the target; at each attacked tap, one step of its decoder.
+    /// One forward pass of the target as far as the deepest attack; at each attacked tap, one step of its decoder.
     fn step(&mut self, epoch: usize, batch: &Batch) -> Result<()> {
+        let Some(last) = self.attacks.iter().map(|(split, _)| *split).max() else {
+            return Ok(());
+        };
         let x = pictures(batch)?;
         let normal = self.normalisation.apply(&x)?;
         let attacks = &mut self.attacks;
         let seed = self.seed;
-        self.target.visit_taps(&normal, |split, z| -> Result<()> {
+        self.target.visit_taps(&normal, last, |split, z| -> Result<()> {
             for (_, learner) in attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
                 let step = (epoch as u64) << 32 | learner.steps_done() as u64;
                 let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
@@ -140,8 +149,8 @@ impl<'a> InversionTrainer<'a> {
         Ok(())
     }
 
-    /// Mean squared error per element of every attack on held-out images.
-    fn mean_errors(&self, held_out: &AuxiliaryHeldOut) -> Result<Vec<f64>> {
+    /// Mean squared error per element of every attack on held-out images, by which states are chosen.
+    fn mean_errors(&self, held_out: &impl Selection) -> Result<Vec<f64>> {
         let options = BatchOptions::in_order(self.plan.training.batch);
         let batches = Batches::new(held_out, options, self.seed, "held out")?;
         let mut sums = vec![0.0; self.attacks.len()];
@@ -187,7 +196,7 @@ impl<'a> InversionTrainer<'a> {
     /// Goes back to a state that [`InversionTrainer::state`] gave.
     ///
     /// # Errors
-    /// [`Error::State`] for a damaged file, or one of other splits or networks.
+    /// [`Error::State`] for a damaged file, or one of other splits or networks; nothing is changed then.
     pub fn restore(&mut self, state: &[u8]) -> Result<()> {
         let (tensors, progress) = checkpoint::from_safetensors(state).map_err(unusable)?;
         let progress = progress.ok_or_else(|| unusable("the progress is missing"))?;
@@ -204,11 +213,12 @@ impl<'a> InversionTrainer<'a> {
         if progress.len() != expected.len() || !expected.iter().all(|s| progress.contains_key(s)) {
             return Err(unusable("it holds the attacks on other splits"));
         }
-        for (split, learner) in &mut self.attacks {
+        let read = |(split, learner): &(usize, Learner<Decoder>)| {
             let key = split.to_string();
-            learner.restore_parts(parts.remove(&key).unwrap_or_default(), &progress[&key])?;
-        }
-        Ok(())
+            learner.read(parts.remove(&key).unwrap_or_default(), &progress[&key])
+        };
+        let saved: Vec<_> = self.attacks.iter().map(read).collect::<Result<_>>()?;
+        self.attacks.iter_mut().zip(saved).try_for_each(|((_, learner), s)| learner.adopt(s))
     }
 }
 
@@ -222,7 +232,7 @@ fn unusable(reason: impl std::fmt::Display) -> Error {
 /// - `x`: pictures `[n, c, h, w]` in [0, 1]; so are the reconstructions, in the decoders' order
 ///
 /// # Errors
-/// Shapes that do not fit.
+/// A decoder of a split that does not exist; shapes that do not fit.
 pub fn reconstruct<'a>(
     target: &dyn Target,
     normalisation: &Normalisation,
@@ -230,9 +240,15 @@ pub fn reconstruct<'a>(
     x: &Tensor,
 ) -> Result<Vec<Tensor>> {
     let decoders: Vec<(usize, &Decoder)> = decoders.collect();
+    for (split, _) in &decoders {
+        target.find_split(&split.to_string())?;
+    }
+    let Some(last) = decoders.iter().map(|(split, _)| *split).max() else {
+        return Ok(Vec::new());
+    };
     let mut guesses: Vec<Option<Tensor>> = vec![None; decoders.len()];
     let tape = Tape::eval();
-    target.visit_taps(&normalisation.apply(x)?, |split, z| -> Result<()> {
+    target.visit_taps(&normalisation.apply(x)?, last, |split, z| -> Result<()> {
         for (i, (attacked, decoder)) in decoders.iter().enumerate() {
             if *attacked == split {
                 guesses[i] = Some(decoder.forward(&tape, &Var::constant(z.clone()))?.into_value());
@@ -240,5 +256,6 @@ pub fn reconstruct<'a>(
         }
         Ok(())
     })?;
+    // Every split was visited, so none is missing.
     Ok(guesses.into_iter().flatten().collect())
 }

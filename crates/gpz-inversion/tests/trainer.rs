@@ -2,10 +2,10 @@
 
 use gpz_data::{Dataset, ImageShape, Parts, SplitPlan};
 use gpz_inversion::{
-    AttackPlan, Error, InversionTrainer, Observer, Silent, TrainingPlan, pictures,
+    AttackPlan, Error, InversionTrainer, Observer, Silent, TrainingPlan, pictures, reconstruct,
 };
-use gpz_models::{ModelSpec, Target};
-use gpz_nn::{Module, Rule, Schedule, rng_for};
+use gpz_models::{ModelSpec, Normalisation, Target};
+use gpz_nn::{Module, Rule, Schedule, checkpoint, rng_for};
 use rand::RngExt;
 
 type Fallible = Result<(), Box<dyn std::error::Error>>;
@@ -194,6 +194,43 @@ fn a_loss_that_is_no_number_names_the_split_and_the_step() -> Fallible {
         .expect_err("the feature of block 3 is NaN");
     let message = error.to_string();
     assert!(message.contains("block3") && message.contains("step 1 of epoch 1"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn splits_that_do_not_exist_or_come_twice_are_refused() -> Fallible {
+    let target = target()?;
+    let twice = InversionTrainer::new(&*target, &[2, 3, 2], plan(1, 0.01), 1).err();
+    let want = "split block2 is named twice; name each split once";
+    assert_eq!(twice.map(|e| e.to_string()).as_deref(), Some(want));
+    let decoders = InversionTrainer::new(&*target, &[4], plan(1, 0.01), 1)?.into_decoders()?;
+    let x = gpz_tensor::Tensor::zeros(&[2, 1, 16, 16], gpz_tensor::DType::F32)?;
+    let normalisation = Normalisation::for_channels(1)?;
+    let from = |split: usize| {
+        reconstruct(&*target, &normalisation, decoders.iter().map(|(_, d)| (split, d)), &x)
+    };
+    assert_eq!(from(4)?.len(), 1);
+    for split in [0, 5] {
+        let error = from(split).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.starts_with(&format!("unknown split \"{split}\"")), "{error}");
+    }
+    assert!(reconstruct(&*target, &normalisation, std::iter::empty(), &x)?.is_empty());
+    Ok(())
+}
+
+/// The first attack's part fits, the second's does not: neither is taken over.
+#[test]
+fn attacks_are_restored_together_or_not_at_all() -> Fallible {
+    let target = target()?;
+    let new = |seed| InversionTrainer::new(&*target, &[2, 4], plan(1, 0.01), seed);
+    let (tensors, progress) = checkpoint::from_safetensors(&new(1)?.state()?)?;
+    let kept = |name: &str| name != "4/now:decoder.0.weight";
+    let damaged: Vec<_> = tensors.into_iter().filter(|(name, _)| kept(name)).collect();
+    let damaged = checkpoint::to_safetensors(&damaged, progress.as_deref())?;
+    let mut trainer = new(2)?;
+    let before = trainer.state()?;
+    assert!(matches!(trainer.restore(&damaged), Err(Error::State { .. })));
+    assert!(trainer.state()? == before);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use gpz_nn::{BatchNorm, Conv2d, Dropout, Linear, Module, Tape, Var, module};
 use gpz_tensor::{Conv2dOptions, Pool2d};
 use rand_chacha::ChaCha8Rng;
 
+use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::target::{StageCost, Tap, Target};
 
@@ -25,6 +26,59 @@ pub struct Cnn4Config {
     pub classes: usize,
 }
 
+impl Cnn4Config {
+    /// What the network is, without building it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] or [`Error::Parameter`] if it cannot be built.
+    pub fn architecture(self) -> Result<Architecture> {
+        let [channels, height, width] = self.input;
+        if channels == 0 || height == 0 || height % 16 != 0 || width == 0 || width % 16 != 0 {
+            let rule = "height and width must be multiples of 16, with at least one channel";
+            return Err(Error::Input { model: "cnn4", channels, height, width, rule });
+        }
+        let parameter = |key: &str, value: usize, range: RangeInclusive<usize>, rule| {
+            if !range.contains(&value) {
+                let value = value.to_string();
+                return Err(Error::Parameter { model: "cnn4", key: key.into(), value, rule });
+            }
+            Ok(())
+        };
+        parameter("width", self.width, 1..=MAX_WIDTH, "1 to 512 channels")?;
+        parameter("classes", self.classes, 2..=4096, "2 to 4096 classes")?;
+        let (mut taps, mut stages, mut work) = (Vec::new(), Vec::new(), Vec::new());
+        let mut inputs = channels as u64;
+        for i in 0..BLOCKS {
+            let outputs = (self.width << i) as u64;
+            // The convolution works at the resolution before the pooling.
+            let pixels = (height >> i) as u64 * (width >> i) as u64;
+            let weights = 9 * inputs * outputs;
+            // A bias for the convolution, scale and shift for the norm.
+            stages.push(StageCost { params: weights + 3 * outputs, macs: weights * pixels });
+            work.push(outputs * pixels);
+            let shape = vec![self.width << i, height >> (i + 1), width >> (i + 1)];
+            taps.push(Tap { index: i + 1, name: format!("block{}", i + 1), shape });
+            inputs = outputs;
+        }
+        let (hidden, classes) = (self.hidden() as u64, self.classes as u64);
+        let weights = taps[BLOCKS - 1].width() as u64 * hidden + hidden * classes;
+        stages.push(StageCost { params: weights + hidden + classes, macs: weights });
+        Ok(Architecture {
+            model: format!("cnn4:width={}", self.width),
+            input: self.input,
+            classes: self.classes,
+            taps,
+            stages,
+            largest_feature: work.into_iter().max().unwrap_or(0),
+        })
+    }
+
+    /// Units of the hidden layer: five per class.
+    fn hidden(self) -> usize {
+        5 * self.classes
+    }
+}
+
 #[derive(Debug)]
 struct Block {
     conv: Conv2d,
@@ -35,7 +89,7 @@ module!(Block { "0" => conv, "1" => norm });
 
 impl Block {
     fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let y = self.norm.forward(tape, &self.conv.forward(tape, x)?)?;
+        let y = self.conv.forward_normed(tape, x, &self.norm)?;
         Ok(y.max_pool2d(Pool2d::square(2))?.relu()?)
     }
 }
@@ -43,8 +97,7 @@ impl Block {
 /// The network.
 #[derive(Debug)]
 pub struct Cnn4 {
-    config: Cnn4Config,
-    taps: Vec<Tap>,
+    architecture: Architecture,
     blocks: Vec<Block>,
     hidden: Linear,
     dropout: Dropout,
@@ -75,39 +128,24 @@ impl Cnn4 {
     /// # Errors
     /// [`Error::Input`] or [`Error::Parameter`] if it cannot be built.
     pub fn new(config: Cnn4Config, rng: &mut ChaCha8Rng) -> Result<Self> {
-        let [channels, height, width] = config.input;
-        if channels == 0 || height == 0 || height % 16 != 0 || width == 0 || width % 16 != 0 {
-            let rule = "height and width must be multiples of 16, with at least one channel";
-            return Err(Error::Input { model: "cnn4", channels, height, width, rule });
-        }
-        let parameter = |key: &str, value: usize, range: RangeInclusive<usize>, rule| {
-            if !range.contains(&value) {
-                let value = value.to_string();
-                return Err(Error::Parameter { model: "cnn4", key: key.into(), value, rule });
-            }
-            Ok(())
-        };
-        parameter("width", config.width, 1..=MAX_WIDTH, "1 to 512 channels")?;
-        parameter("classes", config.classes, 2..=4096, "2 to 4096 classes")?;
-        let (mut blocks, mut taps) = (Vec::new(), Vec::new());
-        let mut inputs = channels;
-        for i in 0..BLOCKS {
-            let outputs = config.width << i;
+        let architecture = config.architecture()?;
+        let taps = &architecture.taps;
+        let mut blocks = Vec::new();
+        let mut inputs = config.input[0];
+        for tap in taps {
+            let outputs = tap.shape[0];
             blocks.push(Block {
                 conv: Conv2d::new([inputs, outputs], 3, Conv2dOptions::square(1, 1), true, rng)?,
                 norm: BatchNorm::new(outputs)?,
             });
-            let shape = vec![outputs, height >> (i + 1), width >> (i + 1)];
-            taps.push(Tap { index: i + 1, name: format!("block{}", i + 1), shape });
             inputs = outputs;
         }
-        let hidden = 5 * config.classes;
+        let hidden = config.hidden();
         Ok(Cnn4 {
             hidden: Linear::new([taps[BLOCKS - 1].width(), hidden], true, rng)?,
             dropout: Dropout { p: 0.5 },
             output: Linear::new([hidden, config.classes], true, rng)?,
-            config,
-            taps,
+            architecture,
             blocks,
         })
     }
@@ -120,43 +158,34 @@ impl Cnn4 {
 
 impl Target for Cnn4 {
     fn name(&self) -> String {
-        format!("cnn4:width={}", self.config.width)
+        self.architecture.model.clone()
     }
 
     fn input_shape(&self) -> [usize; 3] {
-        self.config.input
+        self.architecture.input
     }
 
     fn classes(&self) -> usize {
-        self.config.classes
+        self.architecture.classes
     }
 
     fn taps(&self) -> &[Tap] {
-        &self.taps
+        &self.architecture.taps
     }
 
     fn stage_costs(&self) -> Vec<StageCost> {
-        let mut costs = Vec::with_capacity(BLOCKS + 1);
-        for (block, tap) in self.blocks.iter().zip(&self.taps) {
-            // The convolution works at the resolution before the pooling.
-            let pixels = 4 * tap.shape[1] * tap.shape[2];
-            let macs = pixels * block.conv.weight.value().numel();
-            costs.push(StageCost { params: block.parameter_count() as u64, macs: macs as u64 });
-        }
-        let weights = self.hidden.weight.value().numel() + self.output.weight.value().numel();
-        let params = self.hidden.parameter_count() + self.output.parameter_count();
-        costs.push(StageCost { params: params as u64, macs: weights as u64 });
-        costs
+        self.architecture.stages.clone()
     }
 
     fn stage(&self, tape: &Tape, index: usize, x: &Var) -> Result<Var> {
-        match self.blocks.get(index) {
-            Some(block) => block.forward(tape, x),
-            None => {
-                let hidden = self.hidden.forward(tape, &x.flatten_from(1)?)?;
-                let hidden = self.dropout.forward(tape, &hidden)?;
-                Ok(self.output.forward(tape, &hidden)?.log_softmax()?)
-            }
+        if let Some(block) = self.blocks.get(index) {
+            return block.forward(tape, x);
         }
+        if index > BLOCKS {
+            return Err(Error::Stage { model: self.name(), index, last: BLOCKS });
+        }
+        let hidden = self.hidden.forward(tape, &x.flatten_from(1)?)?;
+        let hidden = self.dropout.forward(tape, &hidden)?;
+        Ok(self.output.forward(tape, &hidden)?.log_softmax()?)
     }
 }

@@ -52,6 +52,30 @@ pub enum Error {
         /// What it takes.
         rule: &'static str,
     },
+    /// Pictures or features of another shape than the model was built for.
+    #[error("model {model} takes {what} of shape [n, {}], not {got:?}; {mend}", joined(want))]
+    Shape {
+        /// The model.
+        model: String,
+        /// `"pictures"`, or the features of a named split.
+        what: String,
+        /// Shape that was given.
+        got: Box<[usize]>,
+        /// Shape of one of them.
+        want: Box<[usize]>,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// A stage the model does not have.
+    #[error("model {model} has no stage {index}; its stages are 0 to {last}")]
+    Stage {
+        /// The model.
+        model: String,
+        /// The stage asked for.
+        index: usize,
+        /// The last there is.
+        last: usize,
+    },
     /// A name or number that is no split's.
     #[error("unknown split {name:?} of {model}; there are {known}")]
     UnknownSplit {
@@ -62,6 +86,10 @@ pub enum Error {
         /// The splits there are.
         known: String,
     },
+}
+
+fn joined(extents: &[usize]) -> String {
+    extents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl From<gpz_tensor::Error> for Error {

@@ -1,14 +1,15 @@
 //! Target networks with named taps and splits, and what each split costs.
 //!
 //! ```
-//! use gpz_models::ModelSpec;
+//! use gpz_models::{ModelSpec, Normalisation};
 //! use gpz_nn::{Tape, Var};
 //! use gpz_tensor::{DType, Tensor};
 //! use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 //!
 //! let spec: ModelSpec = "cnn4:width=8".parse()?;
 //! let target = spec.build([1, 32, 32], 10, &mut ChaCha8Rng::seed_from_u64(1))?;
-//! let x = Var::constant(Tensor::full(&[2, 1, 32, 32], 0.5, DType::F32)?);
+//! let pictures = Tensor::full(&[2, 1, 32, 32], 0.7, DType::F32)?; // in [0, 1]
+//! let x = Var::constant(Normalisation::for_channels(1)?.apply(&pictures)?);
 //! let split = target.find_split("block2")?;
 //! let z = target.head(&Tape::eval(), split, &x)?;
 //! assert_eq!(z.shape(), [2, 16, 8, 8]);
@@ -20,12 +21,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod cnn4;
 mod error;
 mod normalise;
 mod registry;
 mod target;
 
+pub use architecture::Architecture;
 pub use cnn4::{Cnn4, Cnn4Config};
 pub use error::{Error, Result};
 pub use normalise::Normalisation;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::Architecture;
 use crate::cnn4::{Cnn4, Cnn4Config, MAX_WIDTH};
 use crate::error::{Error, Result};
 use crate::target::Target;
@@ -40,6 +41,16 @@ pub enum ModelSpec {
 }
 
 impl ModelSpec {
+    /// What the model is for pictures `[c, h, w]` and a number of classes, without building it.
+    ///
+    /// # Errors
+    /// Pictures or parameters the model does not take.
+    pub fn architecture(self, input: [usize; 3], classes: usize) -> Result<Architecture> {
+        match self {
+            ModelSpec::Cnn4 { width } => Cnn4Config { width, input, classes }.architecture(),
+        }
+    }
+
     /// Builds the model for pictures `[c, h, w]` and a number of classes, initialised from `rng`.
     ///
     /// # Errors

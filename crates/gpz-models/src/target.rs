@@ -4,6 +4,7 @@ use gpz_nn::{Module, Tape, Var};
 use gpz_tensor::Tensor;
 use serde::Serialize;
 
+use crate::architecture::{check_split, find_split, split_cost};
 use crate::error::{Error, Result};
 
 /// A place where the network can be cut.
@@ -55,6 +56,9 @@ pub struct SplitCost {
 
 /// A classifier with named taps.
 ///
+/// Pictures are normalised before they come here, by [`Normalisation::apply`](crate::Normalisation::apply): a target sees what training
+/// showed it, not the values in [0, 1] of a file.
+///
 /// Stage `i` leads from tap `i` to tap `i + 1` (tap 0 is the input); the last stage leads from the last tap to log-probabilities. A
 /// split is the tap it cuts at. Since head and tail are runs of the same stages, `tail(head(x))` equals `forward(x)` bit for bit in
 /// evaluation.
@@ -74,35 +78,41 @@ pub trait Target: Module {
     /// What each stage costs; one more than there are taps.
     fn stage_costs(&self) -> Vec<StageCost>;
 
-    /// Runs one stage.
+    /// Runs one stage, 0-based. Stage 0 takes normalised pictures `[n, c, h, w]`; of which size is checked by those who run it from the
+    /// picture on, such as [`Target::head`].
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// [`Error::Stage`] if there is no such stage; shapes that do not fit.
     fn stage(&self, tape: &Tape, index: usize, x: &Var) -> Result<Var>;
 
-    /// Log-probabilities `[n, classes]` of pictures `[n, c, h, w]`.
+    /// Log-probabilities `[n, classes]` of normalised pictures `[n, c, h, w]`.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// [`Error::Shape`] for pictures of another shape than [`Target::input_shape`].
     fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        check_pictures(self, x.shape())?;
         (0..self.taps().len() + 1).try_fold(x.clone(), |x, i| self.stage(tape, i, &x))
     }
 
-    /// The edge's half: the feature at a split (1-based) of pictures `[n, c, h, w]`.
+    /// The edge's half: the feature at a split (1-based) of normalised pictures `[n, c, h, w]`.
     ///
     /// # Errors
-    /// [`Error::UnknownSplit`]; shapes that do not fit.
+    /// [`Error::UnknownSplit`]; [`Error::Shape`] for pictures of another shape than [`Target::input_shape`].
     fn head(&self, tape: &Tape, split: usize, x: &Var) -> Result<Var> {
         check_split(self.taps(), &self.name(), split)?;
+        check_pictures(self, x.shape())?;
         (0..split).try_fold(x.clone(), |x, i| self.stage(tape, i, &x))
     }
 
     /// The cloud's half: log-probabilities of the feature at a split (1-based).
     ///
     /// # Errors
-    /// [`Error::UnknownSplit`]; shapes that do not fit.
+    /// [`Error::UnknownSplit`]; [`Error::Shape`] for a feature that is not `[n]` followed by [`Tap::shape`].
     fn tail(&self, tape: &Tape, split: usize, z: &Var) -> Result<Var> {
         check_split(self.taps(), &self.name(), split)?;
+        let tap = &self.taps()[split - 1];
+        let what = || format!("features of {}", tap.name);
+        check_shape(self, what, z.shape(), &tap.shape, "pass what the head gives at this split")?;
         (split..self.taps().len() + 1).try_fold(z.clone(), |x, i| self.stage(tape, i, &x))
     }
 
@@ -111,19 +121,7 @@ pub trait Target: Module {
     /// # Errors
     /// [`Error::UnknownSplit`].
     fn split_cost(&self, split: usize) -> Result<SplitCost> {
-        check_split(self.taps(), &self.name(), split)?;
-        let stages = self.stage_costs();
-        let sum = |stages: &[StageCost]| {
-            stages.iter().fold((0, 0), |(params, macs), s| (params + s.params, macs + s.macs))
-        };
-        let ((edge_params, edge_macs), (params, macs)) = (sum(&stages[..split]), sum(&stages));
-        Ok(SplitCost {
-            wire_bytes: self.taps()[split - 1].wire_bytes(),
-            edge_params,
-            edge_params_fraction: edge_params as f64 / params as f64,
-            edge_macs,
-            edge_macs_fraction: edge_macs as f64 / macs as f64,
-        })
+        split_cost(&self.name(), self.taps(), &self.stage_costs(), split)
     }
 
     /// The 1-based index of a split given by name or number.
@@ -131,42 +129,53 @@ pub trait Target: Module {
     /// # Errors
     /// [`Error::UnknownSplit`] lists what there is.
     fn find_split(&self, name: &str) -> Result<usize> {
-        let by_number = name.parse().ok().filter(|&index| index >= 1 && index <= self.taps().len());
-        by_number
-            .or_else(|| self.taps().iter().find(|tap| tap.name == name).map(|tap| tap.index))
-            .ok_or_else(|| unknown_split(self.taps(), &self.name(), name))
+        find_split(&self.name(), self.taps(), name)
     }
 }
 
 impl dyn Target + '_ {
-    /// One forward pass without gradients that hands the feature at every tap (1-based) to `visit`; returns the log-probabilities.
+    /// One forward pass without gradients that hands the feature at each tap (1-based) up to `last` to `visit`. What lies beyond is not
+    /// run.
+    ///
+    /// - `x`: normalised pictures `[n, c, h, w]`
     ///
     /// # Errors
-    /// Shapes that do not fit; whatever `visit` fails with.
+    /// [`Error::UnknownSplit`] if there is no tap `last`; [`Error::Shape`] for pictures of another shape than [`Target::input_shape`];
+    /// whatever `visit` fails with.
     pub fn visit_taps<E: From<Error>>(
         &self,
         x: &Tensor,
+        last: usize,
         mut visit: impl FnMut(usize, &Tensor) -> Result<(), E>,
-    ) -> Result<Tensor, E> {
+    ) -> Result<(), E> {
+        check_split(self.taps(), &self.name(), last)?;
+        check_pictures(self, x.shape())?;
         let tape = Tape::eval();
         let mut x = Var::constant(x.clone());
-        for split in 1..=self.taps().len() {
+        for split in 1..=last {
             x = self.stage(&tape, split - 1, &x)?;
             visit(split, x.value())?;
         }
-        Ok(self.stage(&tape, self.taps().len(), &x)?.into_value())
+        Ok(())
     }
 }
 
-fn check_split(taps: &[Tap], model: &str, split: usize) -> Result<()> {
-    if split == 0 || split > taps.len() {
-        return Err(unknown_split(taps, model, &split.to_string()));
-    }
-    Ok(())
+fn check_pictures<T: Target + ?Sized>(target: &T, got: &[usize]) -> Result<()> {
+    let mend = "resize the pictures, or build the model for theirs";
+    check_shape(target, || "pictures".to_owned(), got, &target.input_shape(), mend)
 }
 
-fn unknown_split(taps: &[Tap], model: &str, name: &str) -> Error {
-    let known: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
-    let known = format!("1 to {}: {}", known.len(), known.join(", "));
-    Error::UnknownSplit { model: model.to_owned(), name: name.to_owned(), known }
+/// `got` must be a batch of `want`.
+fn check_shape<T: Target + ?Sized>(
+    target: &T,
+    what: impl Fn() -> String,
+    got: &[usize],
+    want: &[usize],
+    mend: &'static str,
+) -> Result<()> {
+    if got.get(1..) == Some(want) {
+        return Ok(());
+    }
+    let (got, want) = (got.into(), want.into());
+    Err(Error::Shape { model: target.name(), what: what(), got, want, mend })
 }

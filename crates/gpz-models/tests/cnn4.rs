@@ -3,6 +3,7 @@
 use gpz_models::{Error, ModelSpec, Normalisation, Result, Target};
 use gpz_nn::{Module, Tape, Var, rng_for};
 use gpz_tensor::{DType, Tensor};
+use proptest::prelude::*;
 use rand::RngExt;
 
 fn pictures(shape: [usize; 4], dtype: DType) -> Result<Tensor> {
@@ -39,7 +40,7 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
             let x = Var::constant(pictures([batch, input[0], input[1], input[2]], dtype)?);
             let whole = target.forward(&Tape::eval(), &x)?.into_value();
             assert!(whole.all_finite());
-            let visited = target.visit_taps(x.value(), |split, z| -> Result<()> {
+            target.visit_taps(x.value(), target.taps().len(), |split, z| -> Result<()> {
                 let head = target.head(&Tape::eval(), split, &x)?;
                 assert_eq!(head.value().to_vec::<f64>(), z.to_vec::<f64>(), "split {split}");
                 assert_eq!(head.shape()[1..], target.taps()[split - 1].shape);
@@ -47,7 +48,6 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
                 assert_eq!(halves.value().to_vec::<f64>(), whole.to_vec::<f64>(), "split {split}");
                 Ok(())
             })?;
-            assert_eq!(visited.to_vec::<f64>(), whole.to_vec::<f64>());
         }
     }
     Ok(())
@@ -71,6 +71,9 @@ fn costs_are_those_of_the_layers() -> Result<()> {
         9 * 64 * 128 + 384,
         2048 * 50 + 50 + 500 + 10,
     ];
+    let described = ModelSpec::Cnn4 { width: 16 }.architecture([1, 64, 64], 10)?;
+    assert_eq!((described.params(), described.macs()), (params.iter().sum(), macs.iter().sum()));
+    assert_eq!(described.taps, target.taps());
     let (all_macs, all_params): (u64, u64) = (macs.iter().sum(), params.iter().sum());
     assert_eq!(all_params as usize, target.parameter_count());
     for split in 1..=4 {
@@ -81,6 +84,19 @@ fn costs_are_those_of_the_layers() -> Result<()> {
         assert_eq!(cost.edge_params_fraction, cost.edge_params as f64 / all_params as f64);
         assert_eq!(cost.wire_bytes, 4 * (16 << (split - 1)) * (64 >> split) * (64 >> split));
     }
+    Ok(())
+}
+
+/// A network that no memory holds has its price all the same.
+#[test]
+fn costs_need_no_weights() -> Result<()> {
+    let vast = ModelSpec::Cnn4 { width: 512 }.architecture([3, 8192, 8192], 4096)?;
+    assert_eq!(vast.split_cost(1)?.wire_bytes, 4 * 512 * 4096 * 4096);
+    assert_eq!(vast.largest_feature, 512 * 8192 * 8192);
+    assert_eq!(vast.least_bytes(2), 4 * (u128::from(vast.params()) + 4 * 512 * 8192 * 8192));
+    assert!(vast.params() > 1 << 42);
+    assert_eq!(vast.find_split("block4")?, 4);
+    assert!(matches!(vast.split_cost(5), Err(Error::UnknownSplit { .. })));
     Ok(())
 }
 
@@ -97,6 +113,87 @@ fn splits_are_found_by_name_and_number() -> Result<()> {
     assert!(matches!(target.head(&Tape::eval(), 0, &x), Err(Error::UnknownSplit { .. })));
     assert!(matches!(target.tail(&Tape::eval(), 5, &x), Err(Error::UnknownSplit { .. })));
     Ok(())
+}
+
+#[test]
+fn taps_are_visited_in_order_and_no_further_than_asked() -> Result<()> {
+    let target = network(4, [1, 32, 32], DType::F32)?;
+    let x = pictures([1, 1, 32, 32], DType::F32)?;
+    for last in 1..=4 {
+        let mut visited = Vec::new();
+        target.visit_taps(&x, last, |split, _| -> Result<()> {
+            visited.push(split);
+            Ok(())
+        })?;
+        assert_eq!(visited, (1..=last).collect::<Vec<_>>());
+    }
+    for last in [0, 5] {
+        let none = target.visit_taps(&x, last, |_, _| -> Result<()> { Ok(()) });
+        assert!(matches!(none, Err(Error::UnknownSplit { .. })), "{last}");
+    }
+    Ok(())
+}
+
+/// A smaller picture would go through the convolutions and contradict what the taps say of themselves.
+#[test]
+fn other_shapes_than_the_network_s_are_named() -> Result<()> {
+    let target = network(4, [1, 64, 64], DType::F32)?;
+    let tape = Tape::eval();
+    let small = Var::constant(pictures([2, 1, 48, 48], DType::F32)?);
+    let want = "model cnn4:width=4 takes pictures of shape [n, 1, 64, 64], not [2, 1, 48, 48]; \
+                resize the pictures, or build the model for theirs";
+    let visited = target.visit_taps(small.value(), 1, |_, _| -> Result<()> { Ok(()) });
+    for error in
+        [target.forward(&tape, &small).err(), target.head(&tape, 1, &small).err(), visited.err()]
+    {
+        assert_eq!(error.map(|e| e.to_string()).as_deref(), Some(want));
+    }
+    for shape in [[2, 8, 16, 8], [2, 16, 8, 8]] {
+        let z = Var::constant(pictures(shape, DType::F32)?);
+        let error = target.tail(&tape, 2, &z).err().map(|e| e.to_string());
+        let want = format!(
+            "model cnn4:width=4 takes features of block2 of shape [n, 8, 16, 16], not {shape:?}; \
+             pass what the head gives at this split"
+        );
+        assert_eq!(error, Some(want));
+    }
+    let x = Var::constant(pictures([1, 1, 64, 64], DType::F32)?);
+    let error = target.stage(&tape, 5, &x).err().map(|e| e.to_string());
+    assert_eq!(error.as_deref(), Some("model cnn4:width=4 has no stage 5; its stages are 0 to 4"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// What an attacker sees of a picture does not depend on the pictures it came with.
+    #[test]
+    fn a_feature_is_the_same_bits_alone_and_in_any_batch(
+        batch in 2usize..20, place in 0usize..20, wide: bool, colour: bool, double: bool
+    ) {
+        let dtype = if double { DType::F64 } else { DType::F32 };
+        let (width, channels) = (if wide { 16 } else { 3 }, if colour { 3 } else { 1 });
+        let place = place % batch;
+        let target = network(width, [channels, 32, 16], dtype).unwrap();
+        let together = pictures([batch, channels, 32, 16], dtype).unwrap();
+        let alone = together.narrow(0, place, 1).unwrap();
+        let features = |x: &Tensor| {
+            let mut features = Vec::new();
+            target
+                .visit_taps(x, 4, |_, z| -> Result<()> {
+                    features.push(z.clone());
+                    Ok(())
+                })
+                .unwrap();
+            let x = Var::constant(x.clone());
+            features.push(target.forward(&Tape::eval(), &x).unwrap().into_value());
+            features
+        };
+        for (stage, (own, all)) in features(&alone).iter().zip(features(&together)).enumerate() {
+            let all = all.narrow(0, place, 1).unwrap();
+            prop_assert_eq!(own.to_vec::<f64>(), all.to_vec::<f64>(), "stage {}", stage);
+        }
+    }
 }
 
 #[test]

@@ -129,6 +129,21 @@ pub fn save(module: &dyn Module, metadata: Option<&str>) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Mismatch`] lists missing and unexpected keys and those of another shape.
 pub fn load(module: &mut dyn Module, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    check(module, tensors)?;
+    module.visit_mut("", &mut |name, entry| {
+        if let Some(tensor) = tensors.get(&name) {
+            let dtype = entry.value().dtype();
+            *entry.value_mut() = tensor.to_dtype(dtype);
+        }
+    });
+    Ok(())
+}
+
+/// Whether [`load`] would fill the module.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(module: &dyn Module, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     let (mut missing, mut wrong_shape) = (Vec::new(), Vec::new());
     let mut known = std::collections::BTreeSet::new();
     module.visit("", &mut |name, entry| {
@@ -148,11 +163,5 @@ pub fn load(module: &mut dyn Module, tensors: &BTreeMap<String, Tensor>) -> Resu
     if !(missing.is_empty() && unexpected.is_empty() && wrong_shape.is_empty()) {
         return Err(Error::Mismatch { missing, unexpected, wrong_shape });
     }
-    module.visit_mut("", &mut |name, entry| {
-        if let Some(tensor) = tensors.get(&name) {
-            let dtype = entry.value().dtype();
-            *entry.value_mut() = tensor.to_dtype(dtype);
-        }
-    });
     Ok(())
 }

@@ -7,7 +7,10 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Where a truncated normal ends on both sides.
+const CUT: f64 = 2.0;
 
 /// How a parameter is filled. Fans are those of a weight `[out, in, ...]`: `in · receptive field` and `out · receptive field`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,7 +21,8 @@ pub enum Init {
     Uniform(f64),
     /// Normal with this standard deviation.
     Normal(f64),
-    /// Normal with this standard deviation, drawn again beyond two of them (`trunc_normal_` as vision transformers use it).
+    /// Normal with this standard deviation, drawn again beyond −2 and 2 (PyTorch's and timm's `trunc_normal_`: the bounds are values, not
+    /// deviations, so that with the usual 0.02 hardly anything is cut).
     TruncatedNormal(f64),
     /// Uniform with bound `√(6 / ((1 + a²) · fan_in))`; `a = √5` is the default of convolutions and linear layers.
     KaimingUniform {
@@ -45,7 +49,7 @@ impl Init {
     /// A tensor of the shape, drawn in row-major order.
     ///
     /// # Errors
-    /// A shape that does not fit in memory.
+    /// A shape that does not fit in memory; [`Error::Value`] for a truncated normal without a finite deviation.
     pub fn fill(self, shape: &[usize], dtype: DType, rng: &mut ChaCha8Rng) -> Result<Tensor> {
         let (fan_in, fan_out) = fans(shape);
         match self {
@@ -54,14 +58,13 @@ impl Init {
                 draw(shape, dtype, || bound * (2.0 * rng.random::<f64>() - 1.0))
             }
             Init::Normal(deviation) => draw(shape, dtype, || deviation * normal(rng)),
-            Init::TruncatedNormal(deviation) => draw(shape, dtype, || {
-                loop {
-                    let value = normal(rng);
-                    if value.abs() <= 2.0 {
-                        break deviation * value;
-                    }
-                }
-            }),
+            Init::TruncatedNormal(deviation) if !deviation.is_finite() => {
+                let (what, value) = ("standard deviation", deviation);
+                Err(Error::Value { what, value, rule: "a finite number is needed" })
+            }
+            Init::TruncatedNormal(deviation) => {
+                draw(shape, dtype, || truncated_normal(deviation, rng))
+            }
             Init::KaimingUniform { a } => {
                 let bound = (6.0 / ((1.0 + a * a) * fan_in)).sqrt();
                 Init::Uniform(bound).fill(shape, dtype, rng)
@@ -78,6 +81,24 @@ impl Init {
 
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     StandardNormal.sample(rng)
+}
+
+/// Draws until a value is within [`CUT`]; more than half are, whatever the deviation.
+fn truncated_normal(deviation: f64, rng: &mut ChaCha8Rng) -> f64 {
+    loop {
+        if deviation.abs() <= CUT {
+            let value = deviation * normal(rng);
+            if value.abs() <= CUT {
+                return value;
+            }
+        } else {
+            // A wide normal is nearly flat between the bounds: drawn evenly there, kept as often as its density says.
+            let value = CUT * (2.0 * rng.random::<f64>() - 1.0);
+            if rng.random::<f64>() <= (-0.5 * (value / deviation).powi(2)).exp() {
+                return value;
+            }
+        }
+    }
 }
 
 fn draw(shape: &[usize], dtype: DType, mut next: impl FnMut() -> f64) -> Result<Tensor> {
@@ -109,6 +130,9 @@ mod tests {
             (Init::Normal(0.7), 0.7),
             // Variance of a standard normal cut at ±2: 1 − 4 φ(2) / (Φ(2) − Φ(−2)).
             (Init::TruncatedNormal(1.0), 0.879_625_7),
+            (Init::TruncatedNormal(0.02), 0.02),
+            // By the same rule with the bounds at ±0.2 deviations: nearly uniform.
+            (Init::TruncatedNormal(10.0), 1.151_623_1),
             (Init::default_weight(), 1.0 / (3.0 * fan_in).sqrt()),
             (Init::KaimingNormalFanOut, (2.0 / fan_out).sqrt()),
             (Init::XavierUniform, (2.0 / (fan_in + fan_out)).sqrt()),
@@ -124,6 +148,14 @@ mod tests {
                 (spread / deviation - 1.0).abs() < 4.0 / n.sqrt(),
                 "{init:?}: {spread} for {deviation}"
             );
+            if let Init::TruncatedNormal(_) = init {
+                assert!(values.iter().all(|v| v.abs() <= 2.0), "{init:?}");
+            }
+        }
+        for deviation in [f64::NAN, f64::INFINITY] {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let refused = Init::TruncatedNormal(deviation).fill(&[1], DType::F64, &mut rng);
+            assert!(matches!(refused, Err(Error::Value { .. })));
         }
         Ok(())
     }

@@ -62,6 +62,20 @@ impl Conv2d {
         let bias = self.bias.as_ref().map(|b| tape.parameter(b));
         x.conv2d(&tape.parameter(&self.weight), bias.as_ref(), self.options)
     }
+
+    /// The convolution and a batch norm after it, in evaluation in one pass: the same bits as the one layer after the other.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::forward`].
+    pub fn forward_normed(&self, tape: &Tape, x: &Var, norm: &BatchNorm) -> Result<Var> {
+        if tape.mode() == Mode::Train {
+            return norm.forward(tape, &self.forward(tape, x)?);
+        }
+        let bias = self.bias.as_ref().map(|b| tape.parameter(b));
+        let (scale, shift) = norm.folded()?;
+        let weight = tape.parameter(&self.weight);
+        x.conv2d_affine(&weight, bias.as_ref(), (&scale, &shift), self.options)
+    }
 }
 
 /// Two-dimensional transposed convolution.

@@ -59,15 +59,24 @@ impl Labels {
 /// - `targets`: `[n, classes]`, distributions over classes
 ///
 /// # Errors
-/// Shapes or dtypes that differ.
+/// Shapes or dtypes that differ; another rank than 2.
 pub fn cross_entropy(log_probs: &Var, targets: &Tensor) -> Result<Var> {
-    let n = log_probs.shape().first().copied().unwrap_or(1).max(1);
-    let axes: Vec<usize> = (0..log_probs.shape().len()).collect();
+    let &[n, _] = log_probs.shape() else {
+        return Err(gpz_tensor::Error::Shape {
+            op: "cross_entropy",
+            shape: log_probs.shape().into(),
+            rule: "log-probabilities [n, classes] are needed",
+        }
+        .into());
+    };
     if log_probs.shape() != targets.shape() {
         // Broadcasting would make a number of it all the same.
         return Err(shape_mismatch("cross_entropy", log_probs.value(), targets));
     }
-    log_probs.mul(&Var::constant(targets.clone()))?.sum(&axes)?.affine(-1.0 / n as f64, 0.0)
+    log_probs
+        .mul(&Var::constant(targets.clone()))?
+        .sum(&[0, 1])?
+        .affine(-1.0 / n.max(1) as f64, 0.0)
 }
 
 /// Mean over all elements of the squared difference.
@@ -95,7 +104,8 @@ fn shape_mismatch(op: &'static str, lhs: &Tensor, rhs: &Tensor) -> Error {
     })
 }
 
-/// Fraction of the samples whose largest log-probability is at the label.
+/// Fraction of the samples whose largest log-probability is at the label. Where one is NaN there is no largest, and the sample counts as
+/// wrong.
 ///
 /// # Errors
 /// [`Error::Label`] for a label that names no class; another number of labels than samples.
@@ -113,7 +123,12 @@ pub fn accuracy(log_probs: &Tensor, labels: &[usize]) -> Result<f64> {
     if let Some(index) = labels.iter().position(|&label| label >= classes) {
         return Err(Error::Label { index, label: labels[index], classes });
     }
+    if labels.is_empty() {
+        return Ok(0.0);
+    }
     let predicted = log_probs.argmax_rows()?;
-    let right = predicted.iter().zip(labels).filter(|(a, b)| a == b).count();
+    let largest = log_probs.max(&[1])?.to_vec::<f64>();
+    let is_right = |i: &usize| predicted[*i] == labels[*i] && !largest[*i].is_nan();
+    let right = (0..labels.len()).filter(is_right).count();
     Ok(right as f64 / labels.len().max(1) as f64)
 }

@@ -1,6 +1,8 @@
 //! Operations on recorded values: each is its value and its gradient rule, side by side.
 
-use gpz_tensor::{BinaryOp, Conv2dOptions, ConvTranspose2dOptions, Pool2d, Saves, Tensor, UnaryOp};
+use gpz_tensor::{
+    BinaryOp, Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions, Pool2d, Saves, Tensor, UnaryOp,
+};
 
 use crate::error::Result;
 use crate::tape::Var;
@@ -11,6 +13,11 @@ fn wanted(
     gradient: impl FnOnce() -> gpz_tensor::Result<Tensor>,
 ) -> Result<Option<Tensor>> {
     Ok(want.then(gradient).transpose()?)
+}
+
+/// A gradient behind a scale per channel.
+fn scaled(dy: &Tensor, scale: &Tensor) -> gpz_tensor::Result<Tensor> {
+    dy.channel_affine(scale, &Tensor::zeros(scale.shape(), scale.dtype())?)
 }
 
 impl Var {
@@ -187,18 +194,63 @@ impl Var {
         }))
     }
 
-    /// Two values joined along an axis.
+    /// Two axes exchanged.
     ///
     /// # Errors
-    /// Other axes differ.
-    pub fn concat(&self, other: &Var, axis: usize) -> Result<Var> {
-        let z = Tensor::concat(&[self.value(), other.value()], axis)?;
-        let (first, second) = (self.shape()[axis], other.shape()[axis]);
-        Ok(Var::record(z, [self, other], move |dz, [x, y]| {
-            Ok([
-                wanted(x, || dz.narrow(axis, 0, first))?,
-                wanted(y, || dz.narrow(axis, first, second))?,
-            ])
+    /// No such axis.
+    pub fn transpose(&self, a: usize, b: usize) -> Result<Var> {
+        let y = self.value().transpose(a, b)?;
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.transpose(a, b))?])))
+    }
+
+    /// A new axis of extent 1 before axis `axis`.
+    ///
+    /// # Errors
+    /// No such place, or too many axes.
+    pub fn unsqueeze(&self, axis: usize) -> Result<Var> {
+        let y = self.value().unsqueeze(axis)?;
+        let from = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.reshape(&from))?])))
+    }
+
+    /// Stretched to a shape: aligned at the right, an extent of 1 is repeated.
+    ///
+    /// # Errors
+    /// A shape this one does not broadcast to.
+    pub fn broadcast_to(&self, shape: &[usize]) -> Result<Var> {
+        let y = self.value().broadcast_to(shape)?;
+        let from = self.shape().to_vec();
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.sum_to(&from))?])))
+    }
+
+    /// Values joined along an axis, in their order.
+    ///
+    /// # Errors
+    /// None given; axes other than the joined one differ.
+    pub fn concat(parts: &[&Var], axis: usize) -> Result<Var> {
+        let values: Vec<&Tensor> = parts.iter().map(|part| part.value()).collect();
+        let z = Tensor::concat(&values, axis)?;
+        let extents: Vec<usize> = values.iter().map(|value| value.shape()[axis]).collect();
+        Ok(Var::record_all(z, parts, move |dz, want| {
+            let mut start = 0;
+            let part = |(&extent, &want): (&usize, &bool)| {
+                start += extent;
+                wanted(want, || dz.narrow(axis, start - extent, extent))
+            };
+            extents.iter().zip(want).map(part).collect()
+        }))
+    }
+
+    /// Largest element over the named axes, which the result no longer has; NaN wins. The gradient goes to the first of equals.
+    ///
+    /// # Errors
+    /// No such axis.
+    pub fn max(&self, axes: &[usize]) -> Result<Var> {
+        let x = self.value().clone();
+        let y = x.max(axes)?;
+        let axes = axes.to_vec();
+        Ok(Var::record(y, [self], move |dy, [want]| {
+            Ok([wanted(want, || Tensor::max_backward(&x, dy, &axes))?])
         }))
     }
 
@@ -258,13 +310,44 @@ impl Var {
     /// # Errors
     /// Shapes that do not fit.
     pub fn conv2d(&self, weight: &Var, bias: Option<&Var>, options: Conv2dOptions) -> Result<Var> {
+        self.convolve(weight, bias, None, options)
+    }
+
+    /// [`Var::conv2d`] and then [`Var::channel_affine`] in one pass, to the same bits.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn conv2d_affine(
+        &self,
+        weight: &Var,
+        bias: Option<&Var>,
+        (scale, shift): (&Tensor, &Tensor),
+        options: Conv2dOptions,
+    ) -> Result<Var> {
+        self.convolve(weight, bias, Some((scale, shift)), options)
+    }
+
+    fn convolve(
+        &self,
+        weight: &Var,
+        bias: Option<&Var>,
+        affine: Option<(&Tensor, &Tensor)>,
+        options: Conv2dOptions,
+    ) -> Result<Var> {
         let (x, w) = (self.value().clone(), weight.value().clone());
-        let y = x.conv2d(&w, bias.map(Var::value), options)?;
+        let bias_value = bias.map(Var::value);
+        let epilogue = ConvEpilogue { bias: bias_value, affine, ..ConvEpilogue::default() };
+        let y = x.conv2d_fused(&w, epilogue, options)?;
+        let scale = affine.map(|(scale, _)| scale.clone());
         let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
         Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
+            let dy = match &scale {
+                Some(scale) => scaled(dy, scale)?,
+                None => dy.clone(),
+            };
             Ok([
-                wanted(want_x, || Tensor::conv2d_input_grad(dy, &w, x.shape(), options))?,
-                wanted(want_w, || Tensor::conv2d_weight_grad(&x, dy, w.shape(), options))?,
+                wanted(want_x, || Tensor::conv2d_input_grad(&dy, &w, x.shape(), options))?,
+                wanted(want_w, || Tensor::conv2d_weight_grad(&x, &dy, w.shape(), options))?,
                 wanted(want_b, || dy.channel_sums())?,
             ])
         }))
@@ -326,12 +409,7 @@ impl Var {
     pub fn channel_affine(&self, scale: &Tensor, shift: &Tensor) -> Result<Var> {
         let y = self.value().channel_affine(scale, shift)?;
         let scale = scale.clone();
-        Ok(Var::record(y, [self], move |dy, [x]| {
-            Ok([wanted(x, || {
-                let zeros = Tensor::zeros(scale.shape(), scale.dtype())?;
-                dy.channel_affine(&scale, &zeros)
-            })?])
-        }))
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || scaled(dy, &scale))?])))
     }
 
     /// `x` where it is positive, `slope · x` elsewhere.
@@ -394,13 +472,10 @@ impl Var {
     /// # Source
     /// Vaswani et al., 2017.
     pub fn attention(&self, keys: &Var, values: &Var) -> Result<Var> {
-        let rank = keys.shape().len();
-        let mut axes: Vec<usize> = (0..rank).collect();
-        if rank >= 2 {
-            axes.swap(rank - 2, rank - 1);
-        }
+        let last = keys.shape().len().saturating_sub(1);
         let d = self.shape().last().copied().unwrap_or(1).max(1);
-        let scores = self.matmul(&keys.permute(&axes)?)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
+        let turned = keys.transpose(last.saturating_sub(1), last)?;
+        let scores = self.matmul(&turned)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
         scores.softmax()?.matmul(values)
     }
 }

@@ -52,21 +52,31 @@ impl Rule {
 
 /// Added to the root of the second moment.
 const EPS: f64 = 1e-8;
+/// Names in a saved state.
+const STEPS: &str = "steps";
+const LEARNING_RATE: &str = "learning_rate";
 
 /// A rule with its state.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Optimizer {
     rule: Rule,
     learning_rate: f64,
+    /// By the parameter's name.
+    slots: BTreeMap<String, Slot>,
+}
+
+/// What is kept of one parameter.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    /// Steps it took: one that joins late begins at 1, or its first steps would be taken for well averaged.
     steps: u64,
-    /// Moments of each parameter, by name.
-    slots: BTreeMap<String, Vec<Tensor>>,
+    moments: Vec<Tensor>,
 }
 
 impl Optimizer {
     /// An optimiser that has not stepped yet.
     pub fn new(rule: Rule, learning_rate: f64) -> Self {
-        Optimizer { rule, learning_rate, steps: 0, slots: BTreeMap::new() }
+        Optimizer { rule, learning_rate, slots: BTreeMap::new() }
     }
 
     /// Present learning rate.
@@ -84,7 +94,6 @@ impl Optimizer {
     /// # Errors
     /// A gradient of another shape than its parameter.
     pub fn step(&mut self, module: &mut dyn Module, step: &Step) -> Result<()> {
-        self.steps += 1;
         let mut result = Ok(());
         module.visit_mut("", &mut |name, entry| {
             let gradient = step.gradient(entry).cloned();
@@ -110,20 +119,19 @@ impl Optimizer {
         value: &mut Tensor,
         gradient: &Tensor,
     ) -> Result<()> {
-        let first = !self.slots.contains_key(&name);
-        if first {
+        let slot = self.slots.entry(name).or_default();
+        if slot.steps == 0 {
             let zeros = Tensor::zeros(value.shape(), value.dtype())?;
-            self.slots.insert(name.clone(), vec![zeros; self.rule.moments()]);
+            slot.moments = vec![zeros; self.rule.moments()];
         }
-        let Some(slots) = self.slots.get_mut(&name) else {
-            return Ok(());
-        };
+        slot.steps += 1;
+        let (moments, steps) = (&mut slot.moments, slot.steps);
         let c = T::from_f64;
         let lr = self.learning_rate;
         match self.rule {
             Rule::Sgd { momentum, weight_decay } => {
                 let (rate, decay, momentum) = (c(lr), c(weight_decay), c(momentum));
-                match slots.first_mut() {
+                match moments.first_mut() {
                     Some(velocity) => {
                         velocity.update::<T, 2>([gradient, value], |v, [g, p]| {
                             for i in 0..v.len() {
@@ -145,52 +153,85 @@ impl Optimizer {
                 }
             }
             Rule::Adam { betas, weight_decay, .. } => {
-                adam::<T>(value, gradient, slots, betas, lr, self.steps, (weight_decay, 0.0))?;
+                adam::<T>(value, gradient, moments, betas, lr, steps, (weight_decay, 0.0))?;
             }
             Rule::AdamW { betas, weight_decay, .. } => {
-                adam::<T>(value, gradient, slots, betas, lr, self.steps, (0.0, weight_decay))?;
+                adam::<T>(value, gradient, moments, betas, lr, steps, (0.0, weight_decay))?;
             }
         }
         Ok(())
     }
 
-    /// State as named tensors, for a checkpoint: `<parameter>.<slot number>` and `steps`.
+    /// State as named tensors, for a checkpoint: `<parameter>.<number of the moment>`, `<parameter>.steps` and `learning_rate`.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let slots = self.slots.iter().flat_map(|(name, slots)| {
-            slots.iter().enumerate().map(move |(i, slot)| (format!("{name}.{i}"), slot.clone()))
+        let slots = self.slots.iter().flat_map(|(name, slot)| {
+            let moments = slot.moments.iter().enumerate();
+            let steps = Tensor::scalar(slot.steps as f64, DType::F64);
+            moments
+                .map(move |(i, moment)| (format!("{name}.{i}"), moment.clone()))
+                .chain([(format!("{name}.{STEPS}"), steps)])
         });
-        let counters = [
-            ("steps".to_owned(), Tensor::scalar(self.steps as f64, DType::F64)),
-            ("learning_rate".to_owned(), Tensor::scalar(self.learning_rate, DType::F64)),
-        ];
-        slots.chain(counters).collect()
+        let rate = Tensor::scalar(self.learning_rate, DType::F64);
+        slots.chain([(LEARNING_RATE.to_owned(), rate)]).collect()
     }
 
     /// Takes over a state that [`Optimizer::state`] gave.
     ///
     /// # Errors
-    /// [`Error::State`] if entries are missing or too many for the rule; the optimiser is unchanged then.
-    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        let number = |name: &str| match state.get(name) {
-            Some(value) => Ok(value.item()?),
-            None => Err(Error::State { reason: format!("{name} is missing") }),
+    /// [`Error::State`] if entries are missing, too many for the rule, or not `module`'s; the optimiser is unchanged then.
+    pub fn load_state(
+        &mut self,
+        module: &dyn Module,
+        state: &BTreeMap<String, Tensor>,
+    ) -> Result<()> {
+        let wrong = |reason: String| Err(Error::State { reason });
+        let Some(learning_rate) = state.get(LEARNING_RATE) else {
+            return wrong(format!("{LEARNING_RATE} is missing"));
         };
-        let (steps, learning_rate) = (number("steps")?, number("learning_rate")?);
-        let mut slots = BTreeMap::<String, Vec<Tensor>>::new();
-        let (counters, moments) = (["steps", "learning_rate"], self.rule.moments());
-        // Sorted by name, the slots of a parameter come in their order: there are at most three.
-        for (name, value) in state.iter().filter(|(name, _)| !counters.contains(&name.as_str())) {
-            let (parameter, slot) = name.rsplit_once('.').unwrap_or((name, ""));
-            let own = slots.entry(parameter.to_owned()).or_default();
-            if own.len() >= moments || slot.parse() != Ok(own.len()) {
-                return Err(Error::State { reason: format!("{name} does not belong to it") });
+        let learning_rate = learning_rate.item()?;
+        let mut slots = BTreeMap::<String, Slot>::new();
+        // Sorted by name, the moments of a parameter come in their order, for there are at most three, and its steps after them.
+        for (name, value) in state.iter().filter(|(name, _)| *name != LEARNING_RATE) {
+            let (parameter, entry) = name.rsplit_once('.').unwrap_or((name, ""));
+            let slot = slots.entry(parameter.to_owned()).or_default();
+            let number = slot.moments.len();
+            if entry == STEPS {
+                let steps = value.item()?;
+                if steps < 1.0 || steps.fract() != 0.0 {
+                    return wrong(format!("{name} is {steps}, not a count"));
+                }
+                slot.steps = steps as u64;
+            } else if number < self.rule.moments() && entry.parse() == Ok(number) {
+                slot.moments.push(value.clone());
+            } else {
+                return wrong(format!("{name} does not belong to it"));
             }
-            own.push(value.clone());
         }
-        if let Some((parameter, own)) = slots.iter().find(|(_, own)| own.len() < moments) {
-            return Err(Error::State { reason: format!("{parameter}.{} is missing", own.len()) });
+        let entries: BTreeMap<String, &Entry> = module.entries().into_iter().collect();
+        for (name, slot) in &slots {
+            if slot.moments.len() < self.rule.moments() {
+                return wrong(format!("{name}.{} is missing", slot.moments.len()));
+            }
+            if slot.steps == 0 {
+                return wrong(format!("{name}.{STEPS} is missing"));
+            }
+            let Some(entry) = entries.get(name).filter(|e| e.kind() == Kind::Parameter) else {
+                return wrong(format!("the network has no parameter {name}"));
+            };
+            let value = entry.value();
+            for (i, moment) in slot.moments.iter().enumerate() {
+                if (moment.shape(), moment.dtype()) != (value.shape(), value.dtype()) {
+                    return wrong(format!(
+                        "{name}.{i} is {:?} in {}, the parameter {:?} in {}",
+                        moment.shape(),
+                        moment.dtype(),
+                        value.shape(),
+                        value.dtype()
+                    ));
+                }
+            }
         }
-        (self.steps, self.learning_rate, self.slots) = (steps as u64, learning_rate, slots);
+        (self.learning_rate, self.slots) = (learning_rate, slots);
         Ok(())
     }
 }
@@ -199,7 +240,7 @@ impl Optimizer {
 fn adam<T: Element>(
     value: &mut Tensor,
     gradient: &Tensor,
-    slots: &mut [Tensor],
+    moments: &mut [Tensor],
     betas: [f64; 2],
     learning_rate: f64,
     steps: u64,
@@ -214,7 +255,7 @@ fn adam<T: Element>(
     let root = c(1.0 / corrections[1].sqrt());
     let shrink = c(1.0 - learning_rate * decay.1);
     let eps = c(EPS);
-    let [first, second, rest @ ..] = slots else {
+    let [first, second, rest @ ..] = moments else {
         return Ok(());
     };
     first.update::<T, 2>([gradient, value], |m, [g, p]| {
@@ -252,6 +293,7 @@ fn adam<T: Element>(
 #[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Schedule {
     /// It does not.
+    #[serde(deserialize_with = "no_fields")]
     Constant,
     /// Multiplied by `factor` after more than `patience` epochs in which the watched loss did not fall by more than a ten-thousandth.
     Plateau {
@@ -267,6 +309,14 @@ pub enum Schedule {
         /// Last learning rate.
         floor: f64,
     },
+}
+
+/// Refuses fields, which serde lets pass beside the tag of a variant that has none.
+fn no_fields<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    Nothing::deserialize(deserializer).map(|Nothing {}| ())
 }
 
 /// A schedule with its state.

@@ -213,16 +213,29 @@ impl Var {
         operands: [&Var; N],
         rule: impl FnOnce(&Tensor, [bool; N]) -> Result<[Option<Tensor>; N]> + 'static,
     ) -> Var {
+        Self::record_all(value, &operands, move |dy, wanted| {
+            Ok(rule(dy, std::array::from_fn(|i| wanted[i]))?.into())
+        })
+    }
+
+    /// [`Var::record`] for an operation whose number of operands is not known beforehand.
+    pub fn record_all(
+        value: Tensor,
+        operands: &[&Var],
+        rule: impl FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) -> Var {
         let Some((tape, _)) = operands.iter().find_map(|v| v.node.as_ref()) else {
             return Var::constant(value);
         };
         let one_tape = operands.iter().all(|v| v.node.as_ref().is_none_or(|(t, _)| t.is(tape)));
-        let indices = operands.map(|v| v.node.as_ref().map(|(_, index)| *index));
+        let node_of = |v: &&Var| v.node.as_ref().map(|(_, index)| *index);
+        let indices: Vec<Option<usize>> = operands.iter().map(node_of).collect();
         let node = Node::Operation(Box::new(move |dy| {
             if !one_tape {
                 return Err(Error::OtherTape);
             }
-            let parts = rule(dy, indices.map(|i| i.is_some()))?;
+            let wanted: Vec<bool> = indices.iter().map(Option::is_some).collect();
+            let parts = rule(dy, &wanted)?;
             Ok(indices.into_iter().zip(parts).filter_map(|(i, part)| i.zip(part)).collect())
         }));
         let index = tape.push(node);

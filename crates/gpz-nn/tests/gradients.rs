@@ -83,6 +83,10 @@ fn shapes_and_orders() {
         check("flatten from 1", x, |v| v[0].flatten_from(1));
         check("flatten from 0", x, |v| v[0].flatten_from(0));
         check("permute", x, |v| v[0].permute(&[2, 0, 3, 1]));
+        check("transpose", x, |v| v[0].transpose(3, 1));
+        for axis in 0..=4 {
+            check("unsqueeze", x, |v| v[0].unsqueeze(axis));
+        }
         for axis in 0..4 {
             let extent = x[0].shape()[axis];
             check("narrow", x, |v| v[0].narrow(axis, 1, extent - 1));
@@ -98,7 +102,23 @@ fn shapes_and_orders() {
         let first = uniform(rng, &shape, -1.0..1.0);
         shape[axis] = 4;
         let second = uniform(rng, &shape, -1.0..1.0);
-        check("concat", &[first, swapped(&second)], |v| v[0].concat(&v[1], axis));
+        let three = [first, swapped(&second), uniform(rng, &[2, 3, 2], -1.0..1.0)];
+        check("concat of two", &three[..2], |v| Var::concat(&[&v[0], &v[1]], axis));
+        check("concat of three", &three, |v| Var::concat(&[&v[1], &v[2], &v[0]], axis));
+        check("concat of one twice", &three[..1], |v| Var::concat(&[&v[0], &v[0]], axis));
+    }
+    for (from, to) in [
+        (&[3, 1][..], &[3, 4][..]),
+        (&[1, 3], &[2, 2, 3]),
+        (&[2, 1, 3, 1], &[2, 4, 3, 2]),
+        (&[], &[2, 3]),
+        (&[2, 3], &[2, 3]),
+    ] {
+        let x = uniform(rng, from, -1.0..1.0);
+        check("broadcast", from_ref(&x), |v| v[0].broadcast_to(to));
+        if from.len() > 1 {
+            check("broadcast", &[swapped(&x)], |v| v[0].broadcast_to(to));
+        }
     }
 }
 
@@ -111,6 +131,17 @@ fn sums_and_means() {
             check("sum", from_ref(&x), |v| v[0].sum(&axes));
             // A mean's gradient is small by its nature: it is made large first.
             check("mean", from_ref(&x), |v| v[0].affine(24.0, 0.0)?.mean(&axes));
+        }
+    }
+}
+
+#[test]
+fn maxima() {
+    let x = distinct(&mut rng(14), &[2, 3, 4]);
+    for x in [x.clone(), swapped(&x)] {
+        for bits in 0..8usize {
+            let axes: Vec<usize> = (0..3).filter(|a| bits >> a & 1 == 1).collect();
+            check("max", from_ref(&x), |v| v[0].max(&axes));
         }
     }
 }
@@ -163,6 +194,11 @@ fn convolutions() {
         check(&what, &[x.clone(), w.clone()], |v| v[0].conv2d(&v[1], None, options));
         let operands = [channels_last(&x), swapped(&w), bias];
         check(&what, &operands, |v| v[0].conv2d(&v[1], Some(&v[2]), options));
+        let scale = signed(rng, &[w.shape()[0]], 0.5..1.5);
+        check(&format!("{what}, scaled"), &operands, |v| {
+            let scale = scale.to_dtype(v[0].value().dtype());
+            v[0].conv2d_affine(&v[1], Some(&v[2]), (&scale, &scale), options)
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{check_layer, rng, signed, uniform};
+use common::{check_layer, rng, signed, tape_free, uniform};
 use gpz_nn::{
     BatchNorm, Conv2d, ConvTranspose2d, Dropout, Kind, LayerNorm, Linear, Mode, Module, PRelu,
     Result, Tape, Var, module,
@@ -57,6 +57,32 @@ fn gradients_of_norms_and_activations() -> Result<()> {
     for slopes in [1, 3] {
         let x = signed(rng, &[2, 3, 2, 2], 0.2..1.0);
         check_layer("prelu", PRelu::new(slopes)?, &x, |l, tape, x| l.forward(tape, x));
+    }
+    Ok(())
+}
+
+/// One pass or two, the bits are the same; in training so are the statistics that are noted.
+#[test]
+fn a_convolution_takes_its_norm_along() -> Result<()> {
+    let rng = &mut rng(4);
+    for (bias, dtype) in [(true, DType::F32), (false, DType::F32), (true, DType::F64)] {
+        let mut conv = Conv2d::new([3, 18], 3, Conv2dOptions::square(1, 1), bias, rng)?;
+        let mut norm = BatchNorm::new(18)?;
+        for entry in
+            [&mut norm.weight, &mut norm.bias, &mut norm.running_mean, &mut norm.running_var]
+        {
+            *entry.value_mut() = uniform(rng, &[18], 0.5..1.5);
+        }
+        conv.convert(dtype);
+        norm.convert(dtype);
+        let x = Var::constant(uniform(rng, &[2, 3, 7, 6], -1.0..1.0).to_dtype(dtype));
+        for tape in [Tape::eval, || Tape::train(1)] {
+            let (one, two) = (tape(), tape());
+            let together = conv.forward_normed(&one, &x, &norm)?;
+            let apart = norm.forward(&two, &conv.forward(&two, &x)?)?;
+            assert_eq!(together.value().to_vec::<f64>(), apart.value().to_vec::<f64>(), "{dtype}");
+            assert_eq!(tape_free(&together), one.mode() == Mode::Eval);
+        }
     }
     Ok(())
 }

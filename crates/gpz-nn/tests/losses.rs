@@ -150,6 +150,14 @@ fn losses_refuse_what_would_broadcast() -> Result<()> {
     {
         assert_eq!(got.err().unwrap().to_string(), format!("{name}: {want}"));
     }
+    for shape in [&[][..], &[3], &[2, 3, 1]] {
+        let zeros = Tensor::zeros(shape, DType::F32)?;
+        let error = loss::cross_entropy(&Var::constant(zeros.clone()), &zeros).err().unwrap();
+        let want = format!(
+            "cross_entropy: shape {shape:?} does not fit: log-probabilities [n, classes] are needed"
+        );
+        assert_eq!(error.to_string(), want);
+    }
     let wide = Tensor::zeros(&[2, 3], DType::F64)?;
     assert!(loss::mse(&x, &wide).is_err() && loss::cross_entropy(&x, &wide).is_err());
     Ok(())
@@ -168,5 +176,9 @@ fn accuracy_counts_hits() -> Result<()> {
         "accuracy: shapes [3, 2] and [2] do not match: the first must be [n, classes] for n labels";
     assert_eq!(text, want);
     assert_eq!(loss::accuracy(&Tensor::zeros(&[0, 2], DType::F32)?, &[])?, 0.0);
+    // A network of NaN knows nothing, though class 0 is as good a guess as any.
+    let nan = f32::NAN;
+    let scores = Tensor::from_slice(&[nan, nan, 0.5, nan, nan, 0.1, 0.2, 0.1], &[4, 2])?;
+    assert_eq!(loss::accuracy(&scores, &[0, 1, 0, 0])?, 0.25);
     Ok(())
 }

@@ -24,12 +24,16 @@ impl Pair {
         Pair { a: draw(&[2, 3]), b: draw(&[5]) }
     }
 
-    /// The step whose gradient of `a` is `dloss/da` of Σ w·tanh(a), with weights of the step's number.
     fn gradients(&self, number: u64) -> Result<Step> {
+        self.gradients_of(&[&self.a, &self.b], number)
+    }
+
+    /// The step whose gradient of `a` is `dloss/da` of Σ w·tanh(a), with weights of the step's number.
+    fn gradients_of(&self, entries: &[&Entry], number: u64) -> Result<Step> {
         let rng = &mut rng(100 + number);
         let tape = Tape::train(0);
         let mut total = None;
-        for entry in [&self.a, &self.b] {
+        for entry in entries {
             let x = tape.parameter(entry);
             let weights = uniform(rng, x.shape(), -2.0..2.0).to_dtype(x.value().dtype());
             let axes: Vec<usize> = (0..x.shape().len()).collect();
@@ -142,6 +146,45 @@ fn steps_follow_pytorch_s_definitions() -> Result<()> {
     Ok(())
 }
 
+/// A parameter that joins later takes its own first step: as in PyTorch, steps are counted for each.
+#[test]
+fn a_parameter_that_joins_late_begins_at_its_first_step() -> Result<()> {
+    for rule in rules() {
+        let mut pair = Pair::new(DType::F64);
+        let mut optimizer = Optimizer::new(rule, 0.05);
+        let mut want = pair.values();
+        let mut reference = vec![Reference::default(); want.len()];
+        let mut own_steps = [0; 2];
+        for t in 1..=9 {
+            // The first of the two rests now and then, too.
+            let present = [t % 3 != 0, t > 4];
+            let all = [&pair.a, &pair.b];
+            let taking_part: Vec<&Entry> = (0..2).filter(|&i| present[i]).map(|i| all[i]).collect();
+            if taking_part.is_empty() {
+                continue;
+            }
+            let step = pair.gradients_of(&taking_part, t)?;
+            for (i, range) in [(0, 0..6), (1, 6..11)].into_iter().filter(|(i, _)| present[*i]) {
+                own_steps[i] += 1;
+                let gradient = step.gradient(all[i]).unwrap().to_vec::<f64>();
+                for (k, g) in range.zip(gradient) {
+                    want[k] = reference[k].step(rule, 0.05, own_steps[i], want[k], g);
+                }
+            }
+            optimizer.step(&mut pair, &step)?;
+            for (got, want) in pair.values().iter().zip(&want) {
+                assert!((got - want).abs() <= 1e-13, "{rule:?}, step {t}: {got} for {want}");
+            }
+            // Through a saved state, the counts stay.
+            let mut other = Optimizer::new(rule, 1.0);
+            other.load_state(&pair, &optimizer.state().into_iter().collect())?;
+            optimizer = other;
+        }
+        assert_eq!(own_steps, [6, 5]);
+    }
+    Ok(())
+}
+
 #[test]
 fn parameters_without_a_gradient_stay() -> Result<()> {
     for rule in rules() {
@@ -172,7 +215,7 @@ fn a_resumed_run_is_the_same_run() -> Result<()> {
                 pair.a.value_mut().clone_from(&Tensor::zeros(&[2, 3], DType::F32)?);
                 checkpoint::load(&mut pair, &checkpoint::from_safetensors(&weights)?.0)?;
                 let mut other = Optimizer::new(rule, 123.0);
-                other.load_state(&checkpoint::from_safetensors(&state)?.0)?;
+                other.load_state(&pair, &checkpoint::from_safetensors(&state)?.0)?;
                 assert_eq!(other.learning_rate(), 0.05);
                 resumed = Some((pair, other));
             }
@@ -205,10 +248,11 @@ fn states_of_another_rule_are_refused() -> Result<()> {
     };
     let refusal = |rule, state: &BTreeMap<String, Tensor>| {
         let mut optimizer = Optimizer::new(rule, 0.5);
-        let text = optimizer.load_state(state).unwrap_err().to_string();
+        let pair = Pair::new(DType::F32);
+        let text = optimizer.load_state(&pair, state).unwrap_err().to_string();
         assert_eq!(
             (optimizer.learning_rate(), optimizer.state().len()),
-            (0.5, 2),
+            (0.5, 1),
             "changed by a refused state"
         );
         text
@@ -222,7 +266,7 @@ fn states_of_another_rule_are_refused() -> Result<()> {
     assert_eq!(refusal(adam(false), &state_of(adam(true))?), text("b.2 does not belong to it"));
     assert_eq!(refusal(adam(false), &state_of(sgd(0.9))?), text("b.1 is missing"));
     assert_eq!(refusal(sgd(0.0), &state_of(sgd(0.9))?), text("b.0 does not belong to it"));
-    for name in ["steps", "learning_rate", "b.0", "layer.a.1"] {
+    for name in ["b.steps", "layer.a.steps", "learning_rate", "b.0", "layer.a.1"] {
         let mut state = state_of(adam(false))?;
         state.remove(name);
         assert!(refusal(adam(false), &state).contains("the optimiser's state does not fit"));
@@ -230,23 +274,21 @@ fn states_of_another_rule_are_refused() -> Result<()> {
     let mut state = state_of(adam(false))?;
     state.insert("noise".to_owned(), Tensor::scalar(0.0, DType::F32));
     assert_eq!(refusal(adam(false), &state), text("noise does not belong to it"));
-    Ok(())
-}
-
-#[test]
-fn moments_of_another_shape_are_an_error_at_the_step() -> Result<()> {
-    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
-    let mut optimizer = Optimizer::new(rule, 0.1);
-    let state = [
-        ("b.0", Tensor::zeros(&[4], DType::F32)?),
-        ("steps", Tensor::scalar(3.0, DType::F64)),
-        ("learning_rate", Tensor::scalar(0.1, DType::F64)),
-    ];
-    optimizer.load_state(&state.into_iter().map(|(n, t)| (n.to_owned(), t)).collect())?;
-    let mut pair = Pair::new(DType::F32);
-    let step = pair.gradients(1)?;
-    let text = optimizer.step(&mut pair, &step).unwrap_err().to_string();
-    assert_eq!(text, "update: shapes [4] and [5] do not match: they must be equal");
+    let with = |name: &str, value: Tensor| -> Result<BTreeMap<String, Tensor>> {
+        let mut state = state_of(sgd(0.9))?;
+        state.insert(name.to_owned(), value);
+        Ok(state)
+    };
+    let refused = |state: Result<BTreeMap<String, Tensor>>| Ok(refusal(sgd(0.9), &state?));
+    let result: Result<String> = refused(with("b.0", Tensor::zeros(&[4], DType::F32)?));
+    assert_eq!(result?, text("b.0 is [4] in f32, the parameter [5] in f32"));
+    let result: Result<String> = refused(with("b.0", Tensor::zeros(&[5], DType::F64)?));
+    assert_eq!(result?, text("b.0 is [5] in f64, the parameter [5] in f32"));
+    let result: Result<String> = refused(with("b.steps", Tensor::scalar(1.5, DType::F64)));
+    assert_eq!(result?, text("b.steps is 1.5, not a count"));
+    let mut state = with("c.0", Tensor::zeros(&[5], DType::F32)?)?;
+    state.insert("c.steps".to_owned(), Tensor::scalar(1.0, DType::F64));
+    assert_eq!(refusal(sgd(0.9), &state), text("the network has no parameter c"));
     Ok(())
 }
 
@@ -313,4 +355,9 @@ fn rules_and_schedules_are_read_from_configurations() {
     let want = Schedule::Plateau { factor: 0.5, patience: 8 };
     assert_eq!(serde_json::from_str::<Schedule>(plateau).unwrap(), want);
     assert!(serde_json::from_str::<Schedule>(r#"{"name":"plateu"}"#).is_err());
+    let constant = r#"{"name":"constant"}"#;
+    assert_eq!(serde_json::from_str::<Schedule>(constant).unwrap(), Schedule::Constant);
+    assert_eq!(serde_json::to_string(&Schedule::Constant).unwrap(), constant);
+    let error = serde_json::from_str::<Schedule>(r#"{"name":"constant","patince":8}"#);
+    assert!(error.unwrap_err().to_string().contains("patince"));
 }

@@ -163,15 +163,20 @@ impl Tensor {
             let n = x.numel();
             let (xs, dys) = (&x.data::<T>()[..n], &dy.data::<T>()[..n]);
             let means = Params::new(&narrow::<T>(&mean));
-            let (shift, product) = columns::sums(
+            let [shift, product, left_over] = columns::sums(
                 (xs, dys),
                 &means,
-                #[inline(always)] |x, dy, mean| (dy, dy * (x - mean)),
+                #[inline(always)] |x, dy, mean| [dy, dy * (x - mean), x - mean],
             );
+            // As in the forward pass, what the mean's rounding left over is taken off where it is no longer rounded away.
+            let left_over: Vec<f64> = left_over.iter().map(|sum| sum / count as f64).collect();
+            let product: Vec<f64> = (0..c).map(|i| product[i] - left_over[i] * shift[i]).collect();
+            let slopes: Vec<f64> =
+                (0..c).map(|i| product[i] / (deviation[i] * deviation[i] * count as f64)).collect();
             let per_column = |f: &dyn Fn(usize) -> f64| Params::new(&narrow::<T>(&(0..c).map(f).collect::<Vec<_>>()));
             let factor = per_column(&|i| weight[i] / deviation[i]);
-            let mean_dy = per_column(&|i| shift[i] / count as f64);
-            let slope = per_column(&|i| product[i] / (deviation[i] * deviation[i] * count as f64));
+            let mean_dy = per_column(&|i| shift[i] / count as f64 - left_over[i] * slopes[i]);
+            let slope = per_column(&|i| slopes[i]);
             let mut dx = Buffer::<T>::unfilled(n);
             columns::map_pair(
                 dx.as_mut_slice(),
@@ -198,7 +203,7 @@ impl Tensor {
         dispatch!(x.dtype(), T => {
             let xs = &x.data::<T>()[..x.numel()];
             let zeros = Params::new(&vec![T::ZERO; c]);
-            let (sums, _) = columns::sums((xs, xs), &zeros, #[inline(always)] |x, _, p| (x, p));
+            let [sums] = columns::sums((xs, xs), &zeros, #[inline(always)] |x, _, _| [x]);
             Ok(vector(&sums, x.dtype()))
         })
     }
@@ -245,10 +250,10 @@ impl Tensor {
                 [&slopes; 4],
                 #[inline(always)] |x, dy, [a, ..]| if x > T::ZERO { dy } else { a * dy },
             );
-            let (mut gradient, _) = columns::sums(
+            let [mut gradient] = columns::sums(
                 (xs, dys),
                 &slopes,
-                #[inline(always)] |x, dy, _| (if x > T::ZERO { T::ZERO } else { x * dy }, T::ZERO),
+                #[inline(always)] |x, dy, _| [if x > T::ZERO { T::ZERO } else { x * dy }],
             );
             if slope.numel() == 1 {
                 gradient = vec![gradient.iter().sum()];
@@ -273,19 +278,19 @@ impl Tensor {
 fn channel_statistics<T: Element>(x: &Tensor, c: usize, count: usize) -> (Vec<f64>, Vec<f64>) {
     let xs = &x.data::<T>()[..x.numel()];
     let zeros = Params::new(&vec![T::ZERO; c]);
-    let (sums, _) = columns::sums(
+    let [sums] = columns::sums(
         (xs, xs),
         &zeros,
         #[inline(always)]
-        |x, _, p| (x, p),
+        |x, _, _| [x],
     );
     // The mean as rounded to T is what the second pass subtracts; the sum of those deviations corrects for the rounding.
     let pivot: Vec<T> = sums.iter().map(|s| T::from_f64(s / count as f64)).collect();
-    let (first, second) = columns::sums(
+    let [first, second] = columns::sums(
         (xs, xs),
         &Params::new(&pivot),
         #[inline(always)]
-        |x, _, p| (x - p, (x - p) * (x - p)),
+        |x, _, p| [x - p, (x - p) * (x - p)],
     );
     let mut mean = Vec::with_capacity(c);
     let mut variance = Vec::with_capacity(c);

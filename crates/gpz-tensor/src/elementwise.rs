@@ -1,6 +1,7 @@
 //! Elementwise operations: one row of a table each.
 //!
-//! A row holds the name, the function, and its derivative written in terms of the input or of the output, whichever is cheaper to keep.
+//! A row holds the name, the function, and its gradient written in terms of the result's gradient `dy` and of the input or the output,
+//! whichever is cheaper to keep.
 //! The CPU loop, the gradient rule and its finite-difference test derive from the row.
 
 use crate::buffer::Buffer;
@@ -20,7 +21,7 @@ pub enum Saves {
 }
 
 macro_rules! unary_table {
-    ($($(#[$doc:meta])* $variant:ident $name:literal |$x:ident| $f:expr, $saves:ident |$s:ident| $df:expr;)*) => {
+    ($($(#[$doc:meta])* $variant:ident $name:literal |$x:ident| $f:expr, $saves:ident |$s:ident, $dy:ident| $dx:expr;)*) => {
         /// An elementwise function of one operand.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum UnaryOp {
@@ -56,7 +57,7 @@ macro_rules! unary_table {
                     $(UnaryOp::$variant => map::map3(
                         out,
                         [saved, dy, dy],
-                        #[inline(always)] |$s: T, dy: T, _| dy * ($df),
+                        #[inline(always)] |$s: T, $dy: T, _| $dx,
                     ),)*
                 }
             }
@@ -103,27 +104,27 @@ fn sign<T: Element>(x: T) -> T {
 
 unary_table! {
     /// `-x`
-    Neg "neg" |x| -x, Output |_y| -T::ONE;
+    Neg "neg" |x| -x, Output |_y, dy| -dy;
     /// `|x|`; derivative 0 at 0
-    Abs "abs" |x| x.abs(), Input |x| sign(x);
+    Abs "abs" |x| x.abs(), Input |x, dy| dy * sign(x);
     /// `x²`
-    Square "square" |x| x * x, Input |x| x + x;
+    Square "square" |x| x * x, Input |x, dy| dy * (x + x);
     /// `√x`
-    Sqrt "sqrt" |x| x.sqrt(), Output |y| constant::<T>(0.5) / y;
+    Sqrt "sqrt" |x| x.sqrt(), Output |y, dy| dy * (constant::<T>(0.5) / y);
     /// `1/x`
-    Recip "recip" |x| T::ONE / x, Output |y| -(y * y);
+    Recip "recip" |x| T::ONE / x, Output |y, dy| dy * -(y * y);
     /// `eˣ`
-    Exp "exp" |x| x.exp(), Output |y| y;
+    Exp "exp" |x| x.exp(), Output |y, dy| dy * y;
     /// natural logarithm
-    Ln "ln" |x| x.ln(), Input |x| T::ONE / x;
-    /// `max(x, 0)`; derivative 0 at 0
-    Relu "relu" |x| relu(x), Output |y| if y > T::ZERO { T::ONE } else { T::ZERO };
+    Ln "ln" |x| x.ln(), Input |x, dy| dy * (T::ONE / x);
+    /// `max(x, 0)`; gradient 0 at 0, even of an infinite `dy`
+    Relu "relu" |x| relu(x), Output |y, dy| if y <= T::ZERO { T::ZERO } else { dy };
     /// hyperbolic tangent
-    Tanh "tanh" |x| x.tanh(), Output |y| T::ONE - y * y;
+    Tanh "tanh" |x| x.tanh(), Output |y, dy| dy * (T::ONE - y * y);
     /// `1 / (1 + e⁻ˣ)`
-    Sigmoid "sigmoid" |x| sigmoid(x), Output |y| y * (T::ONE - y);
+    Sigmoid "sigmoid" |x| sigmoid(x), Output |y, dy| dy * (y * (T::ONE - y));
     /// `x · Φ(x)` with the exact normal distribution function
-    Gelu "gelu" |x| x * normal_cdf(x), Input |x| normal_cdf(x) + x * normal_density(x);
+    Gelu "gelu" |x| x * normal_cdf(x), Input |x, dy| dy * (normal_cdf(x) + x * normal_density(x));
 }
 
 /// An elementwise function of two operands that broadcast.

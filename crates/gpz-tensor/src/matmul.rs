@@ -33,9 +33,8 @@ impl Tensor {
                 "the axes before the matrices must be equal, or the second be one matrix",
             ));
         }
-        let mut shape = Dims::from_short(outer);
-        shape.push(m);
-        shape.push(n);
+        let shape = Dims::new(&[outer, &[m, n]].concat())
+            .map_err(|_| rule("the product must be one that fits in memory"))?;
         // One matrix for all: the batch's rows are rows of one product.
         let (a, batch, rows) = if shared && !outer.is_empty() {
             (self.row_major(), 1, outer.iter().product::<usize>() * m)

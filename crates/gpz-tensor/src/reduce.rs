@@ -1,7 +1,6 @@
 //! Reductions over axes.
 
 use crate::buffer::Buffer;
-use crate::cpu::pool::larger;
 use crate::cpu::rows;
 use crate::error::{Error, Result};
 use crate::shape::{Dims, broadcast_shape};
@@ -58,10 +57,41 @@ impl Tensor {
     pub fn max(&self, axes: &[usize]) -> Result<Tensor> {
         let (source, shape, length) = self.rows_over("max", axes)?;
         Ok(dispatch!(self.dtype(), T => {
-            reduce_rows::<T>(&source, shape, length, |row| {
-                row.iter().fold(T::NEG_INFINITY, |best, &v| larger(best, v)).to_f64()
-            })
+            reduce_rows::<T>(&source, shape, length, |row| rows::largest(row).to_f64())
         }))
+    }
+
+    /// Gradient of [`Tensor::max`] over `axes`: it goes to the first largest element, in row-major order.
+    ///
+    /// - `input`: as [`Tensor::max`] was given it; `dy`: the shape of its result
+    ///
+    /// # Errors
+    /// [`crate::Error::Axis`] if an axis does not exist; shapes or dtypes that differ.
+    pub fn max_backward(input: &Tensor, dy: &Tensor, axes: &[usize]) -> Result<Tensor> {
+        const OP: &str = "max_backward";
+        input.check_dtype(OP, dy)?;
+        let (source, shape, length) = input.rows_over(OP, axes)?;
+        if dy.dims() != shape {
+            let rule = "the second must be what the maximum makes of the first";
+            return Err(Error::mismatch(OP, input.shape(), dy.shape(), rule));
+        }
+        let gone = (0..input.rank()).filter(|axis| axes.contains(axis));
+        let order = (0..input.rank()).filter(|axis| !axes.contains(axis)).chain(gone);
+        let mut back = input.dims();
+        for (place, axis) in order.enumerate() {
+            back[axis] = place;
+        }
+        let dy = dy.row_major();
+        dispatch!(input.dtype(), T => {
+            let (n, xs, dys) = (input.numel(), source.data::<T>(), dy.data::<T>());
+            let mut dx = Buffer::<T>::filled(n, T::ZERO);
+            if length > 0 {
+                rows::for_each(dx.as_mut_slice(), length, |row, dx| {
+                    dx[rows::first_largest(&xs[row * length..][..length])] = dys[row];
+                });
+            }
+            Tensor::from_buffer(dx, source.dims(), source.strides()).permute(&back)
+        })
     }
 
     /// Sum of all elements, in the order of memory; added up as in [`Tensor::sum`].
@@ -86,19 +116,21 @@ impl Tensor {
         }))
     }
 
-    /// Position of the largest element of each row of the last axis; the first of equals.
+    /// Position of the largest element of each row of the last axis; the first of equals, and the first NaN of a row that has one.
     ///
     /// # Errors
-    /// [`crate::Error::Axis`] for a tensor of rank 0.
+    /// [`crate::Error::Axis`] for a tensor of rank 0; [`crate::Error::Shape`] for rows without elements.
     pub fn argmax_rows(&self) -> Result<Vec<usize>> {
         self.check_axis("argmax_rows", self.rank().saturating_sub(1))?;
         let columns = self.shape()[self.rank() - 1];
+        if columns == 0 {
+            let rule = "an empty last axis has no largest element";
+            return Err(Error::shape("argmax_rows", self.shape(), rule));
+        }
         let source = self.row_major();
         Ok(dispatch!(self.dtype(), T => {
             let data = &source.data::<T>()[..self.numel()];
-            data.chunks_exact(columns.max(1))
-                .map(|row| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }))
-                .collect()
+            data.chunks_exact(columns).map(rows::first_largest).collect()
         }))
     }
 
@@ -133,8 +165,6 @@ fn reduce_rows<T: Element>(
 ) -> Tensor {
     let data = &source.data::<T>()[..source.numel()];
     let mut out = Buffer::<T>::unfilled(shape.numel());
-    rows::for_each(out.as_mut_slice(), 1, |row, out| {
-        out[0] = T::from_f64(reduce(&data[row * length..][..length]));
-    });
+    rows::reduce(out.as_mut_slice(), data, length, reduce);
     Tensor::from_buffer(out, shape, shape.row_major())
 }

@@ -71,9 +71,11 @@ impl Tensor {
     /// [`Error::Shape`] if the shape does not fit in memory.
     pub fn full(shape: &[usize], value: f64, dtype: DType) -> Result<Self> {
         let dims = Dims::new(shape)?;
-        Ok(dispatch!(dtype, T => {
-            Self::from_buffer(Buffer::filled(dims.numel(), T::from_f64(value)), dims, dims.row_major())
-        }))
+        dispatch!(dtype, T => {
+            let filled = Buffer::try_filled(dims.numel(), T::from_f64(value));
+            let buffer = filled.ok_or_else(|| Error::shape("full", shape, "there is no memory for so many elements"))?;
+            Ok(Self::from_buffer(buffer, dims, dims.row_major()))
+        })
     }
 
     /// Every element is zero.
@@ -260,7 +262,7 @@ impl Tensor {
     pub fn all_finite(&self) -> bool {
         let tensor = self.densely();
         dispatch!(self.dtype(), T => {
-            tensor.data::<T>()[..self.numel()].iter().all(|v| v.is_finite())
+            crate::cpu::rows::all_finite(&tensor.data::<T>()[..self.numel()])
         })
     }
 
@@ -282,12 +284,15 @@ impl Tensor {
     /// Rewrites the elements in memory order with those of the operands, which are brought to this tensor's layout. In place if
     /// nothing else shares the memory, otherwise on a copy. For optimisers.
     ///
+    /// `f` is handed pieces that belong together, in parallel where the tensor is large: what becomes of an element may depend on the
+    /// operands' elements at its place alone.
+    ///
     /// # Errors
     /// [`Error::ShapeMismatch`] or [`Error::DTypeMismatch`] if an operand differs.
     pub fn update<T: Element, const K: usize>(
         &mut self,
         operands: [&Tensor; K],
-        f: impl FnOnce(&mut [T], [&[T]; K]),
+        f: impl Fn(&mut [T], [&[T]; K]) + Sync,
     ) -> Result<()> {
         if T::DTYPE != self.dtype() {
             return Err(Error::DTypeMismatch { op: "update", lhs: self.dtype(), rhs: T::DTYPE });
@@ -304,8 +309,9 @@ impl Tensor {
         }
         let count = self.numel();
         let buffer = Arc::make_mut(T::buffer_mut(&mut self.storage).expect("checked above"));
-        let slices = std::array::from_fn(|k| &aligned[k].data::<T>()[..count]);
-        f(&mut buffer.as_mut_slice()[self.offset..][..count], slices);
+        let slices: [&[T]; K] = std::array::from_fn(|k| &aligned[k].data::<T>()[..count]);
+        let own = &mut buffer.as_mut_slice()[self.offset..][..count];
+        crate::cpu::map::flat(own, |own, at| f(own, slices.map(|s| &s[at..][..own.len()])));
         Ok(())
     }
 

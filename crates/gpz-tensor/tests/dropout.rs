@@ -47,6 +47,22 @@ fn equal_keys_give_equal_masks_of_any_shape_and_dtype() {
     assert_eq!(zeros(flat), zeros(wide));
 }
 
+/// Runs are repeated by their masks: `#` is kept, computed with Python's integers as SplitMix64 defines them.
+#[test]
+fn masks_are_what_they_have_always_been() {
+    for (p, key, first, later) in [
+        (0.5, 0, "#..#...#.#.#####.#.####.##..###.", "..#.##.##......####.#..###.###.."),
+        (0.3, 11, "#.##.#.###..###.####.##########.", "##.#######...###.#####.#..######"),
+    ] {
+        let mask = Tensor::dropout_mask(&[40_032], p, key, DType::F32).unwrap();
+        let drawn = |start: usize| {
+            let part = mask.narrow(0, start, 32).unwrap().to_vec::<f32>();
+            part.iter().map(|&v| if v == 0.0 { '.' } else { '#' }).collect::<String>()
+        };
+        assert_eq!((drawn(0).as_str(), drawn(40_000).as_str()), (first, later), "p = {p}");
+    }
+}
+
 #[test]
 fn impossible_probabilities_are_refused_with_the_mend() {
     for p in [1.0, -0.1, 1.5, f64::NAN, f64::INFINITY] {

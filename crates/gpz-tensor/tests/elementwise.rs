@@ -115,6 +115,19 @@ fn derivatives_agree_with_difference_quotients_in_every_layout() {
     }
 }
 
+/// Where the unit is closed nothing passes, not even `∞ · 0`; where it is open the gradient passes as it is.
+#[test]
+fn gradients_that_are_no_numbers_do_not_pass_a_closed_relu() {
+    for dtype in [DType::F32, DType::F64] {
+        for value in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let y = Tensor::from_slice(&[0.0, 2.0, -0.0, 1.0], &[4]).unwrap().to_dtype(dtype);
+            let dy = Tensor::full(&[4], value, dtype).unwrap();
+            let got = Tensor::unary_backward(UnaryOp::Relu, &y, &dy).unwrap().to_vec::<f64>();
+            assert_close("relu", &got, &[0.0, value, 0.0, value], 0.0);
+        }
+    }
+}
+
 #[test]
 fn operands_broadcast_in_every_pair_of_layouts() {
     let rng = &mut rng(4);

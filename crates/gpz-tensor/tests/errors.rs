@@ -136,6 +136,14 @@ fn other_errors_name_the_value_and_the_mend() {
             "argmax_rows: axis 0 does not exist in a tensor of rank 0",
         ),
         (
+            text(zeros(&[3, 0]).argmax_rows()),
+            "argmax_rows: shape [3, 0] does not fit: an empty last axis has no largest element",
+        ),
+        (
+            text(Tensor::max_backward(&a, &zeros(&[3]), &[1])),
+            "max_backward: shapes [2, 3] and [3] do not match: the second must be what the maximum makes of the first",
+        ),
+        (
             text(a.narrow(1, 2, 2)),
             "narrow: start + len = 4 is not possible: the range must lie inside the axis",
         ),
@@ -193,9 +201,23 @@ fn results_beyond_memory_are_refused() {
     let want =
         format!("mul: shapes {:?} and {:?} do not match: {rule}", wide.shape(), tall.shape());
     assert_eq!(text(wide.mul(&tall)), want);
+    let want = format!(
+        "matmul: shapes {:?} and {:?} do not match: the product must be one that fits in memory",
+        tall.shape(),
+        wide.shape()
+    );
+    assert_eq!(text(tall.matmul(&wide)), want);
+    let stack = one.broadcast_to(&[1 << 20, 1 << 20, 1]).unwrap();
+    assert!(stack.matmul(&wide).is_err());
     let huge = one.broadcast_to(&[1 << 59]).unwrap();
     assert!(Tensor::concat(&[&huge; 64], 0).is_err());
     assert!(Tensor::zeros(&[usize::MAX, 2], DType::F32).is_err());
+    // More than the address space of today's processors.
+    let want = format!(
+        "full: shape {:?} does not fit: there is no memory for so many elements",
+        [1usize << 46, 4]
+    );
+    assert_eq!(text(Tensor::zeros(&[1 << 46, 4], DType::F32)), want);
     assert!(Tensor::from_slice::<f32>(&[], &[usize::MAX, usize::MAX]).is_err());
     assert!(one.reshape(&[1 << 40, 1 << 40]).is_err());
     assert!(broadcast_shape("test", &[1; 7], &[1; 2]).is_err());
@@ -252,6 +274,7 @@ fn call_everything(rng: &mut ChaCha8Rng) {
         a.sum(&axes),
         a.mean(&axes),
         a.max(&axes),
+        Tensor::max_backward(&a, &b, &axes),
         a.sum_to(&shape),
         a.permute(&axes),
         a.transpose(size(rng), size(rng)),

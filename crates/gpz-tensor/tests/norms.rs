@@ -169,6 +169,24 @@ fn norms_keep_small_deviations_from_a_large_mean() {
             got.variance.to_vec::<f64>().iter().zip(&variance).map(|(a, b)| a / b).collect();
         assert_close("variance, relative", &ratio, &[1.0; 3], 1e-5);
 
+        let dy = Array::uniform(rng, &x.shape, -1.0..1.0);
+        let axes = [0, 2, 3];
+        let normal = |i: &[usize]| (x.at(i) - mean[i[1]]) / (variance[i[1]] + eps).sqrt();
+        let product = Array::from_fn(&x.shape, |i| dy.at(i) * normal(i));
+        let average = |a: &Array| a.reduced(&axes, |v| moments(v).0).data;
+        let (mean_dy, mean_product) = (average(&dy), average(&product));
+        // In units of 1 / deviation, so that one tolerance fits both spreads.
+        let want =
+            Array::from_fn(&x.shape, |i| dy.at(i) - mean_dy[i[1]] - normal(i) * mean_product[i[1]]);
+        let statistics = (&got.mean, &got.variance);
+        let (tx, tdy) = (x.tensor(DType::F32), dy.tensor(DType::F32));
+        let back = Tensor::batch_norm_backward(&tx, &tdy, &s, statistics, eps).unwrap();
+        let dx = Array::new(&x.shape, back.input.to_vec());
+        let dx = Array::from_fn(&x.shape, |i| dx.at(i) * (variance[i[1]] + eps).sqrt());
+        assert_close("batch norm's input gradient", &dx.data, &want.data, 1e-5);
+        let sums = product.reduced(&axes, |v| v.iter().sum()).data;
+        assert_close("batch norm's scale gradient", &back.scale.to_vec::<f64>(), &sums, 1e-4);
+
         let rows = Array::new(&[120, 35], x.data.clone());
         let (one, zero) = (Array::new(&[35], vec![1.0; 35]), Array::new(&[35], vec![0.0; 35]));
         let want = layer_norm(&rows, &one, &zero, eps);

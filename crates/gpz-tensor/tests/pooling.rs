@@ -108,6 +108,22 @@ fn nan_and_infinity_win_where_they_are_seen() {
     }
 }
 
+/// An infinite gradient reaches the first of equals alone; the others keep their 0.
+#[test]
+fn gradients_that_are_no_numbers_go_where_all_do() {
+    for value in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+        let x = Array::new(&[1, 1, 2, 4], vec![1., 1., 3., 0., 1., 0., 3., 3.]);
+        let dy = Array::new(&[1, 1, 1, 2], vec![value, 2.0]);
+        let want = Array::new(&x.shape, vec![value, 0., 2., 0., 0., 0., 0., 0.]);
+        for (dtype, _) in DTYPES {
+            let (x, dy) = (x.tensor(dtype), dy.tensor(dtype));
+            let w = Pool2d::square(2);
+            let dx = Tensor::max_pool2d_backward(&x, &x.max_pool2d(w).unwrap(), &dy, w).unwrap();
+            assert_is("max", &dx, &want, 0.0);
+        }
+    }
+}
+
 /// A maximum of negative numbers is not that of the padding's zeros; a mean counts them.
 #[test]
 fn padding_is_outside_a_maximum_and_zero_in_a_mean() {

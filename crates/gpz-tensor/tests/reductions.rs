@@ -100,6 +100,69 @@ fn argmax_takes_the_first_of_equals() {
     }
     assert_eq!(x.tensor(DType::F32).reshape(&[12]).unwrap().argmax_rows().unwrap(), [1]);
     assert_eq!(Tensor::zeros(&[0, 4], DType::F32).unwrap().argmax_rows().unwrap(), [0; 0]);
+    let nan = [f64::NAN, 1., 2., 3., f64::NAN, f64::NAN, f64::NEG_INFINITY, f64::NEG_INFINITY, 0.];
+    let nan = Array::new(&[3, 3], nan.to_vec());
+    for (layout, tensor) in nan.layouts(DType::F32) {
+        assert_eq!(tensor.argmax_rows().unwrap(), [0, 1, 2], "{layout}: NaN wins, as in a maximum");
+    }
+}
+
+/// Many rows, few long rows and one row, all of them cut into pieces.
+#[test]
+fn large_reductions_agree_with_f64() {
+    let rng = &mut rng(3);
+    for (shape, axis) in [([40_000, 3], 1), ([3, 40_001], 1), ([70_003, 1], 0), ([50, 1_999], 0)] {
+        let x = Array::uniform(rng, &shape, -2.0..2.0);
+        let sum = x.reduced(&[axis], |row| row.iter().sum());
+        let max = x.reduced(&[axis], largest);
+        for (dtype, tolerance) in DTYPES {
+            for (layout, tensor) in x.layouts(dtype) {
+                let what = format!("{shape:?} over {axis} {dtype} {layout}");
+                let tolerance = tolerance * (shape[axis] as f64).sqrt();
+                assert_is(&what, &tensor.sum(&[axis]).unwrap(), &sum, tolerance);
+                assert_is(&what, &tensor.max(&[axis]).unwrap(), &max, 0.0);
+            }
+        }
+    }
+    for bad in [f64::NAN, f64::INFINITY] {
+        for place in [0, 40_000, 99_999] {
+            let mut values = vec![1.0; 100_000];
+            assert!(Tensor::from_slice(&values, &[100_000]).unwrap().all_finite());
+            values[place] = bad;
+            let tensor = Tensor::from_slice(&values, &[100_000]).unwrap();
+            assert!(!tensor.all_finite(), "{bad} at {place}");
+            let max = tensor.max(&[0]).unwrap().item().unwrap();
+            assert!(max == bad || (max.is_nan() && bad.is_nan()), "{bad} at {place}: {max}");
+        }
+    }
+}
+
+#[test]
+fn gradients_of_maxima_go_to_the_first_of_equals() {
+    // Few different values, so that most rows have several largest.
+    let x = Array::uniform(&mut rng(4), &[2, 3, 4], -2.0..2.0).map(f64::round);
+    for axes in axis_subsets(3) {
+        let max = x.reduced(&axes, largest);
+        let dy = Array::uniform(&mut rng(5), &max.shape, 0.5..1.5);
+        let mut given = vec![false; dy.data.len()];
+        let want = Array::from_fn(&x.shape, |index| {
+            let kept = (0..3).filter(|axis| !axes.contains(axis));
+            let row = kept.fold(0, |row, axis| row * x.shape[axis] + index[axis]);
+            let first = x.at(index) == max.data[row] && !given[row];
+            given[row] |= first;
+            if first { dy.data[row] } else { 0.0 }
+        });
+        for (dtype, _) in DTYPES {
+            for (layout, tensor) in x.layouts(dtype) {
+                let got = Tensor::max_backward(&tensor, &dy.tensor(dtype), &axes).unwrap();
+                assert_is(&format!("over {axes:?} {dtype} {layout}"), &got, &want, 1e-7);
+            }
+        }
+    }
+    let empty = Tensor::zeros(&[2, 0], DType::F32).unwrap();
+    let dy = Tensor::zeros(&[2], DType::F32).unwrap();
+    assert_eq!(Tensor::max_backward(&empty, &dy, &[1]).unwrap().shape(), [2, 0]);
+    assert!(Tensor::max_backward(&empty, &dy, &[0]).is_err());
 }
 
 #[test]

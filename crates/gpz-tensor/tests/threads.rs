@@ -3,7 +3,14 @@
 mod common;
 
 use common::{Array, bits, rng};
-use gpz_tensor::{BinaryOp, Conv2dOptions, DType, Pool2d, Tensor, UnaryOp};
+use gpz_tensor::{BinaryOp, Conv2dOptions, DType, Element, Pool2d, Tensor, UnaryOp};
+
+fn blend<T: Element>(own: &mut Tensor, other: &Tensor) {
+    own.update::<T, 1>([other], |own, [other]| {
+        own.iter_mut().zip(other).for_each(|(a, &b)| *a = *a * T::from_f64(0.9) + b);
+    })
+    .unwrap();
+}
 
 /// Results of everything that runs in parallel, on operands large enough to be cut.
 fn results(dtype: DType) -> Vec<(String, Vec<u64>)> {
@@ -29,10 +36,17 @@ fn results(dtype: DType) -> Vec<(String, Vec<u64>)> {
         }
         for axes in common::axis_subsets(4) {
             add(&format!("sum over {axes:?}"), &x.sum(&axes).unwrap());
+            add(&format!("max over {axes:?}"), &x.max(&axes).unwrap());
         }
         add("sum of all", &Tensor::scalar(x.sum_all(), DType::F64));
         add("dot", &Tensor::scalar(x.dot(&swapped).unwrap(), DType::F64));
         add("affine", &x.affine(1.1, 0.3));
+        let mut moved = x.clone();
+        match dtype {
+            DType::F32 => blend::<f32>(&mut moved, &swapped),
+            DType::F64 => blend::<f64>(&mut moved, &swapped),
+        }
+        add("update", &moved);
         let norm = x.batch_norm(&channel, &channel, 1e-5).unwrap();
         [&norm.output, &norm.mean, &norm.variance].into_iter().for_each(|t| add("batch norm", t));
         let statistics = (&norm.mean, &norm.variance);

@@ -2,6 +2,7 @@
 //!
 //! 0 done, 1 failed or stopped, 2 wrong usage or unusable input.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -12,8 +13,12 @@ const FAILED: u8 = 1;
 /// Wrong usage, or input that cannot be used.
 const UNUSABLE: u8 = 2;
 
+/// A line on stderr. Whoever closed it wants to hear nothing; that ends no run.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Prints help where it was asked for, and what is wrong with the arguments in one line otherwise.
-#[allow(clippy::print_stderr)]
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -37,7 +42,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
                 })
                 .map(|p| p.trim_start_matches("error: ").to_owned())
                 .collect();
-            eprintln!("gpz: {}; see {} --help", said.join("; "), command(&text));
+            say(&format!("gpz: {}; see {} --help", said.join("; "), command(&text)));
             ExitCode::from(UNUSABLE)
         }
     }
@@ -52,7 +57,6 @@ fn command(text: &str) -> String {
 }
 
 /// Prints the failure and tells its kind by the exit status.
-#[allow(clippy::print_stderr)]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let reader_went_away = error
         .chain()
@@ -62,7 +66,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let message = error.to_string();
-    eprintln!("gpz: {}", message.split_whitespace().collect::<Vec<_>>().join(" "));
+    say(&format!("gpz: {}", message.split_whitespace().collect::<Vec<_>>().join(" ")));
     ExitCode::from(if is_failure(error) { FAILED } else { UNUSABLE })
 }
 
@@ -77,8 +81,14 @@ fn is_failure(error: &anyhow::Error) -> bool {
             Some(gpz_audit::Error::Data(error)) => Some(error),
             _ => None,
         });
-        matches!(training, Some(Inversion::NonFiniteLoss { .. } | Inversion::Stopped))
-            || matches!(reading, Some(gpz_data::Error::Stopped { .. }))
+        matches!(
+            training,
+            Some(
+                Inversion::NonFiniteLoss { .. }
+                    | Inversion::NonFiniteGradient { .. }
+                    | Inversion::Stopped
+            )
+        ) || matches!(reading, Some(gpz_data::Error::Stopped { .. }))
             || cause.is::<Stopped>()
     })
 }

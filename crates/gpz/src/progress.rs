@@ -9,6 +9,8 @@ use gpz_audit::sweep::READING;
 use gpz_inversion::Observer;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::failure::say;
+
 /// Without a terminal, a phase says where it stands this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -64,9 +66,8 @@ impl Progress {
         progress
     }
 
-    #[allow(clippy::print_stderr)]
     fn line(&self, text: &str) {
-        eprintln!("  {:<11} {text}", self.phase);
+        say(&format!("  {:<11} {text}", self.phase));
     }
 
     fn seconds_left(&self) -> Option<f64> {
@@ -82,13 +83,12 @@ fn clock(seconds: f64) -> String {
 }
 
 impl Observer for Progress {
-    #[allow(clippy::print_stderr)]
     fn begin(&mut self, phase: &str, steps: u64) {
         // What is read may turn out to be of no use, and then the one line that says so stands alone.
         if phase != READING
             && let Some(headline) = self.headline.take()
         {
-            eprintln!("{headline}");
+            say(&headline);
         }
         phase.clone_into(&mut self.phase);
         (self.steps, self.done) = (steps, 0);

@@ -72,8 +72,21 @@ fn limits_that_contradict_each_other_decide_nothing() {
     assert_eq!(got.split, None);
     assert_eq!(
         got.reason,
-        "no split meets every limit: of 4 min_mse_effective rules out 2, max_edge_macs_fraction rules out 2; relax one of them"
+        "no split meets every limit: of 4 min_mse_effective rules out 2, max_edge_macs_fraction rules out 2; relax \
+         min_mse_effective first, which alone keeps out 2"
     );
+    // The second limit in the list, but the one whose relaxing helps.
+    let limits = Limits {
+        max_wire_bytes: Some(8192),
+        max_edge_macs_fraction: Some(0.05),
+        min_mse_effective: Some(0.0),
+        ..Limits::default()
+    };
+    let got = choose_under(limits).reason;
+    assert!(got.ends_with("relax max_edge_macs_fraction first, which alone keeps out 1"), "{got}");
+    let limits = Limits { max_wire_bytes: Some(1), max_edge_macs_fraction: Some(0.01), ..limits };
+    let got = choose_under(limits).reason;
+    assert!(got.ends_with("each split exceeds several, so relax more than one"), "{got}");
 }
 
 #[test]

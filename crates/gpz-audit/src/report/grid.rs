@@ -24,6 +24,8 @@ const MIN_COLUMNS: usize = 4;
 pub(super) struct Grid {
     originals: Vec<Cell>,
     rows: Vec<Row>,
+    /// Who was not trained on the originals, as far as is known.
+    unseen_by: &'static str,
     /// What is not shown, if anything.
     note: Option<String>,
 }
@@ -68,7 +70,11 @@ impl Grid {
             .collect();
         let note = note(input, columns.len(), rows.len());
         let rows = rows.into_iter().map(|k| row(input, k, &columns)).collect();
-        Some(Self { originals, rows, note })
+        let unseen_by = match input.run.target.loaded_from {
+            None => "neither the network nor an attacker",
+            Some(_) => "no attacker",
+        };
+        Some(Self { originals, rows, unseen_by, note })
     }
 }
 

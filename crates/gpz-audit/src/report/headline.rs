@@ -155,8 +155,10 @@ fn rests_on(input: &ReportInput) -> Vec<String> {
         );
         out.push(format!("{trained} ({kinds}), on images of their own"));
     }
+    // Of weights that were brought along nobody here knows what they were trained on.
+    let unseen = if run.target.loaded_from.is_some() { "no attack" } else { "nobody" };
     out.push(format!(
-        "reconstruction of {} test images nobody trained on; intervals at {:.0} % by resampling them",
+        "reconstruction of {} test images {unseen} trained on; intervals at {:.0} % by resampling them",
         words::thousands(evidence.attack_images as u64),
         100.0 * evidence.level
     ));
@@ -206,6 +208,12 @@ fn objections(input: &ReportInput) -> Vec<String> {
              unrecognisable.",
             cut.name,
             words::significant(cut.attack.ssim_effective, 2)
+        ));
+    }
+    if let Some(path) = &input.run.target.loaded_from {
+        out.push(format!(
+            "The network was not trained here but loaded from {path}: if it has learnt from the test images, or from other images than the \
+             parts say, its accuracy and its held-out statistics are flattered."
         ));
     }
     if evidence.few_taps {

@@ -6,7 +6,7 @@ use super::ReportInput;
 use crate::intervals::Interval;
 use crate::run_dir::files;
 use crate::splits::{RadiusRecord, SplitRecord, VarianceRecord};
-use crate::words::{self, percent, significant, thousands};
+use crate::words::{self, percent, shape, significant, thousands};
 
 /// A table whose cells are finished texts. The first column names the row.
 #[derive(Serialize)]
@@ -155,7 +155,12 @@ fn held_out_table(input: &ReportInput) -> Table {
         .iter()
         .find_map(|s| s.held_out.as_ref())
         .map_or("", |h| h.radius_sq.part.as_str());
-    let caption = format!("The same on the {part} part, which the network was not trained on.");
+    let caption = match input.run.target.loaded_from {
+        None => format!("The same on the {part} part, which the network was not trained on."),
+        Some(_) => format!(
+            "The same on the {part} part. What the network was trained on is not known: its weights were loaded."
+        ),
+    };
     let head = vec![
         "split",
         "R_c²",
@@ -242,9 +247,4 @@ fn steps_table(input: &ReportInput) -> Table {
 
 fn interval(ci: &Interval) -> String {
     format!("{} … {}", significant(ci.lo, 3), significant(ci.hi, 3))
-}
-
-/// Extents with crosses between them.
-pub(super) fn shape(extents: &[usize]) -> String {
-    extents.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
 }

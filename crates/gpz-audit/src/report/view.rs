@@ -7,10 +7,10 @@ use super::charts::{Offer, ParetoChart, Series, SplitChart, training_chart};
 use super::grid::Grid;
 use super::headline::Headline;
 use super::svg::Mark;
-use super::tables::{self, Table, shape};
+use super::tables::{self, Table};
 use crate::run_dir::files;
 use crate::splits::SplitRecord;
-use crate::words::{percent, significant, thousands};
+use crate::words::{counted, percent, shape, significant, thousands};
 
 /// Everything the template refers to.
 #[derive(Serialize)]
@@ -22,6 +22,8 @@ pub(super) struct View {
     grid: Option<Grid>,
     charts: Charts,
     floor: Option<String>,
+    /// Whether a bound on leakage stands at any split.
+    bounded: bool,
     price: Table,
     done: Done,
     tables: Vec<Table>,
@@ -44,6 +46,7 @@ struct Done {
     facts: Vec<[String; 2]>,
     parts: Vec<[String; 3]>,
     attacks: Vec<[String; 6]>,
+    resumed: bool,
     phases: Vec<[String; 2]>,
     notes: Vec<String>,
     not_done: Vec<&'static str>,
@@ -76,6 +79,7 @@ impl View {
             grid: Grid::new(input),
             charts: charts(input),
             floor: run.mean_image.map(|m| significant(m.mse_per_element, 3)),
+            bounded: input.splits.splits.iter().any(|s| s.leakage_bound.is_some()),
             price: tables::price(input),
             done: done(input),
             tables: tables::figures(input),
@@ -303,8 +307,9 @@ fn done(input: &ReportInput) -> Done {
         (
             "Device",
             format!(
-                "{}, {} threads (the figures do not depend on their number)",
-                run.provenance.device, run.provenance.threads
+                "{}, {} (the figures do not depend on their number)",
+                run.provenance.device,
+                counted(run.provenance.threads, "thread")
             ),
         ),
         ("Versions", versions.join(", ")),
@@ -331,6 +336,7 @@ fn done(input: &ReportInput) -> Done {
                 ]
             })
             .collect(),
+        resumed: run.provenance.resumed,
         phases: run
             .provenance
             .phases

@@ -38,6 +38,7 @@ fn a_run_that_wrote_nothing_leaves_nothing() {
     fs::create_dir(&own).unwrap();
     drop(RunDir::create(&own).unwrap());
     assert!(own.is_dir());
+    assert_eq!(listing(&own), [""; 0], "without a lock's file");
 }
 
 #[test]
@@ -75,6 +76,28 @@ fn files_of_others_are_left_alone() {
         assert!(err.contains("holds thesis.tex"), "{err}");
     }
     assert_eq!(listing(root.path()), ["thesis.tex"]);
+}
+
+/// Hidden files are somebody's as well: a repository, an editor's.
+#[test]
+fn hidden_files_are_files_of_others() {
+    let root = temp();
+    fs::create_dir(root.path().join(".git")).unwrap();
+    let err = RunDir::resume(root.path()).unwrap_err().to_string();
+    assert!(err.contains("holds .git"), "{err}");
+    assert_eq!(listing(root.path()), [".git"]);
+}
+
+#[test]
+fn what_could_not_be_made_whole_is_not_left_in_part() {
+    let root = temp();
+    let too_long = "x".repeat(300);
+    for name in [format!("a/b/{too_long}"), format!("a/{too_long}/b")] {
+        assert!(matches!(RunDir::create(&root.path().join(name)), Err(Error::CannotWrite { .. })));
+        assert_eq!(listing(root.path()), [""; 0]);
+    }
+    assert!(RunDir::numbered(&root.path().join("runs").join(too_long)).is_err());
+    assert_eq!(listing(root.path()), [""; 0]);
 }
 
 #[test]

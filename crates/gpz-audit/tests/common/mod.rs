@@ -262,6 +262,7 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             device: "cpu".into(),
             threads: 2,
             started_utc: "2026-01-31 12:00:00 UTC".into(),
+            resumed: false,
             phases: [("target", 61.5), ("statistics", 3.2), ("attacks", 122.0), ("report", 1.1)]
                 .map(|(name, seconds)| Phase { name: name.into(), seconds })
                 .to_vec(),

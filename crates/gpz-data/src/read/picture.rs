@@ -15,6 +15,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
 /// The chunk that ends a PNG: its name and its checksum.
 const PNG_END: &[u8] = b"IEND\xae\x42\x60\x82";
+const JPEG_SCAN: &[u8] = &[0xff, 0xda];
 const JPEG_END: &[u8] = &[0xff, 0xd9];
 
 /// The format a name announces, with the word for it.
@@ -62,10 +63,10 @@ pub(crate) fn decode(
     if actual.0 != format {
         return Err(Error::Misnamed { file: file.into(), expected: word, actual: actual.1 });
     }
-    // The decoders forgive a missing end; that of JPEG paints whatever is missing grey. A whole file has an end marker, if not
-    // always at its end.
-    let end = if format == ImageFormat::Jpeg { JPEG_END } else { PNG_END };
-    if !bytes.windows(end.len()).any(|window| window == end) {
+    // The decoders forgive a missing end; that of JPEG paints whatever is missing grey.
+    let whole =
+        if format == ImageFormat::Jpeg { jpeg_is_whole(bytes) } else { holds(bytes, PNG_END) };
+    if !whole {
         return Err(Error::Damaged {
             file: file.into(),
             format: word,
@@ -110,6 +111,17 @@ pub(crate) fn decode(
         }
     };
     Ok((ImageShape { height: found.0, width: found.1, channels }, pixels))
+}
+
+fn holds(bytes: &[u8], marker: &[u8]) -> bool {
+    bytes.windows(marker.len()).any(|window| window == marker)
+}
+
+/// Whether an end marker, if not always at the file's end, follows the last scan. One before it is a thumbnail's: cameras put a
+/// whole JPEG into the header. Pixels never look like a marker.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let last_scan = bytes.windows(JPEG_SCAN.len()).rposition(|window| window == JPEG_SCAN);
+    last_scan.is_some_and(|at| holds(&bytes[at..], JPEG_END))
 }
 
 fn swaps_sides(orientation: Orientation) -> bool {

@@ -103,8 +103,9 @@ pub fn label_entropy_nats(geometry: &ClassGeometry) -> Estimate {
     let n = geometry.rows() as f64;
     let shares =
         geometry.counts().iter().filter(|&&count| count > 0).map(|&count| count as f64 / n);
-    let mut estimate =
-        Estimate::new(-shares.map(|share| share * share.ln()).sum::<f64>(), Kind::Exact, n);
+    // One class gives 0 and not −0, as `−Σ` would.
+    let sum: f64 = shares.map(|share| share * share.ln()).sum();
+    let mut estimate = Estimate::new(0.0 - sum, Kind::Exact, n);
     estimate.ceiling = Some((geometry.classes() as f64).ln());
     estimate
 }

@@ -247,3 +247,23 @@ proptest! {
         }
     }
 }
+
+/// Of several bad images the first is named, whichever thread came to which first.
+#[test]
+fn the_first_bad_image_is_named() {
+    let shape = ImageShape::nhwc(400, 11, 11, 1);
+    let good = vec![0.5f32; 400 * 121];
+    let mut bad = good.clone();
+    for image in [390, 201, 37, 38, 399] {
+        bad[image * 121 + 5] = f32::NAN;
+    }
+    for _ in 0..40 {
+        for got in [
+            mse_per_image(&good, &bad, &shape).map(drop),
+            ssim_per_image(&good, &bad, &shape, 1.0).map(drop),
+        ] {
+            let first = matches!(got, Err(Error::NonFinitePixel { image: 37, .. }));
+            assert!(first, "{got:?}");
+        }
+    }
+}

@@ -107,44 +107,45 @@ pub(crate) fn map_pair<T: Element>(
     }
 }
 
-/// Per column, the sums over all rows of the two values of `f(x, y, p)`.
+/// Per column, the sums over all rows of the values of `f(x, y, p)`.
 ///
 /// Runs are added in `T` over at most `PIECE` elements, pieces in f64 in their order: the bits do not depend on the threads.
-pub(crate) fn sums<T: Element>(
+pub(crate) fn sums<T: Element, const N: usize>(
     (x, y): (&[T], &[T]),
     p: &Params<T>,
-    f: impl Fn(T, T, T) -> (T, T) + Sync,
-) -> (Vec<f64>, Vec<f64>) {
+    f: impl Fn(T, T, T) -> [T; N] + Sync,
+) -> [Vec<f64>; N] {
     let run = p.run();
     let task = |(x, y): (&[T], &[T])| {
-        let mut first = vec![T::ZERO; run];
-        let mut second = vec![T::ZERO; run];
+        let mut sums: [Vec<T>; N] = std::array::from_fn(|_| vec![T::ZERO; run]);
         vectorised(
             #[inline(always)]
             || {
                 for (x, y) in x.chunks(run).zip(y.chunks(run)) {
                     let n = x.len();
                     let (y, p) = (&y[..n], &p.values[..n]);
-                    let (first, second) = (&mut first[..n], &mut second[..n]);
-                    for i in 0..n {
-                        let (a, b) = f(x[i], y[i], p[i]);
-                        first[i] += a;
-                        second[i] += b;
+                    // Sum by sum: a loop that adds to all of them is not turned into vectors, and the run stays in the cache.
+                    for k in 0..N {
+                        let sum = &mut sums[k][..n];
+                        for i in 0..n {
+                            sum[i] += f(x[i], y[i], p[i])[k];
+                        }
                     }
                 }
             },
         );
-        (first, second)
+        sums
     };
-    let partial: Vec<(Vec<T>, Vec<T>)> = if x.len() < 2 * PIECE {
+    let partial: Vec<[Vec<T>; N]> = if x.len() < 2 * PIECE {
         x.chunks(p.piece()).zip(y.chunks(p.piece())).map(task).collect()
     } else {
         x.par_chunks(p.piece()).zip(y.par_chunks(p.piece())).map(task).collect()
     };
-    let mut totals = (vec![0.0; p.columns], vec![0.0; p.columns]);
-    for (first, second) in &partial {
-        p.fold(first, &mut totals.0);
-        p.fold(second, &mut totals.1);
+    let mut totals = std::array::from_fn(|_| vec![0.0; p.columns]);
+    for sums in &partial {
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            p.fold(sum, total);
+        }
     }
     totals
 }

@@ -112,9 +112,10 @@ pub(crate) fn max_backward<T: Element>(g: &Geometry, dx: &mut [T], x: &[T], y: &
                     g.for_window(oh, ow, |to| {
                         let (dx, x) = (&mut dx[to..to + c], &x[to..to + c]);
                         for i in 0..c {
-                            let taken = if x[i] == y[i] { left[i] } else { T::ZERO };
-                            dx[i] += taken;
-                            left[i] = left[i] - taken;
+                            // Chosen, not subtracted: an infinite gradient less itself would be NaN.
+                            let taken = x[i] == y[i];
+                            dx[i] += if taken { left[i] } else { T::ZERO };
+                            left[i] = if taken { T::ZERO } else { left[i] };
                         }
                     });
                 });

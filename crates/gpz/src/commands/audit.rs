@@ -51,13 +51,16 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "MSE")]
     min_mse: Option<f64>,
     /// Limit: similarity (SSIM) an attacker may reach
-    #[arg(long, value_name = "SSIM")]
+    #[arg(long, value_name = "SSIM", allow_negative_numbers = true)]
     max_ssim: Option<f64>,
+    /// Limit: PSNR in decibels an attacker may reach
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    max_psnr: Option<f64>,
 }
 
 impl AuditArgs {
     fn configuration(&self, dir: Option<&Path>) -> Result<AuditConfig> {
-        let mut config = self.run.configuration(dir)?;
+        let mut config = self.run.configuration(&self.run.source("audit", dir)?)?;
         self.run.set(&mut config);
         if let Some(epochs) = self.target_epochs {
             config.target.training.set_epochs(epochs);
@@ -71,6 +74,7 @@ impl AuditArgs {
         limits.max_edge_macs_fraction = self.max_edge_macs.or(limits.max_edge_macs_fraction);
         limits.min_mse_effective = self.min_mse.or(limits.min_mse_effective);
         limits.max_ssim = self.max_ssim.or(limits.max_ssim);
+        limits.max_psnr_db = self.max_psnr.or(limits.max_psnr_db);
         config.validate()?;
         Ok(config)
     }
@@ -84,6 +88,7 @@ impl AuditArgs {
                 .flag("--max-edge-macs", self.max_edge_macs)
                 .flag("--min-mse", self.min_mse)
                 .flag("--max-ssim", self.max_ssim)
+                .flag("--max-psnr", self.max_psnr)
         })
     }
 
@@ -101,9 +106,8 @@ impl AuditArgs {
 
 /// The run of the highest number.
 fn latest(runs: &Path) -> Option<PathBuf> {
-    let names = std::fs::read_dir(runs)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let directories = std::fs::read_dir(runs).ok()?.flatten().filter(|entry| entry.path().is_dir());
+    let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter_map(|name| Some((name.parse::<u64>().ok()?, name)))
         .max()

@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gpz_audit::sweep::watched;
-use gpz_data::{Summary, built_in, verify};
+use gpz_audit::sweep::{check_classes, open_dataset};
+use gpz_audit::words::counted;
+use gpz_data::{SplitPlan, Summary, built_in};
+use serde::Serialize;
 
 use crate::commands::table::table;
 use crate::commands::{print, print_json};
@@ -65,13 +67,27 @@ pub(crate) fn run(args: &DataArgs) -> Result<()> {
         }
         Action::Verify { set, json } => {
             stop_on_interrupt();
-            let summary = watched(&mut Progress::new(), |watch| verify(set, watch))?;
-            if *json { print_json(&summary) } else { print(&for_people(&summary)) }
+            let dataset = open_dataset(set, &mut Progress::new())?;
+            let parts = dataset.split(&SplitPlan::default())?;
+            let verified = Verified {
+                summary: Summary::of(&dataset, &parts),
+                audit_refuses: check_classes(&parts).err().map(|error| error.to_string()),
+            };
+            if *json { print_json(&verified) } else { print(&for_people(&verified)) }
         }
     }
 }
 
-fn for_people(summary: &Summary) -> String {
+/// What a set holds, and whether that is enough.
+#[derive(Serialize)]
+struct Verified {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Why an audit cannot measure the set, if it cannot.
+    audit_refuses: Option<String>,
+}
+
+fn for_people(Verified { summary, audit_refuses }: &Verified) -> String {
     let range = |counts: &[usize]| match (counts.iter().min(), counts.iter().max()) {
         (Some(least), Some(most)) if least == most => least.to_string(),
         (Some(least), Some(most)) => format!("{least} to {most}"),
@@ -90,22 +106,33 @@ fn for_people(summary: &Summary) -> String {
         })
         .collect();
     let mut text = format!(
-        "{}: sound, {}, {} images, {} classes\n{}",
+        "{}: {}, {}, {} images, {} classes\n{}",
         summary.name,
+        if audit_refuses.is_none() {
+            "sound"
+        } else {
+            "every file is sound, but the set is too small to audit"
+        },
         summary.format,
         summary.images,
         summary.classes.len(),
         table(&["part", "images", "per class", "stored"], &rows, &[1, 2])
     );
+    if let Some(reason) = audit_refuses {
+        text += &format!("\n{reason}");
+    }
     let duplicates = &summary.duplicates;
+    let stand =
+        |n: usize| format!("{} stand{}", counted(n, "picture"), if n == 1 { "s" } else { "" });
     if duplicates.within_parts > 0 {
-        text +=
-            &format!("\n{} pictures stand in their part more than once", duplicates.within_parts);
+        text += &format!("\n{} in their part more than once", stand(duplicates.within_parts));
     }
     for shared in &duplicates.across_parts {
         text += &format!(
-            "\n{} pictures stand in {} and in {}: the parts are not independent",
-            shared.pictures, shared.a, shared.b
+            "\n{} in {} and in {}: the parts are not independent",
+            stand(shared.pictures),
+            shared.a,
+            shared.b
         );
     }
     text

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use gpz_audit::words::counted;
 use serde::Serialize;
 
 use crate::commands::{print, print_json};
@@ -44,9 +45,11 @@ pub(crate) fn run(args: &DevicesArgs) -> Result<()> {
     if args.json {
         return print_json(&serde_json::json!({ "devices": [cpu] }));
     }
-    let plural = if cpu.threads == 1 { "" } else { "s" };
     print(&format!(
-        "{}  {}, {} thread{plural}, {}",
-        cpu.name, cpu.processor, cpu.threads, cpu.instruction_set
+        "{}  {}, {}, {}",
+        cpu.name,
+        cpu.processor,
+        counted(cpu.threads, "thread"),
+        cpu.instruction_set
     ))
 }

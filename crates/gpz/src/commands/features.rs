@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpz_audit::features::Features;
-use gpz_audit::sweep::{load_weights, open_dataset};
-use gpz_audit::training::build_target;
+use gpz_audit::sweep::open_dataset;
+use gpz_audit::training::{build_target, foresee_target};
+use gpz_audit::weights::Weights;
+use gpz_audit::words::{bytes, counted, shape};
 use gpz_data::{ImageSet, Parts, SplitPlan};
 use gpz_models::ModelSpec;
 
-use crate::commands::table::{bytes, shape};
 use crate::commands::{print, print_json};
 use crate::progress::{Progress, stop_on_interrupt};
 
@@ -80,20 +81,22 @@ pub(crate) struct FeaturesArgs {
 pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
     let resolution = (args.resolution, args.resolution);
     stop_on_interrupt();
+    // What can be known to be wrong is said before a long reading.
+    let model = foresee_target(args.model, args.resolution)?;
+    let splits = match args.split.as_str() {
+        "all" => model.taps.iter().map(|tap| tap.index).collect(),
+        one => vec![model.find_split(one)?],
+    };
+    let weights = Weights::read(&args.weights)?;
     let dataset = open_dataset(&args.input, &mut Progress::new())?;
     let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
     let mut target = build_target(args.model, &parts.target_train, 0)?;
-    load_weights(&mut *target, &args.weights)?;
-    let splits = match args.split.as_str() {
-        "all" => target.taps().iter().map(|tap| tap.index).collect(),
-        one => vec![target.find_split(one)?],
-    };
+    weights.fill(&mut *target)?;
     let features = Features::new(&*target, &splits, &args.part.sets(&parts))?;
     let headline = format!(
-        "{} images at {} split{}: {} to write",
-        features.images(),
-        splits.len(),
-        if splits.len() == 1 { "" } else { "s" },
+        "{} at {}: {} to write",
+        counted(features.images(), "image"),
+        counted(splits.len(), "split"),
         bytes(features.bytes())
     );
     let mut progress = Progress::headed(headline);

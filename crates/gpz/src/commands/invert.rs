@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gpz_audit::inversion_run::{InversionConfig, METRICS, invert};
+use gpz_audit::inversion_run::{self, InversionConfig, METRICS, invert};
 use gpz_audit::run_dir::{RunDir, files};
 
 use crate::commands::print;
-use crate::commands::run_options::{self, RunFlags, circumstances, headline, or_stopped, set};
+use crate::commands::run_options::{
+    self, RunFlags, Source, circumstances, headline, in_file, or_stopped, set,
+};
 use crate::progress::{Progress, stop_on_interrupt};
 
 /// Kind of attack.
@@ -48,26 +50,29 @@ pub(crate) struct InvertArgs {
 impl InvertArgs {
     fn configuration(&self) -> Result<InversionConfig> {
         let run = &self.run;
-        let required = [
-            ("--model", run.model.is_some()),
-            ("--weights", self.weights.is_some()),
-            ("--data", run.data.is_some()),
-            ("--split", self.split.is_some()),
-        ];
-        run.require("invert", &required)?;
         let Attack::Inverse = self.attack;
-        let mut config = match (run.begun(Some(&self.out))?, run.changes()?) {
-            (Some(text), _) => InversionConfig::from_toml(&text)?,
-            // The configuration of an earlier run of this command, whole.
-            (None, Some((path, text))) if InversionConfig::is_one(&text) => {
-                InversionConfig::from_toml(&text)
-                    .map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?
+        let mut config = match run.source("invert", Some(&self.out))? {
+            Source::Begun { path, text } => {
+                InversionConfig::from_toml(&text).map_err(in_file(&path))?
             }
-            (None, changes) => InversionConfig {
-                split: String::new(),
-                attack: "inverse".to_owned(),
-                audit: run.planned(changes)?,
-            },
+            // The configuration of an earlier run of this command, whole.
+            Source::Changes { path, text } if InversionConfig::is_one(&text) => {
+                InversionConfig::from_toml(&text).map_err(in_file(&path))?
+            }
+            source => {
+                let needed = [
+                    ("model", run.model.is_some()),
+                    ("weights", self.weights.is_some()),
+                    ("data", run.data.is_some()),
+                    ("split", self.split.is_some()),
+                ];
+                run.require("invert", &source, &needed)?;
+                InversionConfig {
+                    split: String::new(),
+                    attack: inversion_run::Attack::Inverse,
+                    audit: run.configuration(&source)?,
+                }
+            }
         };
         let audit = &mut config.audit;
         run.set(audit);
@@ -76,11 +81,6 @@ impl InvertArgs {
             audit.attack.training.set_epochs(epochs);
         }
         set(&mut config.split, &self.split);
-        anyhow::ensure!(
-            !config.split.is_empty(),
-            "no split is named and {} holds no attack to go on with; begin one with --model, --weights, --data and --split",
-            self.out.display()
-        );
         config.audit.validate()?;
         Ok(config)
     }
@@ -90,7 +90,7 @@ impl InvertArgs {
         self.run.command("invert", audit, dir, |line| {
             line.flag("--weights", audit.weights.as_ref())
                 .flag("--split", Some(&config.split))
-                .flag("--attack", Some(&config.attack))
+                .flag("--attack", Some("inverse"))
                 .flag("--epochs", Some(audit.attack.training.epochs))
         })
     }

@@ -6,10 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use gpz_audit::feature_statistics::Real;
 use gpz_audit::image_comparison::{Images, compare_images};
+use gpz_audit::words::counted;
 use serde::Serialize;
 
 use crate::commands::{print, print_json};
-use crate::progress::Progress;
+use crate::progress::{Progress, stop_on_interrupt};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -62,6 +63,7 @@ pub(crate) fn run(args: &MetricsArgs) -> Result<()> {
     );
     let reference = Images { path: &args.reference, key: args.reference_key.as_deref() };
     let candidate = Images { path: &args.candidate, key: args.candidate_key.as_deref() };
+    stop_on_interrupt();
     let mut progress = Progress::new();
     let summary = compare_images(reference, candidate, args.range, &mut progress)?;
     drop(progress);
@@ -76,9 +78,8 @@ pub(crate) fn run(args: &MetricsArgs) -> Result<()> {
         });
     }
     print(&format!(
-        "{} image{}: MSE {} per element ({} summed over channels), PSNR {:.3} dB, SSIM {:.4}, range {}",
-        summary.n,
-        if summary.n == 1 { "" } else { "s" },
+        "{}: MSE {} per element ({} summed over channels), PSNR {:.3} dB, SSIM {:.4}, range {}",
+        counted(summary.n, "image"),
         summary.mse_per_element,
         summary.mse_channel_sum,
         summary.psnr_db,

@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use gpz_models::{MODELS, ModelSpec, SplitCost, Target};
-use gpz_nn::rng_for;
+use gpz_audit::words::{bytes, shape};
+use gpz_models::{Architecture, MODELS, ModelSpec, SplitCost};
 use serde::Serialize;
 
-use crate::commands::table::{bytes, shape, table};
+use crate::commands::table::table;
 use crate::commands::{print, print_json};
 
 #[derive(Debug, Args)]
@@ -75,10 +75,9 @@ struct Split {
     cost: SplitCost,
 }
 
-fn describe(target: &dyn Target) -> Result<Described> {
-    let costs = target.stage_costs();
+fn describe(model: &Architecture) -> Result<Described> {
     let split = |tap: &gpz_models::Tap| -> Result<Split> {
-        let cost = target.split_cost(tap.index)?;
+        let cost = model.split_cost(tap.index)?;
         Ok(Split {
             index: tap.index,
             name: tap.name.clone(),
@@ -88,12 +87,12 @@ fn describe(target: &dyn Target) -> Result<Described> {
         })
     };
     Ok(Described {
-        model: target.name(),
-        input: target.input_shape(),
-        classes: target.classes(),
-        params: costs.iter().map(|cost| cost.params).sum(),
-        macs: costs.iter().map(|cost| cost.macs).sum(),
-        splits: target.taps().iter().map(split).collect::<Result<_>>()?,
+        model: model.model.clone(),
+        input: model.input,
+        classes: model.classes,
+        params: model.params(),
+        macs: model.macs(),
+        splits: model.taps.iter().map(split).collect::<Result<_>>()?,
     })
 }
 
@@ -111,8 +110,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
             .collect();
         return print(&table(&["model", "parameters", "what it is"], &rows, &[]));
     };
-    let target = model.build(args.input.0, args.classes, &mut rng_for(0, "target", 0))?;
-    let described = describe(&*target)?;
+    let described = describe(&model.architecture(args.input.0, args.classes)?)?;
     if args.json {
         return print_json(&described);
     }

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use gpz_audit::config::AuditConfig;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
-use gpz_audit::sweep::Circumstances;
+use gpz_audit::sweep::{Circumstances, begun_in};
+use gpz_audit::words::counted;
 use gpz_models::ModelSpec;
 
 use crate::failure::Stopped;
@@ -42,7 +43,7 @@ pub(crate) struct RunFlags {
     /// Device to compute on
     #[arg(long, value_enum, default_value = "auto")]
     device: Device,
-    /// Go on with the run in --out
+    /// Go on with the run in --out; from the directory it was begun in, if its paths are relative
     #[arg(long)]
     pub(crate) resume: bool,
     /// Print JSON instead of text for people
@@ -50,43 +51,84 @@ pub(crate) struct RunFlags {
     pub(crate) json: bool,
 }
 
+/// What a configuration begins from.
+pub(crate) enum Source {
+    /// The configuration of the run that is resumed.
+    Begun {
+        /// Its file.
+        path: PathBuf,
+        /// What stands in it.
+        text: String,
+    },
+    /// A file that changes fields of a preset.
+    Changes {
+        /// The file.
+        path: PathBuf,
+        /// What stands in it.
+        text: String,
+    },
+    /// A preset.
+    Preset,
+}
+
+/// Names the file in which a configuration cannot be used.
+pub(crate) fn in_file(path: &Path) -> impl Fn(gpz_audit::Error) -> anyhow::Error {
+    move |error| anyhow::anyhow!("{}: {error}", path.display())
+}
+
 impl RunFlags {
-    /// Refuses a new run for which a flag is missing.
-    pub(crate) fn require(&self, subcommand: &str, flags: &[(&str, bool)]) -> Result<()> {
-        let missing: Vec<&str> =
-            flags.iter().filter(|(_, given)| !given).map(|(flag, _)| *flag).collect();
+    /// What the configuration begins from: on a resume the one the run in `dir` was begun with, unless flags replace it.
+    pub(crate) fn source(&self, subcommand: &'static str, dir: Option<&Path>) -> Result<Source> {
+        let replaced = self.preset.is_some() || self.config.is_some();
+        if let Some(dir) = dir.filter(|_| self.resume && !replaced)
+            && let Some(text) = begun_in(dir, subcommand)?
+        {
+            return Ok(Source::Begun { path: dir.join(files::CONFIG), text });
+        }
+        Ok(match self.config.clone() {
+            Some(path) => Source::Changes { text: read(&path)?, path },
+            None => Source::Preset,
+        })
+    }
+
+    /// Refuses a run to which nothing gives what it cannot do without: for each of `needed` the key of a configuration, and whether
+    /// its flag was given.
+    pub(crate) fn require(
+        &self,
+        subcommand: &str,
+        source: &Source,
+        needed: &[(&str, bool)],
+    ) -> Result<()> {
+        let known = match source {
+            Source::Begun { .. } => return Ok(()),
+            Source::Changes { text, .. } => match text.parse::<toml::Table>() {
+                Ok(table) => table,
+                // What is wrong with it is reported by whoever reads it for its values.
+                Err(_) => return Ok(()),
+            },
+            Source::Preset => toml::Table::new(),
+        };
+        let missing: Vec<String> = needed
+            .iter()
+            .filter(|(key, given)| !given && !known.contains_key(*key))
+            .map(|(key, _)| format!("--{key}"))
+            .collect();
         anyhow::ensure!(
-            self.resume || self.config.is_some() || missing.is_empty(),
-            "gpz {subcommand} needs {} (or --resume, or a --config that holds them); see gpz {subcommand} --help",
-            missing.join(" and ")
+            missing.is_empty(),
+            "gpz {subcommand} needs {} (or a --config that holds {}, or --resume with the --out of a run that has begun); see gpz {subcommand} --help",
+            missing.join(" and "),
+            if missing.len() == 1 { "it" } else { "them" }
         );
         Ok(())
     }
 
-    /// The text of the configuration that a resumed run was begun with, unless flags replace it.
-    pub(crate) fn begun(&self, dir: Option<&Path>) -> Result<Option<String>> {
-        let replaced = self.preset.is_some() || self.config.is_some();
-        let path = dir.filter(|_| self.resume && !replaced).map(|dir| dir.join(files::CONFIG));
-        path.filter(|path| path.exists()).map(|path| read(&path)).transpose()
-    }
-
-    /// The file of `--config` and what stands in it.
-    pub(crate) fn changes(&self) -> Result<Option<(&Path, String)>> {
-        self.config.as_deref().map(|path| Ok((path, read(path)?))).transpose()
-    }
-
-    /// The preset with the changes of a file.
-    pub(crate) fn planned(&self, changes: Option<(&Path, String)>) -> Result<AuditConfig> {
-        let config = AuditConfig::preset(self.preset.as_deref().unwrap_or("quick"))?;
-        let Some((path, text)) = changes else { return Ok(config) };
-        config.overlaid(&text).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
-    }
-
-    /// The configuration a run begins from: a preset with a file's changes, or on a resume the one it was begun with.
-    pub(crate) fn configuration(&self, dir: Option<&Path>) -> Result<AuditConfig> {
-        match self.begun(dir)? {
-            Some(text) => Ok(AuditConfig::from_toml(&text)?),
-            None => self.planned(self.changes()?),
+    /// The configuration a run begins from: a preset with a file's changes, or the one it was begun with.
+    pub(crate) fn configuration(&self, source: &Source) -> Result<AuditConfig> {
+        let preset = || AuditConfig::preset(self.preset.as_deref().unwrap_or("quick"));
+        match source {
+            Source::Begun { path, text } => AuditConfig::from_toml(text).map_err(in_file(path)),
+            Source::Changes { path, text } => preset()?.overlaid(text).map_err(in_file(path)),
+            Source::Preset => Ok(preset()?),
         }
     }
 
@@ -98,7 +140,7 @@ impl RunFlags {
     }
 
     /// The command that repeats the run, with `more` flags of its own. One that was resumed is repeated from its own
-    /// configuration.
+    /// configuration. Where a directory must be named it is the run's own: whoever keeps this one names another.
     pub(crate) fn command(
         &self,
         subcommand: &str,
@@ -106,7 +148,8 @@ impl RunFlags {
         dir: &RunDir,
         more: impl FnOnce(CommandLine) -> CommandLine,
     ) -> String {
-        let line = CommandLine::new(subcommand);
+        let out = (subcommand != "audit").then(|| dir.path().display());
+        let line = CommandLine::new(subcommand).flag("--out", out);
         if self.resume && self.preset.is_none() && self.config.is_none() {
             return line.flag("--config", Some(dir.file(files::CONFIG).display())).text();
         }
@@ -201,16 +244,14 @@ pub(crate) fn quoted(word: &str) -> String {
 
 /// The first line of a run: what is computed, where and how.
 pub(crate) fn headline(config: &AuditConfig, dir: &RunDir) -> String {
-    let threads = rayon::current_num_threads();
     let built_in = gpz_data::built_in().iter().any(|set| set.name == config.data);
     format!(
-        "gpz {} · {} · {}{} · cpu, {} thread{} · seed {} · {}",
+        "gpz {} · {} · {}{} · cpu, {} · seed {} · {}",
         env!("CARGO_PKG_VERSION"),
         config.model.to_string().replace([':', '='], " "),
         if built_in { "embedded " } else { "" },
         config.data,
-        threads,
-        if threads == 1 { "" } else { "s" },
+        counted(rayon::current_num_threads(), "thread"),
         config.seed,
         dir.path().display(),
     )

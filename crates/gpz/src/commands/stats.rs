@@ -9,6 +9,7 @@ use gpz_data::ArrayFile;
 
 use crate::commands::table::table;
 use crate::commands::{print, print_json};
+use crate::progress::{Progress, stop_on_interrupt};
 
 /// Name of the labels' array unless another is given.
 const LABELS: &str = "y";
@@ -60,10 +61,12 @@ pub(crate) fn run(args: &StatsArgs) -> Result<()> {
         }
         Some(key) => Some(file.find(key)?),
         None if file.is_nameless() => None,
-        None => file.arrays().iter().find(|array| array.name == LABELS),
+        None if file.holds(LABELS) => Some(file.find(LABELS)?),
+        None => None,
     };
     let Channel::None = args.channel;
-    let statistics = describe(&file, features, labels)?;
+    stop_on_interrupt();
+    let statistics = describe(&file, features, labels, &mut Progress::new())?;
     if args.json { print_json(&statistics) } else { print(&for_people(&statistics)) }
 }
 
@@ -80,10 +83,15 @@ fn for_people(statistics: &FeatureStatistics) -> String {
             ]
         })
         .collect();
-    let classes = statistics.classes.map_or("no labels".to_owned(), |k| format!("{k} classes"));
+    let classes = match statistics.classes {
+        None => "no labels".to_owned(),
+        Some(1) => "1 class".to_owned(),
+        Some(k) => format!("{k} classes"),
+    };
     format!(
-        "{} rows of width {}, {classes}, channel {}: no bound on leakage\n{}",
+        "{} row{} of width {}, {classes}, channel {}: no bound on leakage\n{}",
         statistics.n,
+        if statistics.n == 1 { "" } else { "s" },
         statistics.d,
         statistics.channel,
         table(&["quantity", "value", "std. error", "flags"], &rows, &[])

@@ -19,24 +19,6 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>], right: &[usize]) ->
     lines.join("\n")
 }
 
-/// Bytes in the unit people read.
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    let (mut value, mut unit) = (count as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-/// A shape as `[64, 8, 8]` reads in running text: `64×8×8`.
-pub(crate) fn shape(extents: &[usize]) -> String {
-    extents.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,13 +28,5 @@ mod tests {
         let rows =
             vec![vec!["é".to_owned(), "1".to_owned()], vec!["long".to_owned(), "22".to_owned()]];
         assert_eq!(table(&["a", "n"], &rows, &[1]), "a      n\né      1\nlong  22");
-    }
-
-    #[test]
-    fn bytes_read_in_their_unit() {
-        assert_eq!(
-            [bytes(0), bytes(1023), bytes(65_536), bytes(3 << 30)],
-            ["0 B", "1023 B", "64.0 KiB", "3.0 GiB"]
-        );
     }
 }

@@ -38,8 +38,13 @@ pub(crate) struct TrainArgs {
 impl TrainArgs {
     fn configuration(&self) -> Result<AuditConfig> {
         let run = &self.run;
-        run.require("train", &[("--model", run.model.is_some()), ("--data", run.data.is_some())])?;
-        let mut config = run.configuration(Some(&self.out))?;
+        let source = run.source("train", Some(&self.out))?;
+        run.require(
+            "train",
+            &source,
+            &[("model", run.model.is_some()), ("data", run.data.is_some())],
+        )?;
+        let mut config = run.configuration(&source)?;
         run.set(&mut config);
         set(&mut config.target.labels, &self.labels);
         if let Some(epochs) = self.epochs {

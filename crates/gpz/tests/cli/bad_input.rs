@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::common::{
-    MODEL, Place, f64_bytes, i64_bytes, npy, npz, one_line, picture, write_idx, write_png,
+    MODEL, Place, f64_bytes, i64_bytes, npy, npz, one_line, picture, write_class_folders,
+    write_idx, write_png,
 };
 
 /// An audit of tiny settings.
@@ -16,6 +17,8 @@ fn data_that_is_not_there_or_not_data() {
     let place = Place::with_images();
     place.refused_naming("data verify nowhere/at/all", &["nowhere/at/all", "fashion-mnist"]);
     place.refused_naming(&audit("--data nowhere --out run"), &["nowhere"]);
+    fs::create_dir(place.path("empty")).expect("a folder");
+    place.refused_naming(&audit("--data nowhere --out empty"), &["nowhere"]);
     place.refused_naming("data verify tiny.toml", &["tiny.toml"]);
     fs::create_dir(place.path("hollow")).expect("a folder");
     place.refused_naming("data verify hollow", &["hollow"]);
@@ -112,6 +115,7 @@ fn configurations_that_cannot_be() {
         ("[target.training]\nepoch = 1", "epoch"),
         ("resolution = 0", "resolution"),
         ("resamples = 3", "resamples"),
+        ("resamples = 1000000000000", "take 1000000 at most"),
         ("[attack.training]\nbatch = 1", "attack.training.batch"),
         ("seed =", "line 1"),
     ] {
@@ -123,6 +127,91 @@ fn configurations_that_cannot_be() {
     place.refused_naming("audit --target-epochs 0", &["epochs"]);
     place.refused_naming("--threads 0 devices", &["--threads"]);
     place.refused_naming("audit --max-ssim 7", &["ssim", "7"]);
+    place.refused_naming("audit --max-ssim -7", &["ssim", "-7"]);
+    place.refused_naming("audit --max-psnr inf", &["psnr", "inf"]);
+}
+
+/// Twenty training images of a class leave two to validate, whose spread has no interval: said before the training.
+#[test]
+fn classes_too_small_to_be_measured() {
+    let place = Place::with_images();
+    write_class_folders(&place.path("few/train"), 20);
+    write_class_folders(&place.path("few/test"), 5);
+    place.refused_naming(
+        &audit("--data few --out run"),
+        &["class class", "2 images in part target-validation", "needs 3", "30 training images"],
+    );
+    // Without test images a class needs more.
+    write_class_folders(&place.path("alone"), 30);
+    place.refused_naming(&audit("--data alone --out run"), &["target-validation", "38"]);
+}
+
+/// Sizes that are legal each for itself and that no machine holds.
+#[test]
+fn more_than_fits_into_memory() {
+    let place = Place::with_images();
+    place.train_target();
+    let wide = "cnn4:width=512";
+    let memory = ["cnn4:width=512", "8192×8192", "memory", "resolution"];
+    place.refused_naming(
+        &format!("features --model {wide} --weights target/target.safetensors --input images --resolution 8192 --split 1 --out z.safetensors"),
+        &memory,
+    );
+    place.write("vast.toml", b"resolution = 8192");
+    place.refused_naming(
+        &format!("audit --config vast.toml --model {wide} --data images --out run"),
+        &memory,
+    );
+    place.refused_naming(
+        &format!("train --config vast.toml --model {wide} --data images --out run"),
+        &memory,
+    );
+    place.write("wide.npz", &npz(&[("z", npy("<f4", &[2, 1 << 45], &[0; 64]))]));
+    place.refused_naming("stats --features wide.npz", &["wide.npz:z", "memory", "pool"]);
+}
+
+/// What goes on must have begun, and what begins must be told with what.
+#[test]
+fn runs_that_nothing_describes() {
+    let place = Place::with_images();
+    place.train_target();
+    place.refused_naming("train --out typo --resume", &["--model and --data", "--resume"]);
+    place.refused_naming("invert --out typo --resume", &["--weights", "--split"]);
+    place.refused_naming("train --config tiny.toml --out run", &["--model and --data"]);
+    place
+        .write("half.toml", b"resolution = 16\ndata = \"images\"\n[target.training]\nbatch = 16\n");
+    place.write("wrong.toml", b"seed =");
+    place.refused_naming("train --config wrong.toml --out run", &["wrong.toml", "line 1"]);
+    place.refused_naming("train --config half.toml --out run", &["needs --model (or"]);
+    place.ok(&format!("train --config half.toml --model {MODEL} --epochs 1 --out run"));
+    // Another command's directory, whatever stands in its configuration.
+    let invert = format!(
+        "invert --config tiny.toml --model {MODEL} --weights target/target.safetensors --data images --split 1 --epochs 1 --out attack"
+    );
+    place.ok(&invert);
+    place.refused_naming(
+        "train --out attack --resume",
+        &["attack does not hold a run of gpz train"],
+    );
+    place.refused_naming(
+        "audit --out attack --resume",
+        &["attack does not hold a run of gpz audit"],
+    );
+    place.refused_naming(
+        "audit --out target --resume",
+        &["target does not hold a run of gpz audit"],
+    );
+    place.refused_naming(
+        "invert --out target --resume",
+        &["target does not hold a run of gpz invert"],
+    );
+    let text = String::from_utf8(place.read("attack/config.toml")).expect("UTF-8");
+    place.write("rmle.toml", text.replace("\"inverse\"", "\"rmle\"").as_bytes());
+    place
+        .refused_naming("invert --config rmle.toml --out other", &["rmle.toml", "rmle", "inverse"]);
+    // A configuration that somebody has spoilt is named.
+    place.write("attack/config.toml", text.replace("seed", "sede").as_bytes());
+    place.refused_naming("invert --out attack --resume", &["attack/config.toml", "sede"]);
 }
 
 #[test]
@@ -161,13 +250,37 @@ fn weights_that_do_not_fit() {
             "features --model {model} --weights {weights} --input images --resolution 16 --split 1 --out z.safetensors"
         )
     };
-    place.refused_naming(&with(MODEL, "missing.safetensors"), &["missing.safetensors"]);
+    place
+        .refused_naming(&with(MODEL, "missing.safetensors"), &["missing.safetensors", "--weights"]);
+    // Before a set is read that may take minutes.
+    place.refused_naming(
+        &audit("--data nowhere --weights missing.safetensors --out run"),
+        &["missing.safetensors"],
+    );
+    let early =
+        with(MODEL, "target/target.safetensors").replace("--input images", "--input nowhere");
+    place.refused_naming(&early.replace("--split 1", "--split 9"), &["unknown split"]);
+    place.refused_naming(
+        &early.replace("--resolution 16", "--resolution 20"),
+        &["20", "multiples of 16"],
+    );
     place.refused_naming(
         &with("cnn4:width=4", "target/target.safetensors"),
         &["target.safetensors", "another network"],
     );
     place.refused_naming(&with(MODEL, "tiny.toml"), &["tiny.toml", "safetensors"]);
     let whole = place.read("target/target.safetensors");
+    let mut spoilt = whole.clone();
+    let key = {
+        let tensors = safetensors::SafeTensors::deserialize(&whole).expect("weights");
+        let (bias, place_of) =
+            (tensors.tensor("fc.2.bias").expect("a bias"), whole.as_ptr() as usize);
+        let at = bias.data().as_ptr() as usize - place_of;
+        spoilt[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        "fc.2.bias"
+    };
+    place.write("nan.safetensors", &spoilt);
+    place.refused_naming(&with(MODEL, "nan.safetensors"), &["nan.safetensors", key, "NaN"]);
     place.write("cut.safetensors", &whole[..whole.len() - 9]);
     place.refused_naming(&with(MODEL, "cut.safetensors"), &["cut.safetensors"]);
     place.refused_naming(
@@ -231,6 +344,12 @@ fn images_that_cannot_be_compared() {
     place.refused_naming(&metrics("odd.npy", "odd.npy"), &["odd.npy", "[2, 16, 16, 2]"]);
     place.refused_naming(&metrics("missing.npy", "x.npy"), &["missing.npy"]);
     place.refused_naming(&metrics("cut.png", "a/0.png"), &["cut.png"]);
+    let mut values = vec![0.5; 256];
+    place.write("fine.npy", &npy("<f8", &[1, 16, 16], &f64_bytes(&values)));
+    values[3] = f64::NAN;
+    place.write("nan.npy", &npy("<f8", &[1, 16, 16], &f64_bytes(&values)));
+    place.refused_naming(&metrics("fine.npy", "nan.npy"), &["nan.npy", "image 0", "NaN"]);
+    place.refused_naming(&metrics("nan.npy", "fine.npy"), &["nan.npy", "image 0", "NaN"]);
     place.refused_naming(&format!("{} --range 0", metrics("x.npy", "x.npy")), &["--range 0"]);
     place.refused_naming(&format!("{} --range nan", metrics("x.npy", "x.npy")), &["--range"]);
 }

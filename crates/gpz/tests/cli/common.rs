@@ -27,7 +27,7 @@ impl Place {
     /// One with `images/` (class folders below train and test) and `tiny.toml`.
     pub(crate) fn with_images() -> Self {
         let place = Self::empty();
-        write_class_folders(&place.path("images/train"), 24);
+        write_class_folders(&place.path("images/train"), 30);
         write_class_folders(&place.path("images/test"), 5);
         place.write("tiny.toml", TINY.as_bytes());
         place
@@ -158,7 +158,7 @@ pub(crate) fn write_png(path: &Path, pixels: &[u8], side: usize) {
     image.expect("as many pixels").save(path).expect("a picture");
 }
 
-fn write_class_folders(folder: &Path, per_class: usize) {
+pub(crate) fn write_class_folders(folder: &Path, per_class: usize) {
     for class in 0..CLASSES {
         for index in 0..per_class {
             let path = folder.join(format!("class{class}/{index:03}.png"));

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{MODEL, Place, f64_bytes, i64_bytes, noise, npy, npz, picture, write_png};
+use crate::common::{
+    MODEL, Place, f64_bytes, i64_bytes, noise, npy, npz, picture, write_class_folders, write_png,
+};
 
 /// Keys of an object, sorted.
 fn keys(value: &Value) -> Vec<&str> {
@@ -69,9 +71,20 @@ fn an_audit_from_data_to_report() {
         assert!(!place.read(&format!("run/{file}")).is_empty(), "{file}");
     }
     assert_eq!(place.json_file("run/run.json")["finished"], true);
-    // Neither a time nor a path in what must not depend on them.
+    // Neither a time nor a path in what must not depend on them: from elsewhere, under other names, the same bytes.
     let text = String::from_utf8(place.read("run/splits.json")).expect("UTF-8");
-    assert!(!text.contains("seconds") && !text.contains(&place.path("").display().to_string()));
+    assert!(!text.contains("seconds"));
+    let elsewhere = Place::empty();
+    let from = |name: &str| place.path(name).display().to_string();
+    std::fs::rename(place.path("images"), place.path("unheardof")).expect("another name");
+    elsewhere.ok(&format!(
+        "audit --config {} --model {MODEL} --data {} --target-epochs 2 --attack-epochs 2 --out {}",
+        from("tiny.toml"),
+        from("unheardof"),
+        elsewhere.path("unheardof").display()
+    ));
+    let again = String::from_utf8(elsewhere.read("unheardof/splits.json")).expect("UTF-8");
+    assert!(again == text && !again.contains("unheardof"), "{again}");
 
     std::fs::remove_file(place.path("run/report.html")).expect("the report");
     assert_eq!(place.ok("report run"), "report: run/report.html\n");
@@ -96,8 +109,8 @@ fn a_target_its_features_their_statistics_and_an_attack() {
         "features --model {MODEL} --weights target/target.safetensors --input images --resolution 16"
     );
     let said = place.json(&format!("{features} --split all --out all.safetensors --json"));
-    assert_eq!(said["n"], 87);
-    assert_eq!(said["shapes"]["z.block2"], json!([87, 4, 4, 4]));
+    assert_eq!(said["n"], 105);
+    assert_eq!(said["shapes"]["z.block2"], json!([105, 4, 4, 4]));
     place.ok(&format!("{features} --split block2 --out one.safetensors"));
     place.ok(&format!("{features} --split 2 --part test --out test.safetensors"));
     let (all, one, test) = (
@@ -130,7 +143,7 @@ fn a_target_its_features_their_statistics_and_an_attack() {
     );
 
     let stats = place.json("stats --features all.safetensors --key z.block2 --json");
-    assert_eq!((&stats["n"], &stats["d"], &stats["classes"]), (&json!(87), &json!(64), &json!(3)));
+    assert_eq!((&stats["n"], &stats["d"], &stats["classes"]), (&json!(105), &json!(64), &json!(3)));
     assert!(place.ok("stats --features one.safetensors").contains("radius2"));
 
     let invert = format!(
@@ -150,6 +163,88 @@ fn a_target_its_features_their_statistics_and_an_attack() {
         metrics,
         "a finished attack is left alone"
     );
+}
+
+/// A class of two rows is in a mean and has no error of its own, so the mean has none; of three rows each, there is one.
+#[test]
+fn a_mean_and_its_error_are_of_the_same_classes() {
+    let place = Place::empty();
+    let z: Vec<f64> = (0..16).map(|i| (noise(i) % 100) as f64).collect();
+    for (name, labels, known) in
+        [("mixed", [0, 0, 0, 0, 0, 0, 1, 1], false), ("alike", [0, 0, 0, 0, 0, 1, 1, 1], true)]
+    {
+        place.write(
+            "z.npz",
+            &npz(&[
+                ("z", npy("<f8", &[8, 2], &f64_bytes(&z))),
+                ("y", npy("<i8", &[8], &i64_bytes(&labels))),
+            ]),
+        );
+        let stats = place.json("stats --features z.npz --json");
+        for mean in ["radius2_mean", "radius2_mean_per_dim", "radius2_mean_unbiased"] {
+            assert_eq!(quantity(&stats, mean)["std_err"].is_number(), known, "{name} {mean}");
+        }
+        let radii = &quantity(&stats, "radius2")["std_err"];
+        assert!(radii[0].is_number() && radii[1].is_number() == known, "{name} {radii}");
+    }
+}
+
+/// The recorded command is one that runs, into any directory.
+#[test]
+fn recorded_commands_repeat_their_runs() {
+    let place = Place::with_images();
+    place.train_target();
+    let invert = format!(
+        "invert --config tiny.toml --model {MODEL} --weights target/target.safetensors --data images --split 2 --epochs 1 --out attack"
+    );
+    place.ok(&invert);
+    for (run, result) in [("target", "target.safetensors"), ("attack", "metrics.json")] {
+        let record = place.json_file(&format!("{run}/run.json"));
+        assert_eq!(record["resumed"], false);
+        let command = record["command"].as_str().expect("a command");
+        let words = command.strip_prefix("gpz ").expect("the program");
+        assert!(words.contains(&format!("--out {run}")), "{words}");
+        place.ok(&words.replace(&format!("--out {run}"), &format!("--out again-{run}")));
+        let again = place.read(&format!("again-{run}/{result}"));
+        assert_eq!(again, place.read(&format!("{run}/{result}")), "{words}");
+    }
+}
+
+/// Weights from elsewhere: nobody here knows what they have seen, and the report does not claim to.
+#[test]
+fn a_report_claims_nothing_of_weights_it_did_not_train() {
+    let place = Place::with_images();
+    place.train_target();
+    let audit = |rest: &str| {
+        format!(
+            "audit --config tiny.toml --model {MODEL} --data images --target-epochs 1 --attack-epochs 1 {rest}"
+        )
+    };
+    place.ok(&audit("--out own"));
+    place.ok(&audit("--out given --weights target/target.safetensors"));
+    let page =
+        |run: &str| String::from_utf8(place.read(&format!("{run}/report.html"))).expect("UTF-8");
+    let claims = ["images nobody trained on", "neither the network nor an attacker was trained on"];
+    let (own, given) = (page("own"), page("given"));
+    assert!(claims.iter().all(|claim| own.contains(claim)));
+    assert!(!claims.iter().any(|claim| given.contains(claim)));
+    assert!(
+        given.contains("was not trained here but loaded from") && !own.contains("but loaded from")
+    );
+}
+
+/// Whoever closes stderr, or sends it to a full disk, gets the result all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_need_listen_to_messages() {
+    let place = Place::with_images();
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let train =
+        format!("train --config tiny.toml --model {MODEL} --data images --epochs 1 --out t");
+    for (words, status) in [(train.as_str(), 0), ("models cnn5", 2), ("data verify nowhere", 2)] {
+        let output = place.command(words).stderr(full()).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(status), "{words}");
+    }
 }
 
 fn quantity<'a>(stats: &'a Value, name: &str) -> &'a Value {
@@ -195,6 +290,8 @@ fn statistics_agree_with_hand_arithmetic() {
             .is_some_and(|flags| flags.contains(&json!("singleton-class")))
     );
     near(number(&value("radius2_mean")), 0.5, 1e-12);
+    // It averages over classes of two rows, for which there is no error.
+    assert_eq!(quantity(&stats, "radius2_mean")["std_err"], Value::Null);
     near(number(&value("within")), 2.0 / 5.0, 1e-12);
     // Mean 5; squared distances 25, 9, 0, 16, 16.
     near(number(&value("global_trace_var")), 66.0 / 5.0, 1e-12);
@@ -330,6 +427,9 @@ fn models_and_what_their_splits_cost() {
     // conv 3×3 of 3 to 16 channels with bias, and batch norm; 64×64 places.
     assert_eq!(splits[0]["edge_params"], 3 * 16 * 9 + 16 + 32);
     assert_eq!(splits[0]["edge_macs"], 64 * 64 * 3 * 16 * 9);
+    // What no memory holds has its price all the same.
+    let vast = place.json("models cnn4:width=512 --input 3x8192x8192 --classes 4096 --json");
+    assert_eq!(vast["splits"][0]["wire_bytes"], 4u64 * 512 * 4096 * 4096);
     let text = place.ok("models cnn4:width=16");
     assert!(text.contains("block4") && text.contains("8.0 KiB"), "{text}");
 }
@@ -339,8 +439,19 @@ fn sets_and_devices() {
     let place = Place::with_images();
     assert_eq!(place.json("data list --json")[0]["name"], "fashion-mnist");
     let summary = place.json("data verify images --json");
-    assert_eq!((&summary["format"], &summary["images"]), (&json!("class-folders"), &json!(87)));
-    assert!(place.ok("data verify images").contains("target-validation"));
+    assert_eq!((&summary["format"], &summary["images"]), (&json!("class-folders"), &json!(105)));
+    assert_eq!(summary["audit_refuses"], Value::Null);
+    let said = place.ok("data verify images");
+    assert!(said.contains("images: sound,") && said.contains("target-validation"), "{said}");
+    // Readable, and too small: the same reason as an audit's.
+    write_class_folders(&place.path("few/train"), 20);
+    write_class_folders(&place.path("few/test"), 5);
+    let said = place.ok("data verify few");
+    assert!(
+        said.contains("too small to audit")
+            && said.contains("target-validation, and its spread needs 3"),
+        "{said}"
+    );
     let devices = place.json("devices --json --threads 1");
     assert_eq!(
         (&devices["devices"][0]["name"], &devices["devices"][0]["threads"]),

@@ -66,6 +66,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         // A killed process leaves no lock; without --resume the run is protected.
         place.refused_naming(&audit(&format!("--out {out}")), &[&out, "--resume"]);
         place.ok(&format!("audit --out {out} --resume"));
+        assert_eq!(place.json_file(&format!("{out}/run.json"))["resumed"], true);
         for file in [
             "splits.json",
             "config.toml",
@@ -112,6 +113,7 @@ fn resuming_nothing_is_beginning() {
         format!("train --config tiny.toml --model {MODEL} --data images --epochs 1 {rest}")
     };
     place.ok(&train("--out missing --resume"));
+    assert_eq!(place.json_file("missing/run.json")["resumed"], false);
     std::fs::create_dir(place.path("empty")).expect("a folder");
     place.ok(&train("--out empty --resume"));
     let weights = place.read("empty/target.safetensors");

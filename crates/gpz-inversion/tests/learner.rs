@@ -1,0 +1,125 @@
+//! A learner on a network of two numbers: what it keeps, what it refuses, and how it goes on.
+
+use std::collections::BTreeMap;
+
+use gpz_inversion::{Error, Learner, Result, TrainingPlan};
+use gpz_nn::{Entry, Rule, Schedule, Tape, Var, checkpoint, module};
+use gpz_tensor::{DType, Tensor};
+
+struct Two {
+    a: Entry,
+    b: Entry,
+}
+
+module!(Two { "a" => a, "b" => b });
+
+fn two() -> Result<Two> {
+    let number = |value| Entry::parameter(Tensor::scalar(value, DType::F64));
+    Ok(Two { a: number(1.0), b: number(2.0) })
+}
+
+fn learner() -> Result<Learner<Two>> {
+    let optimizer = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
+    let schedule = Schedule::Constant;
+    let plan = TrainingPlan { epochs: 9, batch: 1, learning_rate: 0.1, optimizer, schedule };
+    Ok(Learner::new("the pair", two()?, &plan))
+}
+
+fn values(module: &Two) -> [f64; 2] {
+    [&module.a, &module.b].map(|entry| entry.value().item().unwrap_or(f64::NAN))
+}
+
+/// Down the slope of a + 2b, and to the end of the epoch.
+fn epoch(learner: &mut Learner<Two>, held_out_loss: f64) -> Result<()> {
+    let tape = Tape::train(0);
+    let [a, b] = [&learner.module().a, &learner.module().b].map(|entry| tape.parameter(entry));
+    let loss = a.add(&b.affine(2.0, 0.0)?)?;
+    learner.step(&tape, &loss, 1)?;
+    learner.end_epoch(held_out_loss, None)
+}
+
+#[test]
+fn the_best_epoch_is_kept_not_the_last() -> Result<()> {
+    let mut learner = learner()?;
+    let mut after = Vec::new();
+    for loss in [0.5, 0.2, 0.9, 0.2, 0.3] {
+        epoch(&mut learner, loss)?;
+        after.push(values(learner.module()));
+    }
+    // Equally good is not better.
+    assert_eq!(learner.best_epoch(), Some(2));
+    assert_ne!(after[1], after[4]);
+    let mut resumed = self::learner()?;
+    resumed.restore(&learner.state()?)?;
+    assert_eq!(values(resumed.module()), after[4], "training goes on from the last epoch");
+    epoch(&mut resumed, 0.25)?;
+    epoch(&mut learner, 0.25)?;
+    assert_eq!(values(&learner.into_best()?), after[1]);
+    assert_eq!(values(&resumed.into_best()?), after[1]);
+    Ok(())
+}
+
+#[test]
+fn without_an_epoch_the_present_state_is_the_best() -> Result<()> {
+    assert_eq!(values(&learner()?.into_best()?), [1.0, 2.0]);
+    Ok(())
+}
+
+/// The root's slope at 0 is infinite where its value is not: the step would leave NaN, and the next be blamed.
+#[test]
+fn a_gradient_that_is_no_number_names_its_own_step() -> Result<()> {
+    let mut learner = learner()?;
+    epoch(&mut learner, 1.0)?;
+    let before = learner.state()?;
+    let tape = Tape::train(0);
+    let [a, b] = [&learner.module().a, &learner.module().b].map(|entry| tape.parameter(entry));
+    let zero = b.sub(&Var::constant(b.value().clone()))?;
+    let loss = a.add(&zero.unary(gpz_tensor::UnaryOp::Sqrt)?)?;
+    let error = learner.step(&tape, &loss, 1).err().map(|e| e.to_string());
+    let want = "the gradient of b of the pair is not finite in step 1 of epoch 2, at a loss of 0.9; lower its learning \
+                rate and run again";
+    assert_eq!(error.as_deref(), Some(want));
+    assert!(learner.state()? == before, "nothing may have changed");
+    Ok(())
+}
+
+/// Whatever part of a state does not fit, the learner stays what it was.
+#[test]
+fn a_state_that_does_not_fit_changes_nothing() -> Result<()> {
+    let mut trained = learner()?;
+    epoch(&mut trained, 0.5)?;
+    let (tensors, progress) = checkpoint::from_safetensors(&trained.state()?)?;
+    let progress = progress.unwrap_or_default();
+    let wide = Tensor::zeros(&[2], DType::F32)?;
+    let mut learner = learner()?;
+    let before = learner.state()?;
+    type Change<'a> = &'a dyn Fn(&mut BTreeMap<String, Tensor>);
+    let changes: [(&str, Change<'_>); 7] = [
+        ("missing b", &|t| drop(t.remove("now:b"))),
+        ("in its best state", &|t| drop(t.remove("best:b"))),
+        ("in its best state", &|t| drop(t.insert("best:a".into(), wide.clone()))),
+        ("in its best state", &|t| t.retain(|name, _| !name.starts_with("best"))),
+        ("a.0 is missing", &|t| drop(t.remove("optimizer:a.0"))),
+        ("b.0 is [2]", &|t| drop(t.insert("optimizer:b.0".into(), wide.clone()))),
+        ("learning_rate is missing", &|t| drop(t.remove("optimizer:learning_rate"))),
+    ];
+    for (reason, change) in changes {
+        let mut damaged = tensors.clone();
+        change(&mut damaged);
+        let damaged: Vec<(String, Tensor)> = damaged.into_iter().collect();
+        let bytes = checkpoint::to_safetensors(&damaged, Some(&progress))?;
+        match learner.restore(&bytes) {
+            Err(Error::State { reason: found, .. }) => {
+                assert!(found.contains(reason), "{found} instead of {reason}");
+            }
+            other => panic!("{reason}: {other:?}"),
+        }
+        assert!(learner.state()? == before, "{reason}: something was changed");
+    }
+    learner.restore(&checkpoint::to_safetensors(
+        &tensors.into_iter().collect::<Vec<_>>(),
+        Some(&progress),
+    )?)?;
+    assert!(learner.state()? == trained.state()?);
+    Ok(())
+}
