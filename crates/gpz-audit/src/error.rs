@@ -245,7 +245,7 @@ pub enum Error {
         /// The part of the data.
         part: String,
         /// The estimator's reason.
-        source: gpz_estimators::Error,
+        source: Box<gpz_estimators::Error>,
     },
     /// A figure the data cannot give.
     #[error("statistics of {split} on {part}: {reason}; more images per class are needed")]

@@ -10,7 +10,8 @@ use ndarray::ArrayView2;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::{memory, number};
+use crate::feature_estimates::{Declared, Limits, NotEstimated, Sample};
+use crate::{feature_estimates, memory, number};
 
 /// Confidence level behind each standard error; the error itself does not depend on it.
 const LEVEL: f64 = 0.95;
@@ -29,9 +30,11 @@ pub struct FeatureStatistics {
     /// Declared classes: one more than the largest label; none without labels.
     pub classes: Option<usize>,
     /// What stands between the feature and the wire.
-    pub channel: String,
+    pub channel: Declared,
     /// The figures.
     pub estimates: Vec<Quantity>,
+    /// What is not given, and why.
+    pub not_estimated: Vec<NotEstimated>,
 }
 
 /// One figure.
@@ -71,8 +74,9 @@ impl Serialize for Real {
     }
 }
 
-/// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments. The rows of
-/// both passes are the steps that `observer` sees.
+/// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments, and of what
+/// `limits` allow for [estimates that do not stream](crate::feature_estimates). The rows of both passes are the steps that `observer`
+/// sees.
 ///
 /// Rows are flattened in their stored order. Without labels, only what needs none is given.
 ///
@@ -84,6 +88,8 @@ pub fn describe(
     file: &ArrayFile,
     features: &ArrayInfo,
     labels: Option<&ArrayInfo>,
+    channel: Declared,
+    limits: Limits,
     observer: &mut dyn Observer,
 ) -> Result<FeatureStatistics> {
     let place = format!("{}:{}", file.file(), features.name);
@@ -124,6 +130,7 @@ pub fn describe(
     })?;
     let moments = moments.ok_or(gpz_estimators::Error::NoRows).map_err(wrong)?;
     let mut pass = DeviationPass::new(&moments).map_err(wrong)?;
+    let mut sample = Sample::new(rows, width, limits);
     file.each_block(features, block, |first, block| -> Result<()> {
         let rows = Rows::of(&block, width).map_err(wrong)?;
         let labels = labels_of(classes.as_ref(), first, rows.len());
@@ -132,6 +139,10 @@ pub fn describe(
             Rows::F64(rows) => pass.update(rows, &labels),
         }
         .map_err(|source| in_file(&place, source, first))?;
+        match rows {
+            Rows::F32(rows) => sample.see(first, rows, &labels),
+            Rows::F64(rows) => sample.see(first, rows, &labels),
+        }
         seen(labels.len())
     })?;
     let deviations = pass.finish().map_err(wrong)?;
@@ -141,8 +152,13 @@ pub fn describe(
     if let Some(classes) = &classes {
         estimates.extend(by_class(&deviations, classes).map_err(wrong)?);
     }
-    let (n, declared) = (geometry.rows(), classes.map(|classes| classes.declared));
-    Ok(FeatureStatistics { n, d: width, classes: declared, channel: "none".to_owned(), estimates })
+    let labelled = classes.as_ref().map(|_| present);
+    let more =
+        feature_estimates::estimate(&sample, geometry, labelled, channel, limits).map_err(wrong)?;
+    estimates.extend(more.found);
+    let (n, classes, not_estimated) =
+        (geometry.rows(), classes.map(|classes| classes.declared), more.not);
+    Ok(FeatureStatistics { n, d: width, classes, channel, estimates, not_estimated })
 }
 
 /// The classes of the rows. Moments are kept of those that occur; a gap between labels costs one number in the list of empty classes.
@@ -199,6 +215,7 @@ fn in_file(place: &str, source: gpz_estimators::Error, first: usize) -> Error {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Rows<'a> {
     F32(ArrayView2<'a, f32>),
     F64(ArrayView2<'a, f64>),
@@ -247,7 +264,7 @@ fn indices(quantity: &'static str, values: impl IntoIterator<Item = u64>) -> Qua
     Quantity { quantity, value, kind: Kind::Exact, std_err: None, flags: Vec::new() }
 }
 
-fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
+pub(crate) fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
     Quantity {
         quantity,
         value: Value::Number(Real(estimate.value)),
@@ -257,18 +274,13 @@ fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
     }
 }
 
-/// A flag's name; the figures that some flags carry stand in quantities of their own.
+/// A flag's name, as it is serialised; the figures that some flags carry stand in quantities of their own.
 fn word(flag: &Flag) -> String {
-    match flag {
-        Flag::PlugInOfUpperBound => "plug-in-of-upper-bound",
-        Flag::DegenerateSupport => "degenerate-support",
-        Flag::SingletonClass => "singleton-class",
-        Flag::ConstantDimensions(_) => "constant-dimensions",
-        Flag::EmptyClasses(_) => "empty-classes",
-        Flag::RankDeficient { .. } => "rank-deficient",
-        _ => "other",
+    match serde_json::to_value(flag) {
+        Ok(serde_json::Value::String(name)) => name,
+        Ok(serde_json::Value::Object(named)) => named.into_iter().map(|(name, _)| name).collect(),
+        _ => "other".to_owned(),
     }
-    .to_owned()
 }
 
 /// What needs no labels. Divisor N, as the conventions of the method have it.
@@ -441,10 +453,29 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let file = ArrayFile::open(&path).unwrap();
         let mut patient = Watcher::default();
-        assert_eq!(describe(&file, &file.arrays()[0], None, &mut patient).unwrap().n, 4);
+        assert_eq!(
+            describe(
+                &file,
+                &file.arrays()[0],
+                None,
+                Declared::None,
+                Limits::default(),
+                &mut patient
+            )
+            .unwrap()
+            .n,
+            4
+        );
         assert_eq!((patient.announced, patient.seen), (8, 8));
         let mut impatient = Watcher { impatient: true, ..Watcher::default() };
-        let stopped = describe(&file, &file.arrays()[0], None, &mut impatient);
+        let stopped = describe(
+            &file,
+            &file.arrays()[0],
+            None,
+            Declared::None,
+            Limits::default(),
+            &mut impatient,
+        );
         assert!(stopped.is_err_and(|error| error.is_stop()));
         assert_eq!(impatient.seen, 4);
     }

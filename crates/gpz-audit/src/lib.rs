@@ -7,6 +7,7 @@ pub mod config;
 pub mod effective;
 pub mod error;
 pub mod evaluation;
+pub mod feature_estimates;
 pub mod feature_statistics;
 pub mod features;
 pub mod image_comparison;

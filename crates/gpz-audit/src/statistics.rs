@@ -51,7 +51,7 @@ pub fn take(
     let part = set.part().name().to_owned();
     let named = |split: usize| {
         let (split, part) = (target.taps()[split - 1].name.clone(), part.clone());
-        move |source| Error::Statistics { split, part, source }
+        move |source| Error::Statistics { split, part, source: Box::new(source) }
     };
     let mut moments = Vec::new();
     for tap in target.taps() {
@@ -133,8 +133,11 @@ fn summarise(
         part: part.to_owned(),
         reason: reason.to_string(),
     };
-    let named =
-        |source| Error::Statistics { split: split.to_owned(), part: part.to_owned(), source };
+    let named = |source| Error::Statistics {
+        split: split.to_owned(),
+        part: part.to_owned(),
+        source: Box::new(source),
+    };
     let geometry = deviations.geometry();
     let radius = deviations
         .mean_radius_sq(Divisor::PlugIn, level)

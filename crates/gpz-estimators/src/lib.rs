@@ -9,6 +9,8 @@
 //! 4. [`entropy`] turns moments into maximum-entropy bounds; [`Estimate`] says what a number is and which way it errs.
 //! 5. [`gaussian`] has the bounds by covariances, corrected for the sample's size and shrunk; `spectrum` and `collapse` look at
 //!    eigenvalues and at class means (feature `lapack`); [`plan`] says what memory class statistics take before they start.
+//! 6. [`channel`] says what a declared channel lets through, and below which error no attacker behind it can come.
+//! 7. From the rows themselves: [`information`], [`dependence`], [`dimension`], and the other modules of [`entropy`].
 //!
 //! ```
 //! use gpz_estimators::{ClassMoments, Normalisation};
@@ -28,6 +30,7 @@
 #![deny(unsafe_code)]
 
 mod batch;
+pub mod channel;
 mod cholesky;
 #[cfg(feature = "lapack")]
 pub mod collapse;

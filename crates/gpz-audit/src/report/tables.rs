@@ -123,7 +123,8 @@ fn feature_table(input: &ReportInput) -> Table {
     let part = input.splits.splits.first().map_or("", |s| s.radius_sq.part.as_str());
     let caption = format!(
         "Features, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
-         nats are upper bounds on h(Z), not on what leaks."
+         nats bound h(Z) from above. They neither bound what leaks nor rank splits by it: H(X|Z) ≥ H(X) − h(Z) − κ, and κ is unknown and \
+         another at each layer."
     );
     let head = vec![
         "split",

@@ -2,8 +2,16 @@
 
 use gpz_estimators::entropy::mixture::{GaussianMixture, noise_information_bounds_nats};
 
-use crate::answers::{Answers, Finding};
+use crate::answers::{Answer, Answers, Finding};
 use crate::case::Case;
+
+/// Bounds of `h(Z)` that follow from the law where its parameters are stored with the rows.
+pub(crate) fn entropy_bounds(case: &Case) -> Option<(f64, f64)> {
+    let (weights, means) = (case.vector("weights")?, case.matrix("means")?);
+    let mixture = GaussianMixture::new(&weights, means.view(), case.stack("covs")?.view()).ok()?;
+    let bounds = mixture.entropy_bounds_nats();
+    Some((bounds.lower.split().0?, bounds.upper.split().0?))
+}
 
 pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
     if let (Some(weights), Some(means), Some(covariances)) =

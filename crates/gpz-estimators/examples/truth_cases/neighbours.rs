@@ -10,6 +10,7 @@ use ndarray::{Array2, s};
 
 use crate::answers::{Answer, Answers};
 use crate::case::Case;
+use crate::mixtures;
 
 /// Parts of the rows behind a standard error, where only the value is asked for: none.
 const NO_PARTS: usize = 0;
@@ -70,7 +71,13 @@ fn rows(case: &Case, answers: &mut Answers<'_>, z: &Array2<f64>) {
     });
     if z.ncols() <= KNN_DIMENSIONS {
         for name in ["entropy_z", "entropy_z_population"] {
-            answers.put(name, third);
+            if answers.wants(name)
+                && let (Some(value), _) = third().split()
+            {
+                // What is known of the law narrows what is estimated from its rows.
+                let (low, high) = mixtures::entropy_bounds(case).unwrap_or((value, value));
+                answers.put_all(name, || vec![value.max(low).min(high)]);
+            }
         }
     }
     if let Some((labels, _)) = case.class_indices() {

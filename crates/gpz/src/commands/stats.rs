@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use gpz_audit::feature_estimates::{Declared, Limits};
 use gpz_audit::feature_statistics::{FeatureStatistics, Real, Value, describe};
 use gpz_data::ArrayFile;
+use gpz_estimators::Kind;
 
 use crate::commands::table::table;
 use crate::commands::{print, print_json};
@@ -14,22 +16,19 @@ use crate::progress::{Progress, stop_on_interrupt};
 /// Name of the labels' array unless another is given.
 const LABELS: &str = "y";
 
-/// What stands between the feature and the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Channel {
-    /// Nothing: the feature is sent as it is, and no bound on leakage follows
-    None,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   gpz stats --features z.safetensors
   gpz stats --features all.safetensors --key z.block3 --json
   gpz stats --features features.npz --key features --labels-key labels
+  gpz stats --features z.safetensors --channel noise:0.1
+  gpz stats --features z.safetensors --channel bits:8 --json
 
 Rows are [n, ...], flattened in their stored order; half, single and double precision and integers are read. Without labels only what needs
 none is printed. Lists over classes are in the order of the labels that occur; classes without rows are absent. Entropies are in nats,
-variances and radii in squared units of the feature, with the divisor N unless a name says unbiased.")]
+variances and radii in squared units of the feature, with the divisor N unless a name says unbiased. Kinds: exact of these rows; upper and lower bound the population's value; heuristic may err
+either way. Bounds of h(Z) bound neither what leaks nor rank layers. Information is what Z tells about the input at most, and finite only
+behind a channel. The range of bits:B and the scale of int8 are those of the file's rows, and printed.")]
 pub(crate) struct StatsArgs {
     /// Features: a .safetensors, .npz or .npy file
     #[arg(long, value_name = "FILE")]
@@ -40,9 +39,15 @@ pub(crate) struct StatsArgs {
     /// Name of the array of class indices; y, where there is one, unless given
     #[arg(long, value_name = "KEY")]
     labels_key: Option<String>,
-    /// What stands between the feature and the wire
-    #[arg(long, value_enum, default_value = "none")]
-    channel: Channel,
+    /// What stands between the feature and the wire: none, noise:SIGMA, bits:B, bf16, f16 or int8
+    #[arg(long, default_value_t)]
+    channel: Declared,
+    /// Rows for estimates that want rows side by side: at most so many, evenly spaced
+    #[arg(long, value_name = "N", default_value_t = Limits::default().rows)]
+    rows: usize,
+    /// Memory for these estimates, in MiB; what does not fit is left out, and named
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().bytes >> 20)]
+    memory: u64,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -64,9 +69,9 @@ pub(crate) fn run(args: &StatsArgs) -> Result<()> {
         None if file.holds(LABELS) => Some(file.find(LABELS)?),
         None => None,
     };
-    let Channel::None = args.channel;
     stop_on_interrupt();
-    let statistics = describe(&file, features, labels, &mut Progress::new())?;
+    let limits = Limits { rows: args.rows, bytes: args.memory.saturating_mul(1 << 20) };
+    let statistics = describe(&file, features, labels, args.channel, limits, &mut Progress::new())?;
     if args.json { print_json(&statistics) } else { print(&for_people(&statistics)) }
 }
 
@@ -78,6 +83,7 @@ fn for_people(statistics: &FeatureStatistics) -> String {
             vec![
                 estimate.quantity.to_owned(),
                 value(&estimate.value),
+                kind(estimate.kind).to_owned(),
                 estimate.std_err.as_ref().map_or(String::new(), value),
                 estimate.flags.join(", "),
             ]
@@ -88,14 +94,32 @@ fn for_people(statistics: &FeatureStatistics) -> String {
         Some(1) => "1 class".to_owned(),
         Some(k) => format!("{k} classes"),
     };
+    let bound = match statistics.channel {
+        Declared::None => ": no bound on leakage",
+        _ => "",
+    };
+    let missing: String = statistics
+        .not_estimated
+        .iter()
+        .map(|missing| format!("\n{} is not given: {}", missing.quantity, missing.reason))
+        .collect();
     format!(
-        "{} row{} of width {}, {classes}, channel {}: no bound on leakage\n{}",
+        "{} row{} of width {}, {classes}, channel {}{bound}\n{}{missing}",
         statistics.n,
         if statistics.n == 1 { "" } else { "s" },
         statistics.d,
         statistics.channel,
-        table(&["quantity", "value", "std. error", "flags"], &rows, &[])
+        table(&["quantity", "value", "kind", "std. error", "flags"], &rows, &[])
     )
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exact => "exact",
+        Kind::Upper => "upper",
+        Kind::Lower => "lower",
+        Kind::Heuristic => "heuristic",
+    }
 }
 
 /// Members of a list that a table shows; JSON has them all.

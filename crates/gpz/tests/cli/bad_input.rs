@@ -98,7 +98,10 @@ fn names_that_nothing_has() {
     );
     place.refused_naming(&format!("{invert} --split block9"), &["block9"]);
     place.refused_naming(&format!("{invert} --split 1 --attack rmle"), &["rmle", "inverse"]);
-    place.refused_naming("stats --features tiny.toml --channel noise:0.1", &["noise:0.1", "none"]);
+    for wrong in ["noise:-1", "noise:", "bits:0", "bits:33", "fp8"] {
+        let words = format!("stats --features tiny.toml --channel {wrong}");
+        place.refused_naming(&words, &[wrong, "noise:SIGMA", "none"]);
+    }
     place.refused_naming(
         &format!("train --model {MODEL} --data images --labels ls:2 --out t"),
         &["ls:2"],

@@ -268,7 +268,7 @@ fn statistics_agree_with_hand_arithmetic() {
         ]),
     );
     let stats = place.json("stats --features z.npz --key features --labels-key labels --json");
-    assert_eq!(keys(&stats), ["channel", "classes", "d", "estimates", "n"]);
+    assert_eq!(keys(&stats), ["channel", "classes", "d", "estimates", "n", "not_estimated"]);
     assert_eq!(
         (&stats["n"], &stats["d"], &stats["classes"], &stats["channel"]),
         (&json!(5), &json!(2), &json!(4), &json!("none"))
@@ -318,8 +318,61 @@ fn statistics_agree_with_hand_arithmetic() {
         .filter_map(|e| e["quantity"].as_str())
         .collect();
     assert_eq!(
-        names,
+        names[..4],
         ["global_trace_var", "global_sigma2", "entropy_upper_iso", "constant_columns"]
+    );
+    assert!(!names.iter().any(|name| name.contains("class") || name.contains("mixture")));
+    assert_eq!(quantity(&bare, "duplicate_rows")["value"], json!(1.0));
+    let missing = &bare["not_estimated"];
+    let reason = missing
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|m| m["quantity"] == "information_upper_nats");
+    assert!(reason.is_some_and(|m| {
+        m["reason"].as_str().is_some_and(|r| r.contains("no channel is declared"))
+    }));
+}
+
+/// Under a declared channel there is a bound, of the right kind; without one the table says that there is none.
+#[test]
+fn channels_bound_what_features_tell() {
+    let place = Place::empty();
+    let z = [0.0, 1.0, 2.0, 1.0, 5.0, 1.0, 9.0, 1.0, 9.0, 1.0];
+    place.write("z.npy", &npy("<f8", &[5, 2], &f64_bytes(&z)));
+    let bound = |channel: &str| {
+        let stats = place.json(&format!("stats --features z.npy --channel {channel} --json"));
+        assert_eq!(stats["channel"], json!(channel));
+        quantity(&stats, "information_upper_nats").clone()
+    };
+    // Variances 66/4 and 0 beside 0.25.
+    let noise = bound("noise:0.5");
+    near(number(&noise["value"]), 0.5 * (1.0 + 16.5 / 0.25_f64).ln(), 1e-12);
+    assert_eq!(
+        (&noise["kind"], &noise["flags"]),
+        (&json!("heuristic"), &json!(["plug-in-of-upper-bound"]))
+    );
+    let ln_2 = std::f64::consts::LN_2;
+    for (channel, limit) in [
+        ("bits:3", 6.0 * ln_2),
+        ("bf16", 32.0 * ln_2),
+        ("f16", 32.0 * ln_2),
+        ("int8", 2.0 * 255f64.ln()),
+    ] {
+        let bound = bound(channel);
+        near(number(&bound["value"]), limit, 1e-12);
+        assert_eq!(bound["kind"], "upper");
+    }
+    let few = place.json("stats --features z.npy --channel bits:3 --rows 3 --json");
+    assert_eq!(quantity(&few, "channel_step")["value"], json!(1.125));
+    let flags = &quantity(&few, "plugin_entropy_joint")["flags"];
+    assert!(flags.as_array().is_some_and(|flags| flags.contains(&json!("rows:3-of-5"))), "{flags}");
+    assert!(place.ok("stats --features z.npy").contains("no bound on leakage"));
+    let table = place.ok("stats --features z.npy --channel bits:3 --memory 0");
+    assert!(
+        !table.contains("no bound")
+            && table.contains("upper")
+            && table.contains("rows is not given")
     );
 }
 

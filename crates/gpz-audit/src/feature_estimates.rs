@@ -1,0 +1,441 @@
+//! Estimates of features in a file that want rows side by side, and what a declared channel lets through of them.
+//!
+//! Class geometry streams; these do not. They are taken from evenly spaced rows, as many as [`Limits`] allow, and whoever reads them is
+//! told how many. An estimator is one line of [`TABLE`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use gpz_estimators::channel::{
+    Cast, Channel, Quantiser, Spread, code_entropy_nats, code_entropy_sum_nats,
+    lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
+};
+use gpz_estimators::{ClassGeometry, Error, Estimate, Estimated, Kind, NotIdentifiable, RowReport};
+use ndarray::{Array2, ArrayView2};
+use serde::{Serialize, Serializer};
+
+use crate::feature_statistics::{Quantity, Real, Value, estimated};
+
+/// Operations from which on an estimator is left out: some minutes of two cores.
+const MOST_OPERATIONS: f64 = 1e12;
+
+/// How much may be spent on what does not stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows taken at most, evenly spaced.
+    pub rows: usize,
+    /// Bytes held at most, the rows among them with a quarter at most.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows: 5000, bytes: 2 << 30 }
+    }
+}
+
+/// A channel as it is declared on the command line: `none`, `noise:SIGMA`, `bits:B`, `bf16`, `f16` or `int8`.
+///
+/// The range of a quantiser and the scale of int8 are those of the rows of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Declared {
+    /// Nothing is declared.
+    #[default]
+    None,
+    /// Gaussian noise of a standard deviation in the feature's units.
+    Noise(f64),
+    /// A uniform quantiser of so many bits for each dimension.
+    Bits(u32),
+    /// A cast.
+    Bf16,
+    /// A cast.
+    F16,
+    /// A cast.
+    Int8,
+}
+
+impl FromStr for Declared {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |rule: &str| {
+            Err(format!("{rule}; none, noise:SIGMA, bits:B, bf16, f16 and int8 are known"))
+        };
+        match (text, text.split_once(':')) {
+            ("none", _) => Ok(Self::None),
+            ("bf16", _) => Ok(Self::Bf16),
+            ("f16", _) => Ok(Self::F16),
+            ("int8", _) => Ok(Self::Int8),
+            (_, Some(("noise", sigma))) => match sigma.parse::<f64>() {
+                Ok(sigma) if sigma > 0.0 && sigma.is_finite() => Ok(Self::Noise(sigma)),
+                _ => wrong("SIGMA is a positive number in units of the feature"),
+            },
+            (_, Some(("bits", bits))) => match bits.parse::<u32>() {
+                Ok(bits) if (1..=32).contains(&bits) => Ok(Self::Bits(bits)),
+                _ => wrong("B is a whole number from 1 to 32"),
+            },
+            _ => wrong("no such channel"),
+        }
+    }
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Noise(sigma) => write!(f, "noise:{sigma}"),
+            Self::Bits(bits) => write!(f, "bits:{bits}"),
+            Self::Bf16 => f.write_str("bf16"),
+            Self::F16 => f.write_str("f16"),
+            Self::Int8 => f.write_str("int8"),
+        }
+    }
+}
+
+impl Serialize for Declared {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Declared {
+    /// The channel for elements from `low` to `high`.
+    fn channel(self, (low, high): (f64, f64)) -> Result<Channel, Error> {
+        Ok(match self {
+            Self::None => Channel::None,
+            Self::Noise(sigma) => Channel::Noise { sigma },
+            Self::Bits(bits) => Channel::Bits(Quantiser::new(bits, low, high)?),
+            Self::Bf16 => Channel::Cast(Cast::Bf16),
+            Self::F16 => Channel::Cast(Cast::F16),
+            Self::Int8 => Channel::Cast(Cast::int8_covering(ndarray::array![[low, high]].view())?),
+        })
+    }
+}
+
+/// A quantity that is not given, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotEstimated {
+    /// Its name.
+    pub quantity: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+/// What was found and what was not.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) found: Vec<Quantity>,
+    pub(crate) not: Vec<NotEstimated>,
+}
+
+impl Findings {
+    fn skip(&mut self, quantity: &'static str, reason: impl fmt::Display) {
+        self.not.push(NotEstimated { quantity, reason: reason.to_string() });
+    }
+
+    fn add(&mut self, quantity: &'static str, care: &[String], answer: Result<Estimated, Error>) {
+        match answer {
+            Ok(Ok(estimate)) => {
+                let mut found = estimated(quantity, &estimate);
+                found.flags.extend_from_slice(care);
+                self.found.push(found);
+            }
+            Ok(Err(reason)) => self.skip(quantity, reason),
+            Err(error) => self.skip(quantity, error),
+        }
+    }
+
+    fn exact(&mut self, quantity: &'static str, care: &[String], value: f64) {
+        let value = Value::Number(Real(value));
+        let flags = care.to_vec();
+        self.found.push(Quantity { quantity, value, kind: Kind::Exact, std_err: None, flags });
+    }
+}
+
+/// Evenly spaced rows of a file, gathered while it is read, and the range of all its elements.
+pub(crate) struct Sample {
+    values: Vec<f64>,
+    width: usize,
+    labels: Vec<usize>,
+    /// Rows to take, of how many.
+    take: usize,
+    of: usize,
+    range: (f64, f64),
+}
+
+impl Sample {
+    pub(crate) fn new(of: usize, width: usize, limits: Limits) -> Self {
+        let row = (width as u64).saturating_mul(8);
+        let fit = usize::try_from(limits.bytes / 4 / row).unwrap_or(usize::MAX);
+        let take = of.min(limits.rows).min(fit);
+        let (values, labels) = (Vec::new(), Vec::new());
+        Self { values, width, labels, take, of, range: (f64::INFINITY, f64::NEG_INFINITY) }
+    }
+
+    /// Takes its share of the rows that begin with row `first` of the file.
+    pub(crate) fn see<T: Copy + Into<f64>>(
+        &mut self,
+        first: usize,
+        rows: ArrayView2<'_, T>,
+        labels: &[usize],
+    ) {
+        let before = |row: usize| (row as u128 * self.take as u128 / self.of as u128) as usize;
+        for (offset, row) in rows.rows().into_iter().enumerate() {
+            for value in row {
+                let value: f64 = (*value).into();
+                self.range = (self.range.0.min(value), self.range.1.max(value));
+            }
+            if before(first + offset) < before(first + offset + 1) {
+                self.values.extend(row.iter().map(|&value| -> f64 { value.into() }));
+                self.labels.push(labels[offset]);
+            }
+        }
+    }
+
+    fn rows(&self) -> Result<ArrayView2<'_, f64>, Error> {
+        let shape = (self.labels.len(), self.width);
+        ArrayView2::from_shape(shape, &self.values).map_err(|_| Error::Shape {
+            what: "sampled rows",
+            found: vec![self.values.len()],
+            expected: vec![shape.0, shape.1],
+        })
+    }
+
+    /// What a reader must know of the rows an estimate rests on.
+    fn care(&self) -> Vec<String> {
+        if self.take == self.of {
+            return Vec::new();
+        }
+        vec![format!("rows:{}-of-{}", self.take, self.of)]
+    }
+}
+
+/// What an estimator is given.
+#[cfg_attr(not(feature = "lapack"), allow(dead_code, reason = "the table may be empty then"))]
+struct Rows<'a> {
+    rows: ArrayView2<'a, f64>,
+    /// The rows' classes and how many there are.
+    labels: Option<(&'a [usize], usize)>,
+}
+
+/// One estimator.
+struct Estimator {
+    quantity: &'static str,
+    /// Whether it needs labels; without them it is not missed.
+    labelled: bool,
+    /// Bytes beside the rows, and operations, for `n` rows of `d` dimensions.
+    cost: fn(f64, f64) -> (f64, f64),
+    estimate: fn(&Rows<'_>) -> Result<Estimated, Error>,
+}
+
+const TABLE: &[Estimator] = &[
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "gaussian_upper_full",
+        labelled: false,
+        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * d * d * d),
+        estimate: |given| gpz_estimators::gaussian::full_bound_nats(given.rows),
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "class_cond_gauss_entropy",
+        labelled: true,
+        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * n * d * d),
+        estimate: |given| {
+            let (labels, classes) = given.labels.unwrap_or_default();
+            gpz_estimators::gaussian::class_conditional_bound_nats(given.rows, labels, classes)
+        },
+    },
+];
+
+/// Bytes and operations of the full covariance bound under noise.
+fn full_cost(n: f64, d: f64) -> (f64, f64) {
+    let side = n.min(d);
+    (8.0 * (n * d + 2.0 * side * side), 2.0 * n * d * side + side * side * side)
+}
+
+/// Every estimate of the table on the sampled rows, and what a channel lets through of all rows.
+///
+/// - `geometry`: of all rows; `classes`: of the sample's labels, none without labels
+pub(crate) fn estimate(
+    sample: &Sample,
+    geometry: &ClassGeometry,
+    classes: Option<usize>,
+    declared: Declared,
+    limits: Limits,
+) -> Result<Findings, Error> {
+    let mut findings = Findings::default();
+    let (care, affordable) = (sample.care(), |cost: fn(f64, f64) -> (f64, f64)| {
+        let (bytes, operations) = cost(sample.take as f64, sample.width as f64);
+        let held = bytes + 8.0 * sample.take as f64 * sample.width as f64;
+        if held > limits.bytes as f64 {
+            return Err(format!(
+                "it would hold {} MiB of the {} allowed; allow more, or pool the features",
+                (held / 1_048_576.0).ceil(),
+                limits.bytes >> 20
+            ));
+        }
+        if operations > MOST_OPERATIONS {
+            return Err(format!("{operations:.0e} operations are too many; pool the features"));
+        }
+        Ok(())
+    });
+    if sample.take == 0 {
+        findings.skip("rows", "not one row fits into a quarter of the memory allowed; allow more");
+    } else {
+        let rows = sample.rows()?;
+        let report = RowReport::of(rows)?;
+        findings.exact("duplicate_rows", &care, report.duplicate_rows as f64);
+        findings.exact("zero_fraction", &care, report.zero_fraction);
+        findings.exact("dead_units", &care, report.dead_units.len() as f64);
+        let given = Rows { rows, labels: classes.map(|classes| (&sample.labels[..], classes)) };
+        for estimator in TABLE {
+            if estimator.labelled && classes.is_none() {
+                continue;
+            }
+            match affordable(estimator.cost) {
+                Ok(()) => findings.add(estimator.quantity, &care, (estimator.estimate)(&given)),
+                Err(reason) => findings.skip(estimator.quantity, reason),
+            }
+        }
+    }
+    let afford = affordable(full_cost);
+    through(&mut findings, sample, geometry, classes.is_some(), declared, afford);
+    Ok(findings)
+}
+
+/// What the channel lets through at most.
+fn through(
+    findings: &mut Findings,
+    sample: &Sample,
+    geometry: &ClassGeometry,
+    labelled: bool,
+    declared: Declared,
+    afford_full: Result<(), String>,
+) {
+    const INFORMATION: &str = "information_upper_nats";
+    let channel = match declared.channel(sample.range) {
+        Ok(channel) => channel,
+        Err(error) => return findings.skip(INFORMATION, error),
+    };
+    let care = sample.care();
+    match channel {
+        Channel::None => findings.skip(INFORMATION, NotIdentifiable::NoChannel),
+        Channel::Noise { sigma } => {
+            match Spread::of(geometry) {
+                Err(reason) => findings.skip(INFORMATION, reason),
+                Ok(spread) => {
+                    let diagonal = spread.information_nats(sigma);
+                    findings.add(INFORMATION, &[], diagonal.map(Ok));
+                    let isotropic = spread.isotropic_information_nats(sigma);
+                    findings.add("information_upper_iso_nats", &[], isotropic.map(Ok));
+                }
+            }
+            if labelled {
+                let classes = noise_information_classes_nats(geometry, sigma);
+                findings.add("information_upper_mixture_nats", &[], classes);
+            }
+            let full = |rows| noise_information_full_nats(rows, sigma);
+            match afford_full {
+                Ok(()) => {
+                    findings.add(
+                        "information_upper_full_nats",
+                        &care,
+                        sample.rows().and_then(full),
+                    );
+                }
+                Err(reason) => findings.skip("information_upper_full_nats", reason),
+            }
+        }
+        channel => {
+            findings.add(INFORMATION, &[], channel.limit_nats(sample.width));
+            if let Channel::Bits(quantiser) = channel {
+                let range = ["range-of-these-rows".to_owned()];
+                findings.exact("channel_low", &range, quantiser.range().0);
+                findings.exact("channel_high", &range, quantiser.range().1);
+                findings.exact("channel_step", &range, quantiser.step());
+            }
+            if let Channel::Cast(Cast::Int8 { scale }) = channel {
+                findings.exact("channel_step", &["range-of-these-rows".to_owned()], scale);
+            }
+            let codes = sample.rows().and_then(|rows| channel.codes(rows));
+            let Ok(Some(codes)) = codes else {
+                return findings.skip("plugin_entropy_joint", "there are no rows to look at");
+            };
+            code_lines(
+                findings,
+                &codes,
+                &care,
+                !matches!(channel, Channel::Cast(Cast::Bf16 | Cast::F16)),
+            );
+        }
+    }
+}
+
+fn code_lines(findings: &mut Findings, codes: &Array2<i64>, care: &[String], lattice: bool) {
+    let just = |estimate: Result<Estimate, Error>| estimate.map(Ok);
+    findings.add("plugin_entropy_joint", care, just(code_entropy_nats(codes.view())));
+    findings.add("plugin_entropy_sum", care, just(code_entropy_sum_nats(codes.view())));
+    if lattice {
+        let upper = lattice_entropy_upper_nats(codes.view());
+        findings.add("lattice_entropy_upper_nats", care, upper);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_read_as_they_are_written() {
+        for text in ["none", "noise:0.25", "bits:8", "bf16", "f16", "int8"] {
+            assert_eq!(
+                text.parse::<Declared>().map(|declared| declared.to_string()),
+                Ok(text.to_owned())
+            );
+        }
+        for text in [
+            "",
+            "noise",
+            "noise:0",
+            "noise:-1",
+            "noise:nan",
+            "noise:inf",
+            "bits:0",
+            "bits:33",
+            "bits:2.5",
+            "fp8",
+        ] {
+            assert!(
+                text.parse::<Declared>().is_err_and(|error| error.contains("noise:SIGMA")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn rows_are_taken_evenly_and_no_more_than_allowed() {
+        let rows = Array2::from_shape_fn((10, 2), |(i, j)| (10 * i + j) as f32);
+        let take = |limits| {
+            let mut sample = Sample::new(10, 2, limits);
+            sample.see(0, rows.view().split_at(ndarray::Axis(0), 7).0, &[0; 7]);
+            sample.see(7, rows.view().split_at(ndarray::Axis(0), 7).1, &[1; 3]);
+            assert_eq!(sample.range, (0.0, 91.0));
+            sample
+        };
+        let some = take(Limits { rows: 4, bytes: 1 << 20 });
+        assert_eq!(
+            some.rows().map(|rows| rows.column(0).to_vec()),
+            Ok(vec![20.0, 40.0, 70.0, 90.0])
+        );
+        assert_eq!(
+            (some.labels.as_slice(), some.care()),
+            (&[0, 0, 1, 1][..], vec!["rows:4-of-10".to_owned()])
+        );
+        let all = take(Limits { rows: 40, bytes: 1 << 20 });
+        assert_eq!((all.labels.len(), all.care().len()), (10, 0));
+        // Sixteen bytes a row, of which a quarter of the memory holds three.
+        assert_eq!(take(Limits { rows: 40, bytes: 3 * 64 }).labels.len(), 3);
+        assert_eq!(take(Limits { rows: 40, bytes: 1 }).labels.len(), 0);
+    }
+}
