@@ -10,7 +10,10 @@ use gpz_estimators::channel::{
     Cast, Channel, Quantiser, Spread, code_entropy_nats, code_entropy_sum_nats,
     lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
 };
-use gpz_estimators::{ClassGeometry, Error, Estimate, Estimated, Kind, NotIdentifiable, RowReport};
+use gpz_estimators::{
+    ClassGeometry, Error, Estimate, Estimated, Kind, Metric, Neighbours, NotIdentifiable,
+    RowReport, dimension, entropy, information,
+};
 use ndarray::{Array2, ArrayView2};
 use serde::{Serialize, Serializer};
 
@@ -211,7 +214,6 @@ impl Sample {
 }
 
 /// What an estimator is given.
-#[cfg_attr(not(feature = "lapack"), allow(dead_code, reason = "the table may be empty then"))]
 struct Rows<'a> {
     rows: ArrayView2<'a, f64>,
     /// The rows' classes and how many there are.
@@ -228,7 +230,140 @@ struct Estimator {
     estimate: fn(&Rows<'_>) -> Result<Estimated, Error>,
 }
 
+/// Bytes and operations where every row is compared with every other.
+fn all_pairs(n: f64, d: f64) -> (f64, f64) {
+    (8.0 * 2.0 * n * d, n * n * d)
+}
+
+/// Bytes and operations of a spectrum from the smaller side.
+#[cfg(feature = "lapack")]
+fn spectral(n: f64, d: f64) -> (f64, f64) {
+    let side = n.min(d);
+    (8.0 * 2.0 * side * side, n * d * side + 9.0 * side * side * side)
+}
+
+/// Bytes and operations of measures that project rows on class means.
+#[cfg(feature = "lapack")]
+fn projected(n: f64, d: f64) -> (f64, f64) {
+    // As if a tenth of the rows were classes.
+    (8.0 * 0.2 * n * d, 0.1 * n * n * d)
+}
+
+#[cfg(feature = "lapack")]
+fn spectrum(
+    given: &Rows<'_>,
+    of: impl FnOnce(&gpz_estimators::spectrum::Spectrum) -> Estimated,
+) -> Result<Estimated, Error> {
+    gpz_estimators::spectrum::Spectrum::of(given.rows).map(|spectrum| of(&spectrum))
+}
+
+#[cfg(feature = "lapack")]
+fn collapse(
+    given: &Rows<'_>,
+    of: impl FnOnce(gpz_estimators::collapse::Collapse) -> Estimated,
+) -> Result<Estimated, Error> {
+    let (labels, classes) = given.labels.unwrap_or_default();
+    gpz_estimators::collapse::collapse(given.rows, labels, classes, None).map(of)
+}
+
 const TABLE: &[Estimator] = &[
+    Estimator {
+        quantity: "kl_entropy_k3",
+        labelled: false,
+        cost: all_pairs,
+        estimate: |given| {
+            entropy::kozachenko_leonenko_nats(given.rows, Metric::Euclidean, Neighbours::nth(3))
+        },
+    },
+    Estimator {
+        quantity: "ross_k3",
+        labelled: true,
+        cost: all_pairs,
+        estimate: |given| {
+            let (labels, _) = given.labels.unwrap_or_default();
+            information::ross::ross_nats(given.rows, labels, Neighbours::nth(3))
+        },
+    },
+    Estimator {
+        quantity: "twonn_mle",
+        labelled: false,
+        cost: all_pairs,
+        estimate: |given| dimension::two_nn(given.rows, Neighbours::default().parts),
+    },
+    Estimator {
+        quantity: "mle_levina_bickel_mackay_k20",
+        labelled: false,
+        cost: all_pairs,
+        estimate: |given| {
+            let averaging = dimension::Averaging::OfInverses;
+            dimension::levina_bickel(given.rows, Neighbours::nth(20), averaging)
+        },
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "participation_ratio",
+        labelled: false,
+        cost: spectral,
+        estimate: |given| spectrum(given, |spectrum| spectrum.participation_ratio()),
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "effective_rank_entropy",
+        labelled: false,
+        cost: spectral,
+        estimate: |given| spectrum(given, |spectrum| spectrum.effective_rank()),
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "ledoit_wolf_entropy",
+        labelled: false,
+        cost: spectral,
+        estimate: |given| {
+            let shrunk = gpz_estimators::gaussian::ledoit_wolf(given.rows)?;
+            Ok(shrunk.map(|shrunk| shrunk.entropy))
+        },
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "class_cond_gauss_entropy_wishart",
+        labelled: true,
+        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * n * d * d),
+        estimate: |given| {
+            let (labels, classes) = given.labels.unwrap_or_default();
+            gpz_estimators::gaussian::class_conditional_corrected_nats(given.rows, labels, classes)
+        },
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "qda_crossfit_mi",
+        labelled: true,
+        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * n * d * d),
+        estimate: |given| {
+            let (labels, classes) = given.labels.unwrap_or_default();
+            information::qda::crossfit_nats(given.rows, labels, classes)
+        },
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "nc1_trace",
+        labelled: true,
+        cost: projected,
+        estimate: |given| collapse(given, |collapse| collapse.nc1_trace),
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "nc2_equinorm",
+        labelled: true,
+        cost: projected,
+        estimate: |given| collapse(given, |collapse| collapse.nc2_equinorm),
+    },
+    #[cfg(feature = "lapack")]
+    Estimator {
+        quantity: "nc2_equiangle",
+        labelled: true,
+        cost: projected,
+        estimate: |given| collapse(given, |collapse| collapse.nc2_equiangle),
+    },
     #[cfg(feature = "lapack")]
     Estimator {
         quantity: "gaussian_upper_full",

@@ -98,7 +98,8 @@ pub fn verdict_line(file: &SplitsFile) -> String {
 /// One line on the recommended split, or on why there is none.
 #[must_use]
 pub fn choice_line(file: &SplitsFile) -> String {
-    format!("choice: {}", file.choice_reason)
+    let chosen = file.choice.as_ref().and_then(|choice| choice.split.as_deref());
+    format!("choice: {} — {}", chosen.unwrap_or("none"), file.choice_reason)
 }
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
              taps are a demonstration, not an audit"
         );
         assert!(
-            choice_line(&found).starts_with("choice: no limits were set and block4 is"),
+            choice_line(&found).starts_with("choice: block4 — no limits were set and block4 is"),
             "{}",
             choice_line(&found)
         );
@@ -164,7 +165,7 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
             "verdict: no zone — all splits leak alike, but four taps are a demonstration, not an audit"
         );
         assert!(
-            choice_line(&alike).starts_with("choice: no limits were set and there is no"),
+            choice_line(&alike).starts_with("choice: none — no limits were set and there is no"),
             "{}",
             choice_line(&alike)
         );
