@@ -353,7 +353,7 @@ fn degenerate_supports_are_minus_infinity_and_say_why() -> Result<(), Error> {
     let mut constant = z.clone();
     constant.column_mut(1).fill(0.1);
     let mut dependent = z.clone();
-    let sum = &z.column(0) * 3.0 - &z.column(1);
+    let sum = &z.column(0) * 3.0 - z.column(1);
     dependent.column_mut(2).assign(&sum);
     let mut equal = z.clone();
     for row in 1..5 {
