@@ -24,16 +24,6 @@ pub(crate) fn first_equal(rows: ArrayView2<'_, f64>) -> Vec<usize> {
     first
 }
 
-/// Which rows have an equal.
-pub(crate) fn repeated(rows: ArrayView2<'_, f64>) -> Vec<bool> {
-    let first = first_equal(rows);
-    let mut repeated = vec![false; first.len()];
-    for (row, &first) in first.iter().enumerate().filter(|&(row, &first)| row != first) {
-        (repeated[row], repeated[first]) = (true, true);
-    }
-    repeated
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +33,5 @@ mod tests {
     fn equal_rows_find_each_other() {
         let rows = array![[1.0, 0.0], [2.0, 3.0], [1.0, -0.0], [0.0, 1.0], [1.0, 0.0]];
         assert_eq!(first_equal(rows.view()), [0, 1, 0, 3, 0]);
-        assert_eq!(repeated(rows.view()), [true, false, true, false, true]);
     }
 }

@@ -441,7 +441,12 @@ pub(crate) trait Task {
 /// Runs a task with the widest vectors of this machine. None of the operations fuses or reorders, so the bits are those of any
 /// other machine.
 pub(crate) fn run(task: impl Task) {
-    match Isa::detect() {
+    run_on(Isa::detect(), task);
+}
+
+/// Runs a task with the vectors of an instruction set, or the widest where the machine has not got it.
+fn run_on(isa: Isa, task: impl Task) {
+    match isa.or_detected() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the instructions.
         Isa::Avx512 => unsafe { lanes::avx512(task) },
@@ -510,6 +515,23 @@ mod lanes {
         task.run::<Half>();
     }
 
+    macro_rules! binary {
+        (Wide, $($name:ident: $instruction:ident),*) => {$(
+            #[inline(always)]
+            fn $name(self, other: Self) -> Self {
+                // SAFETY: the instructions exist where the type is used.
+                Self(unsafe { $instruction(self.0, other.0) })
+            }
+        )*};
+        (Half, $($name:ident: $instruction:ident),*) => {$(
+            #[inline(always)]
+            fn $name(self, other: Self) -> Self {
+                // SAFETY: the instructions exist where the type is used.
+                unsafe { Self($instruction(self.0, other.0), $instruction(self.1, other.1)) }
+            }
+        )*};
+    }
+
     impl Lanes for Wide {
         #[inline(always)]
         fn load(values: &[f64; 8]) -> Self {
@@ -523,29 +545,10 @@ mod lanes {
             unsafe { _mm512_storeu_pd(out.as_mut_ptr(), self.0) };
             out
         }
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            // SAFETY: the instructions exist where the type is used.
-            Self(unsafe { _mm512_add_pd(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_sub_pd(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_mul_pd(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm512_max_pd(self.0, other.0) })
-        }
+        binary!(Wide, add: _mm512_add_pd, sub: _mm512_sub_pd, mul: _mm512_mul_pd, max: _mm512_max_pd);
         #[inline(always)]
         fn abs(self) -> Self {
-            // SAFETY: as above.
+            // SAFETY: the instructions exist where the type is used.
             Self(unsafe { _mm512_abs_pd(self.0) })
         }
         #[inline(always)]
@@ -573,29 +576,10 @@ mod lanes {
             }
             out
         }
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            // SAFETY: the instructions exist where the type is used.
-            unsafe { Self(_mm256_add_pd(self.0, other.0), _mm256_add_pd(self.1, other.1)) }
-        }
-        #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            // SAFETY: as above.
-            unsafe { Self(_mm256_sub_pd(self.0, other.0), _mm256_sub_pd(self.1, other.1)) }
-        }
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            // SAFETY: as above.
-            unsafe { Self(_mm256_mul_pd(self.0, other.0), _mm256_mul_pd(self.1, other.1)) }
-        }
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            // SAFETY: as above.
-            unsafe { Self(_mm256_max_pd(self.0, other.0), _mm256_max_pd(self.1, other.1)) }
-        }
+        binary!(Half, add: _mm256_add_pd, sub: _mm256_sub_pd, mul: _mm256_mul_pd, max: _mm256_max_pd);
         #[inline(always)]
         fn abs(self) -> Self {
-            // SAFETY: as above.
+            // SAFETY: the instructions exist where the type is used.
             unsafe {
                 let sign = _mm256_set1_pd(-0.0);
                 Self(_mm256_andnot_pd(sign, self.0), _mm256_andnot_pd(sign, self.1))
@@ -611,5 +595,38 @@ mod lanes {
             };
             bits as u32
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operation on two vectors.
+    struct Every<'a>([f64; 8], [f64; 8], &'a mut Vec<[f64; 8]>);
+
+    impl Task for Every<'_> {
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            let (a, b) = (L::load(&self.0), L::load(&self.1));
+            let bits = f64::from(a.below(b));
+            let vectors = [a.add(b), a.sub(b), a.mul(b), a.max(b), a.abs(), L::splat(bits)];
+            self.2.extend(vectors.map(L::store));
+        }
+    }
+
+    #[test]
+    fn vectors_of_any_width_give_the_same_bits() {
+        let a = [0.1, -2.0, 3.5, f64::INFINITY, 0.0, -7.25, 1e300, 1e-300];
+        let b = [0.3, -2.0, 1.5, 4.0, -1.0, 7.25, 1e300, f64::INFINITY];
+        let on = |isa| {
+            let mut out = Vec::new();
+            run_on(isa, Every(a, b, &mut out));
+            out
+        };
+        let portable = on(Isa::Portable);
+        assert_eq!(portable[5], [161.0; 8]);
+        assert_eq!(on(Isa::Avx512), portable);
+        assert_eq!(on(Isa::Avx2), portable);
     }
 }

@@ -6,11 +6,15 @@
 //! Both libraries take their threads from rayon, whose pool is set for a process: the program therefore runs itself once per
 //! number of threads with `RAYON_NUM_THREADS` set, tied to as many cores by `taskset` where there is one.
 
+// By path, because the crate around it brings criterion.
+#[path = "../../../src/clock.rs"]
+mod clock;
+
 use std::io::ErrorKind;
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use clock::time;
 use gpz_estimators::information::ksg::ksg1_nats;
 use gpz_estimators::{Metric, Neighbours, entropy::kozachenko_leonenko_nats};
 use infomeasure::estimators::GlobalValue;
@@ -38,7 +42,9 @@ fn main() -> Result<()> {
     while let Some(flag) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{flag} takes a value"))?;
         match flag.as_str() {
-            "--repetitions" => repetitions = value.parse().context("--repetitions takes a number")?,
+            "--repetitions" => {
+                repetitions = value.parse().context("--repetitions takes a number")?
+            }
             "--threads" => here = Some(value.parse().context("--threads takes a number")?),
             _ => bail!("{flag} is not known; there is --repetitions N"),
         }
@@ -47,8 +53,12 @@ fn main() -> Result<()> {
     if let Some(threads) = here {
         return measure(threads, repetitions);
     }
-    println!("- A cell: milliseconds by the clock on the wall, median (quartiles) of {repetitions} interleaved repetitions");
-    println!("- gpz: the estimate alone, and with its standard error and, for information, the look at growth");
+    println!(
+        "- A cell: milliseconds by the clock on the wall, median (quartiles) of {repetitions} interleaved repetitions; in bold the median time the threads ran, all together"
+    );
+    println!(
+        "- gpz: the estimate alone, and with its standard error and, for information, the look at growth"
+    );
     println!("- Load before the start: {}", load());
     for threads in [1, 2] {
         run_with(threads, repetitions)?;
@@ -58,7 +68,8 @@ fn main() -> Result<()> {
 }
 
 fn load() -> String {
-    std::fs::read_to_string("/proc/loadavg").map_or_else(|_| "unknown".into(), |load| load.trim().to_owned())
+    std::fs::read_to_string("/proc/loadavg")
+        .map_or_else(|_| "unknown".into(), |load| load.trim().to_owned())
 }
 
 /// Runs this program again with that many threads, on that many cores.
@@ -90,36 +101,43 @@ fn measure(threads: usize, repetitions: usize) -> Result<()> {
     let pool = rayon::current_num_threads();
     ensure!(pool == threads, "rayon has {pool} threads; set RAYON_NUM_THREADS={threads}");
     println!("\n## {threads} thread{}\n", if threads == 1 { "" } else { "s" });
-    println!("| estimate | rows | value, nats | gpz | gpz with error | infomeasure | infomeasure over gpz |");
+    println!(
+        "| estimate | rows | value, nats | gpz | gpz with error | infomeasure | infomeasure over gpz |"
+    );
     println!("|---|--:|--:|--:|--:|--:|--:|");
     for case in SIZES.into_iter().flat_map(cases) {
         let alone = Neighbours::nth(3).without_std_err();
         let (ours, theirs) = ((case.ours)(alone)?, (case.theirs)());
         let apart = (ours - theirs).abs() / (1.0 + ours.abs());
         ensure!(apart <= AGREEMENT, "{}: {ours} here, {theirs} there", case.name);
-        let mut samples = [const { Vec::new() }; 3];
+        let calls: [&dyn Fn() -> Result<f64>; 3] =
+            [&|| (case.ours)(alone), &|| (case.ours)(Neighbours::nth(3)), &|| Ok((case.theirs)())];
+        let mut wall = [const { Vec::new() }; 3];
+        let mut processor = [const { Vec::new() }; 3];
         for repetition in 0..repetitions {
-            for turn in 0..3 {
-                let at = (turn + repetition) % 3;
-                let start = Instant::now();
-                match at {
-                    0 => ensure!((case.ours)(alone)? == ours),
-                    1 => ensure!((case.ours)(Neighbours::nth(3))? == ours),
-                    _ => ensure!((case.theirs)().is_finite()),
-                }
-                samples[at].push(start.elapsed().as_secs_f64() * 1e3);
+            for turn in 0..calls.len() {
+                let at = (turn + repetition) % calls.len();
+                let mut value = Ok(0.0);
+                let took = time(|| value = calls[at]());
+                ensure!(value? == if at < 2 { ours } else { theirs });
+                wall[at].push(took.wall * 1e3);
+                processor[at].push(took.processor * 1e3);
             }
         }
-        let [ours_ms, full_ms, theirs_ms] = samples.map(quartiles);
-        let cell = |[low, median, high]: [f64; 3]| format!("{median:.2} ({low:.2}–{high:.2})");
+        let (wall, processor) = (wall.map(quartiles), processor.map(quartiles));
+        let cell = |at: usize| {
+            let [low, median, high] = wall[at];
+            format!("{median:.2} ({low:.2}–{high:.2}), **{:.2}**", processor[at][1])
+        };
         println!(
-            "| {} | {} | {ours:.4} | {} | {} | {} | {:.1} |",
+            "| {} | {} | {ours:.4} | {} | {} | {} | {:.1}, **{:.1}** |",
             case.name,
             case.rows,
-            cell(ours_ms),
-            cell(full_ms),
-            cell(theirs_ms),
-            theirs_ms[1] / ours_ms[1]
+            cell(0),
+            cell(1),
+            cell(2),
+            wall[2][1] / wall[0][1],
+            processor[2][1] / processor[0][1],
         );
     }
     Ok(())

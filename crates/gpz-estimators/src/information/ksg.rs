@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 use crate::neighbours::{MaxNorm, Neighbours, Space, Tree};
 use crate::parts::{deal, std_err};
-use crate::repeats::repeated;
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
 
@@ -117,12 +116,10 @@ fn estimate<T: Element, U: Element>(
     options.check(n)?;
     let k = options.k;
     let digamma = Digamma::up_to(n);
-    let value = match information(&x, &y, k, algorithm, &digamma) {
-        Ok(value) => value,
+    let Found { value, ties } = match information(&x, &y, k, algorithm, &digamma) {
+        Ok(found) => found,
         Err(rows) => return Ok(Err(NotIdentifiable::Tied { rows, of: n as u64, neighbour: k })),
     };
-    let ties = repeated(x.view()).into_iter().zip(repeated(y.view()));
-    let ties = ties.filter(|&(x, y)| x || y).count() as u64;
     let ceiling = digamma.of(n) - digamma.of(k);
     let ceiling = match algorithm {
         Algorithm::One => ceiling,
@@ -131,7 +128,7 @@ fn estimate<T: Element, U: Element>(
     let growth = options.parts_of(n).map(|parts| {
         Growth::of(n, parts, value, |part| {
             let (x, y) = (x.select(Axis(0), part), y.select(Axis(0), part));
-            information(&x, &y, k, algorithm, &digamma).unwrap_or(f64::NAN)
+            information(&x, &y, k, algorithm, &digamma).map_or(f64::NAN, |found| found.value)
         })
     });
     let estimate = Estimate::new(value, Kind::Heuristic, n as f64)
@@ -144,6 +141,12 @@ fn estimate<T: Element, U: Element>(
     }))
 }
 
+struct Found {
+    value: f64,
+    /// Pairs of which one row has an equal.
+    ties: u64,
+}
+
 /// The estimate, or the number of pairs whose `k`-th neighbour is at distance zero.
 fn information(
     x: &Array2<f64>,
@@ -151,33 +154,29 @@ fn information(
     k: usize,
     algorithm: Algorithm,
     digamma: &Digamma,
-) -> Result<f64, u64> {
+) -> Result<Found, u64> {
     let n = x.nrows();
-    let tree = Tree::<MaxNorm>::new(side_by_side(x, y).view());
-    let mean = |x: Vec<u32>, y: Vec<u32>, own: u32| {
-        let psi = |count: u32| digamma.of((count - own) as usize);
-        x.into_iter().zip(y).map(|(x, y)| psi(x) + psi(y)).sum::<f64>() / n as f64
-    };
-    match algorithm {
-        Algorithm::One => {
-            let radius = kth(tree.nearest(k), k)?;
-            let x = Space::<MaxNorm>::new(x.view()).count_within(&radius);
-            let y = Space::<MaxNorm>::new(y.view()).count_within(&radius);
-            // The counts hold the row itself, which stands for the one that is added.
-            Ok(digamma.of(k) + digamma.of(n) - mean(x, y, 0))
-        }
+    let ((x_space, y_space), tree) = rayon::join(
+        || rayon::join(|| Space::<MaxNorm>::new(x.view()), || Space::<MaxNorm>::new(y.view())),
+        || Tree::<MaxNorm>::new(side_by_side(x, y).view()),
+    );
+    let radius = kth(tree.nearest(k), k)?;
+    // The counts hold the row itself, which stands for the one that the first algorithm adds.
+    let (x_counts, y_counts, own, correction) = match algorithm {
+        Algorithm::One => (x_space.count_within(&radius), y_space.count_within(&radius), 0, 0.0),
         Algorithm::Two => {
-            kth(tree.nearest(k), k)?;
             let neighbours = tree.neighbours(k);
-            let within = |sample: &Array2<f64>| {
-                let radius = extents(sample, &neighbours, k);
-                Space::<MaxNorm>::new(sample.view()).count_within(&radius)
-            };
-            let own = 1;
-            let mean = mean(within(x), within(y), own);
-            Ok(digamma.of(k) - 1.0 / k as f64 + digamma.of(n) - mean)
+            let x_counts = x_space.count_within(&extents(x, &neighbours, k));
+            let y_counts = y_space.count_within(&extents(y, &neighbours, k));
+            (x_counts, y_counts, 1, 1.0 / k as f64)
         }
-    }
+    };
+    let psi = |count: u32| digamma.of((count - own) as usize);
+    let sum: f64 = x_counts.into_iter().zip(y_counts).map(|(x, y)| psi(x) + psi(y)).sum();
+    let value = digamma.of(k) - correction + digamma.of(n) - sum / n as f64;
+    let repeated = x_space.repeated().into_iter().zip(y_space.repeated());
+    let ties = repeated.filter(|&(x, y)| x || y).count() as u64;
+    Ok(Found { value, ties })
 }
 
 /// The columns of both samples; they have as many rows.

@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION};
 use crate::neighbours::{Euclidean, Neighbours, Space, rescale};
 use crate::parts::deal;
-use crate::repeats::repeated;
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
 
@@ -70,12 +69,11 @@ pub fn ross_nats<T: Element>(
         Ok(found) => found,
         Err(reason) => return Ok(Err(reason)),
     };
-    let ties = repeated(rows.view()).into_iter().filter(|&repeated| repeated).count() as u64;
     let d = rows.ncols();
     let kept = found.rows as f64;
     let mut estimate = Estimate::new(found.value, Kind::Heuristic, kept)
         .flag(found.left_out > 0, Flag::LeftOut(found.left_out))
-        .flag(ties > 0, Flag::Ties(ties))
+        .flag(found.ties > 0, Flag::Ties(found.ties))
         .flag(d > KNN_DIMENSIONS, Flag::HighDimension(d))
         .flag(kept > 1.0 && found.value >= (1.0 - SATURATION) * kept.ln(), Flag::Saturated);
     estimate.ceiling = Some(found.ceiling);
@@ -97,6 +95,8 @@ struct Found {
     rows: usize,
     classes: usize,
     left_out: u64,
+    /// Rows that have an equal.
+    ties: u64,
 }
 
 fn information(rows: &Array2<f64>, labels: &[usize], k: usize) -> Result<Found, NotIdentifiable> {
@@ -130,9 +130,11 @@ fn information(rows: &Array2<f64>, labels: &[usize], k: usize) -> Result<Found, 
     if tied > 0 {
         return Err(NotIdentifiable::Tied { rows: tied, of: n as u64, neighbour: k });
     }
-    let counts = Space::<Euclidean>::new(rows.view()).count_within(&radius);
+    let space = Space::<Euclidean>::new(rows.view());
+    let ties = space.repeated().into_iter().filter(|&repeated| repeated).count() as u64;
+    let counts = space.count_within(&radius);
     let of_counts: f64 = counts.into_iter().map(|count| digamma.of(count as usize)).sum();
     let ceiling = digamma.of(n) - of_class / n as f64;
     let value = ceiling + (of_k - of_counts) / n as f64;
-    Ok(Found { value, ceiling, rows: n, classes: members.len(), left_out })
+    Ok(Found { value, ceiling, rows: n, classes: members.len(), left_out, ties })
 }

@@ -6,6 +6,7 @@ use ndarray::ArrayView1;
 use rayon::prelude::*;
 
 use super::Norm;
+use crate::simd::{self, Lanes, Task};
 
 /// Rows that one job takes.
 const JOB: usize = 512;
@@ -21,7 +22,7 @@ impl<M: Norm> Line<M> {
     pub(super) fn new(values: ArrayView1<'_, f64>) -> Self {
         let mut pairs: Vec<(f64, u32)> =
             values.iter().enumerate().map(|(row, &value)| (value, row as u32)).collect();
-        pairs.par_sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let (values, order) = pairs.into_iter().unzip();
         Self { values, order, norm: PhantomData }
     }
@@ -61,19 +62,22 @@ impl<M: Norm> Line<M> {
         }
     }
 
+    /// Which rows have an equal.
+    pub(super) fn repeated(&self) -> Vec<bool> {
+        let mut repeated = vec![false; self.values.len()];
+        for place in 1..self.values.len() {
+            if self.values[place - 1] == self.values[place] {
+                repeated[self.order[place - 1] as usize] = true;
+                repeated[self.order[place] as usize] = true;
+            }
+        }
+        repeated
+    }
+
     pub(super) fn count_within(&self, radius: &[f64]) -> Vec<u32> {
         let mut sorted = vec![0; self.values.len()];
         sorted.par_chunks_mut(JOB).enumerate().for_each(|(job, out)| {
-            for (at, out) in out.iter_mut().enumerate() {
-                let place = job * JOB + at;
-                let (value, radius) = (self.values[place], radius[self.order[place] as usize]);
-                // The subtraction is monotone, so along each side the rows that count come first.
-                let within = |v: f64| M::of(v - value) < radius;
-                let (left, right) = self.values.split_at(place);
-                let below = reach(left.len(), |at| within(left[left.len() - 1 - at]));
-                let above = reach(right.len(), |at| within(right[at]));
-                *out = (below + above) as u32;
-            }
+            simd::run(Count { line: self, first: job * JOB, radius, out });
         });
         let mut out = vec![0; sorted.len()];
         for (&count, &row) in sorted.iter().zip(&self.order) {
@@ -83,24 +87,78 @@ impl<M: Norm> Line<M> {
     }
 }
 
-/// How many of the first of `n` places hold, where those that hold come first: doubling steps, then halving ones.
+/// Range counts of the values from place `first` on.
+struct Count<'a, M> {
+    line: &'a Line<M>,
+    first: usize,
+    radius: &'a [f64],
+    out: &'a mut [u32],
+}
+
+impl<M: Norm> Task for Count<'_, M> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let values = &self.line.values[..];
+        for at in 0..self.out.len() {
+            let place = self.first + at;
+            let radius = self.radius[self.line.order[place] as usize];
+            let (left, right) = values.split_at(place);
+            let above = count_from::<M, L>(right, values[place], radius);
+            let below = count_back::<M, L>(left, values[place], radius);
+            self.out[at] = (above + below) as u32;
+        }
+    }
+}
+
+/// Steps of this many values at once; within one, all are looked at.
+const BLOCK: usize = 64;
+
+/// How many of the first of ascending values lie within `radius`: the subtraction is monotone, so those that do come first.
 #[inline(always)]
-fn reach(n: usize, holds: impl Fn(usize) -> bool) -> usize {
-    let mut step = 1;
+fn count_from<M: Norm, L: Lanes>(values: &[f64], value: f64, radius: f64) -> usize {
+    let within = |at: usize| M::of(values[at] - value) < radius;
+    let start = gallop(values.len(), |at| within(at));
+    let end = (start + BLOCK).min(values.len());
+    start + among::<M, L>(&values[start..end], value, radius)
+}
+
+/// How many of the last, for values to the other side.
+#[inline(always)]
+fn count_back<M: Norm, L: Lanes>(values: &[f64], value: f64, radius: f64) -> usize {
+    let n = values.len();
+    let within = |at: usize| M::of(values[n - 1 - at] - value) < radius;
+    let start = gallop(n, |at| within(at));
+    let end = (start + BLOCK).min(n);
+    start + among::<M, L>(&values[n - end..n - start], value, radius)
+}
+
+/// Of the first of `n` places those that hold come first: where the block of places begins that holds the last of them.
+#[inline(always)]
+fn gallop(n: usize, holds: impl Fn(usize) -> bool) -> usize {
     let mut low = 0;
+    let mut step = BLOCK;
     while low + step <= n && holds(low + step - 1) {
         low += step;
         step *= 2;
     }
-    // The answer is in low..low + step, and at most n.
-    let mut high = (low + step - 1).min(n);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if holds(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
+    // The rest is in low..low + step: halve down to a block.
+    while step > BLOCK {
+        step /= 2;
+        if low + step <= n && holds(low + step - 1) {
+            low += step;
         }
     }
     low
+}
+
+/// How many values lie within `radius`.
+#[inline(always)]
+fn among<M: Norm, L: Lanes>(values: &[f64], value: f64, radius: f64) -> usize {
+    let (blocks, rest) = values.as_chunks::<8>();
+    let mut count = 0;
+    for block in blocks {
+        let reduced = M::add(L::splat(0.0), L::load(block).sub(L::splat(value)));
+        count += reduced.below(L::splat(radius)).count_ones() as usize;
+    }
+    count + rest.iter().filter(|&&other| M::of(other - value) < radius).count()
 }

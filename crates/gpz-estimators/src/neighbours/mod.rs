@@ -4,6 +4,8 @@
 //! comparison is made on it: never is a coordinate compared with `v ± ε`, which rounds elsewhere. A bound on the distance to a
 //! box goes through the same operations, each of which is monotone in its rounded operands, so that a box is passed over only if
 //! no row in it counts. The result is therefore that of brute force to the bit, with ties, and on any instruction set.
+//!
+//! One dimension is sorted; up to 23 dimensions are searched in a tree; from 24 on every row is compared with every other.
 
 mod line;
 mod options;
@@ -98,6 +100,17 @@ impl<M: Norm> Space<M> {
         match self {
             Self::Line(line) => line.nearest(k),
             Self::Tree(tree) => tree.nearest(k),
+        }
+    }
+
+    /// Which rows have an equal.
+    pub(crate) fn repeated(&self) -> Vec<bool> {
+        match self {
+            Self::Line(line) => line.repeated(),
+            Self::Tree(tree) => {
+                let radius = vec![0.0_f64.next_up(); tree.len()];
+                tree.count_within(&radius).into_iter().map(|count| count > 1).collect()
+            }
         }
     }
 

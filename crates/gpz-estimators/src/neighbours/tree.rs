@@ -23,15 +23,13 @@ const JOB: usize = 256;
 /// After so many dimensions it is seen whether any lane is still near enough.
 const STRIDE: usize = 4;
 
-/// Of eight asking rows, so many that they stand in the lanes and the rows of the other leaf come one after another, instead of the
-/// other way round; measured.
-const DENSE: u32 = 4;
-
 /// Rows from which on the two halves are cut side by side.
 const PARALLEL: usize = 4096;
 
-/// Width from which on boxes of few rows overlap in all directions and every leaf is looked at; measured.
-const BRUTE: usize = 40;
+/// Width from which on boxes of so few rows overlap in all directions, and every leaf is looked at. Measured on Gaussian rows: 10,000
+/// of width 2, 8, 16, 24 and 48 take 3, 40, 140 to 220, 290 to 440 and 690 to 940 ms of one thread with boxes, and 47, 120, 220, 340
+/// and 630 to 760 ms without (maximum norm, Euclidean).
+const BRUTE: usize = 24;
 
 /// Rows in leaves of a kd-tree.
 pub(crate) struct Tree<M> {
@@ -102,6 +100,10 @@ impl<M: Norm> Tree<M> {
     /// The `k` nearest other rows, nearest first, ties by the smaller row: `n·k` rows. `k` must be below `n`.
     pub(crate) fn neighbours(&self, k: usize) -> Vec<u32> {
         self.search(k, true, |found| &found.rows)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
     }
 
     fn search<T: Copy + Default + Send>(
@@ -264,15 +266,17 @@ fn to_leaf<M: Norm, L: Lanes>(leaf: &[f64], row: &[f64], limit: L) -> L {
 /// Bounds from below on the reduced distances between what is in one box and what is in each of eight. Rows are boxes whose sides
 /// are equal.
 #[inline(always)]
-fn apart<M: Norm, L: Lanes>(one: Sides<'_>, eight: Sides<'_>) -> L {
+fn apart<M: Norm, L: Lanes>(one: Sides<'_>, eight: Sides<'_>, limit: L) -> L {
     let zero = L::splat(0.0);
     let mut reduced = zero;
-    let columns = eight.low.as_chunks::<LANES>().0.iter().zip(eight.high.as_chunks::<LANES>().0);
-    let sides = one.low.iter().step_by(LANES).zip(one.high.iter().step_by(LANES));
-    for ((low, high), (&from, &to)) in columns.zip(sides) {
-        let under = L::load(low).sub(L::splat(to));
-        let over = L::splat(from).sub(L::load(high));
+    let (low, high) = (eight.low.as_chunks::<LANES>().0, eight.high.as_chunks::<LANES>().0);
+    for (j, (low, high)) in low.iter().zip(high).enumerate() {
+        let under = L::load(low).sub(L::splat(one.high[j * LANES]));
+        let over = L::splat(one.low[j * LANES]).sub(L::load(high));
         reduced = M::add(reduced, under.max(over).max(zero));
+        if j % STRIDE == STRIDE - 1 && reduced.below(limit) == 0 {
+            break;
+        }
     }
     reduced
 }
@@ -349,8 +353,8 @@ impl<M: Norm> Asking<'_, M> {
             Some(boxes) if leaf != self.leaf => {
                 let rows = tree.block(self.leaf);
                 let rows = Sides { low: rows, high: rows };
-                let reduced = apart::<M, L>(boxes.one(leaf, tree.width), rows);
-                reduced.below(L::load(&self.limits))
+                let limits = L::load(&self.limits);
+                apart::<M, L>(boxes.one(leaf, tree.width), rows, limits).below(limits)
             }
             _ => first_lanes(self.rows),
         };
@@ -358,37 +362,20 @@ impl<M: Norm> Asking<'_, M> {
             return;
         }
         let before = self.limits;
-        if asking.count_ones() >= DENSE {
-            let own = tree.block(self.leaf);
-            for other in leaf * LANES..(leaf * LANES + LANES).min(tree.order.len()) {
-                let limits = L::load(&self.limits);
-                let reduced = to_leaf::<M, L>(own, tree.row(other), limits);
-                let mut near = reduced.below(limits);
-                if near == 0 {
-                    continue;
-                }
-                let reduced = reduced.store();
-                while near != 0 {
-                    let lane = take_lane(&mut near);
-                    self.offer(lane, other, reduced[lane]);
-                }
+        let block = tree.block(leaf);
+        while asking != 0 {
+            let lane = take_lane(&mut asking);
+            let limit = L::splat(self.limits[lane]);
+            let row = tree.row(self.leaf * LANES + lane);
+            let reduced = to_leaf::<M, L>(block, row, limit);
+            let mut near = reduced.below(limit);
+            if near == 0 {
+                continue;
             }
-        } else {
-            let block = tree.block(leaf);
-            while asking != 0 {
-                let lane = take_lane(&mut asking);
-                let limit = L::splat(self.limits[lane]);
-                let row = tree.row(self.leaf * LANES + lane);
-                let reduced = to_leaf::<M, L>(block, row, limit);
-                let mut near = reduced.below(limit);
-                if near == 0 {
-                    continue;
-                }
-                let reduced = reduced.store();
-                while near != 0 {
-                    let other = take_lane(&mut near);
-                    self.offer(lane, leaf * LANES + other, reduced[other]);
-                }
+            let reduced = reduced.store();
+            while near != 0 {
+                let other = take_lane(&mut near);
+                self.offer(lane, leaf * LANES + other, reduced[other]);
             }
         }
         if self.limits != before {
@@ -419,8 +406,9 @@ impl<M: Norm> Asking<'_, M> {
                     let (level, group) = (level as usize, group as usize);
                     let own = tree.levels[0].one(self.leaf, tree.width);
                     let eight = tree.levels[level].group(group, tree.width);
-                    let reduced = apart::<M, L>(own, eight);
-                    let mut near = reduced.below(L::splat(self.limit)) & siblings;
+                    let limit = L::splat(self.limit);
+                    let reduced = apart::<M, L>(own, eight, limit);
+                    let mut near = reduced.below(limit) & siblings;
                     let reduced = reduced.store();
                     while near != 0 {
                         let lane = take_lane(&mut near);
@@ -493,7 +481,7 @@ impl<M: Norm> Counting<'_, M> {
         if let Some(boxes) = tree.levels.first() {
             let rows = tree.block(self.leaf);
             let (other, rows) = (boxes.one(leaf, tree.width), Sides { low: rows, high: rows });
-            let near = apart::<M, L>(other, rows).below(radii);
+            let near = apart::<M, L>(other, rows, radii).below(radii);
             if near == 0 {
                 return;
             }
@@ -508,24 +496,13 @@ impl<M: Norm> Counting<'_, M> {
                 partly = near & !inside;
             }
         }
-        if partly.count_ones() >= DENSE {
-            let own = tree.block(self.leaf);
-            for other in leaf * LANES..(leaf * LANES + LANES).min(tree.order.len()) {
-                let reduced = to_leaf::<M, L>(own, tree.row(other), radii);
-                let mut near = reduced.below(radii) & partly;
-                while near != 0 {
-                    self.counts[take_lane(&mut near)] += 1;
-                }
-            }
-        } else {
-            let block = tree.block(leaf);
-            while partly != 0 {
-                let lane = take_lane(&mut partly);
-                let radius = L::splat(self.radii[lane]);
-                let row = tree.row(self.leaf * LANES + lane);
-                let reduced = to_leaf::<M, L>(block, row, radius);
-                self.counts[lane] += reduced.below(radius).count_ones();
-            }
+        let block = tree.block(leaf);
+        while partly != 0 {
+            let lane = take_lane(&mut partly);
+            let radius = L::splat(self.radii[lane]);
+            let row = tree.row(self.leaf * LANES + lane);
+            let reduced = to_leaf::<M, L>(block, row, radius);
+            self.counts[lane] += reduced.below(radius).count_ones();
         }
     }
 
@@ -539,7 +516,8 @@ impl<M: Norm> Counting<'_, M> {
             let (level, group) = (level as usize, group as usize);
             let own = tree.levels[0].one(self.leaf, tree.width);
             let eight = tree.levels[level].group(group, tree.width);
-            let near = apart::<M, L>(own, eight).below(L::splat(most));
+            let most = L::splat(most);
+            let near = apart::<M, L>(own, eight, most).below(most);
             if near == 0 {
                 continue;
             }
