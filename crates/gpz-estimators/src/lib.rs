@@ -7,6 +7,7 @@
 //! 3. [`DeviationPass`] reads the same features again and keeps two numbers per image, from which [`Deviations`]
 //!    gives exact jackknife intervals and the contributions a paired resampling over images needs.
 //! 4. [`entropy`] turns moments into maximum-entropy bounds; [`Estimate`] says what a number is and which way it errs.
+//! 5. From the rows themselves, by their nearest neighbours: [`entropy`], mutual [`information`], intrinsic [`dimension`].
 //!
 //! ```
 //! use gpz_estimators::{ClassMoments, Normalisation};

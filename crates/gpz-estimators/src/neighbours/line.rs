@@ -117,7 +117,7 @@ const BLOCK: usize = 64;
 #[inline(always)]
 fn count_from<M: Norm, L: Lanes>(values: &[f64], value: f64, radius: f64) -> usize {
     let within = |at: usize| M::of(values[at] - value) < radius;
-    let start = gallop(values.len(), |at| within(at));
+    let start = gallop(values.len(), within);
     let end = (start + BLOCK).min(values.len());
     start + among::<M, L>(&values[start..end], value, radius)
 }
@@ -127,7 +127,7 @@ fn count_from<M: Norm, L: Lanes>(values: &[f64], value: f64, radius: f64) -> usi
 fn count_back<M: Norm, L: Lanes>(values: &[f64], value: f64, radius: f64) -> usize {
     let n = values.len();
     let within = |at: usize| M::of(values[n - 1 - at] - value) < radius;
-    let start = gallop(n, |at| within(at));
+    let start = gallop(n, within);
     let end = (start + BLOCK).min(n);
     start + among::<M, L>(&values[n - end..n - start], value, radius)
 }
