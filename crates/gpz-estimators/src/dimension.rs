@@ -2,8 +2,9 @@
 //!
 //! Rows of width `d` may lie on or near a surface of fewer dimensions. Both estimators assume that within the distances looked at
 //! the density is constant and the surface flat. They see the dimension at that scale: noise across the surface counts as soon as
-//! rows are near enough to resolve it, and curvature as long as they are not. Both err low by more the larger the dimension is:
-//! with some thousands of rows, ten dimensions read as about nine and twenty as fifteen or so ([`Flag::HighDimension`] beyond ten).
+//! rows are near enough to resolve it, and curvature as long as they are not. Both err low by more the larger the dimension is: of
+//! 5,000 normal rows TwoNN finds 9.8 dimensions for 10, 17 for 20 and 25 for 32, and Levina and Bickel's, averaged by inverses,
+//! 8.9, 15 and 21. Values beyond ten are flagged as [`Flag::HighDimension`].
 //!
 //! Rows that equal an earlier one are left out, counted by [`Flag::DuplicateRows`] and [`Flag::LeftOut`]: at distance zero there is
 //! no ratio of distances. Rounded features have many equal distances, which read as any dimension; [`Flag::Ties`] counts the rows

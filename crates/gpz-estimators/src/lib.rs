@@ -1,4 +1,4 @@
-//! Statistics of features on plain arrays: class geometry, intervals, entropy bounds.
+//! Statistics of features on plain arrays: class geometry, entropies, informations, dimensions, spectra, channels.
 //!
 //! Views of `ndarray` go in, numbers come out; the crate knows nothing of tensors, networks or GPUs.
 //!

@@ -26,9 +26,9 @@ const DEPENDENCE_WIDTH: usize = 64;
 ///
 /// # Bias
 /// Assumes a density that is constant within `ε_i` of each row. At the edge of a sharp support the ball reaches outside, and the
-/// estimate is high: by 0.08 nats for 5,000 uniform rows in a cube, and by whole nats beyond ten dimensions, which is flagged as
-/// [`Flag::HighDimension`]; [`project`](crate::project) offers a way out. In smooth densities of few dimensions the bias is
-/// a few hundredths of a nat. Scaling by `a` adds exactly `d·ln|a|`; rotations change the Euclidean form by rounding alone.
+/// estimate is high: for 5,000 uniform rows in a cube of 3, 5, 10 and 20 dimensions by 0.08, 0.36, 1.4 and 4.4 nats. For as many
+/// normal rows it is within 0.1 nats up to ten dimensions, and high by 0.3 in 16 and 2.6 in 32. More than ten are flagged as
+/// [`Flag::HighDimension`]; [`project`](crate::project) offers a way out. Scaling by `a` adds exactly `d·ln|a|`; rotations change the Euclidean form by rounding alone.
 ///
 /// The standard error is that of the variance alone, from the values on disjoint parts of the rows. A bootstrap would draw
 /// rows twice, and those are neighbours at distance zero.

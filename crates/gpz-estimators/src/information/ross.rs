@@ -23,8 +23,9 @@ use crate::simd::Element;
 /// value is then of the law without those classes.
 ///
 /// # Bias
-/// Nearly none for independent labels: 0.004 nats with 4,000 rows in 5 dimensions. Where classes differ on scales finer than `r`,
-/// as they do in many dimensions, it errs low; beyond ten dimensions that is most of the value ([`Flag::HighDimension`]). The
+/// Nearly none for independent labels: 0.004 nats with 4,000 rows in 5 dimensions. Where classes differ on scales finer than `r`
+/// it errs low: two normal classes two deviations apart carry 0.337 nats, of which 5,000 rows show 0.32 in 10 dimensions and 0.28
+/// in 32. More than ten are flagged as [`Flag::HighDimension`]. The
 /// ceiling is `ψ(n) − ⟨ψ(n_c)⟩`, about the entropy of the labels, which is a true bound of `I(Z;Y)` also: a value near it says
 /// that classes do not overlap as far as so many rows show. It is [`Flag::Saturated`] only near `ln n`, where nearly each row has
 /// a class of its own.

@@ -46,7 +46,7 @@ impl Neighbours {
         Self { k, ..Self::default() }
     }
 
-    /// Without the repetitions on parts, which cost about as much again as the estimate: no standard error, and no look at whether
+    /// Without the repetitions on parts, which cost once or twice as much again as the estimate: no standard error, and no look at whether
     /// the value grows with the rows.
     #[must_use]
     pub fn without_std_err(self) -> Self {
