@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use ndarray::{ArrayView2, Axis};
-use rayon::prelude::*;
 
 use crate::error::Error;
+use crate::jobs;
 use crate::simd::{Element, GROUP, Isa};
 
 /// Columns of a block: long enough that the prefetchers of the memory see long runs, short enough that a group of rows,
@@ -151,7 +151,7 @@ impl<'a, T: Element> Batch<'a, T> {
             }
             Rows::Strided(all) => all.row(row).iter().fold(true, |ok, v| ok & good(v)),
         };
-        let Some(row) = (0..self.len()).into_par_iter().find_first(|&row| !all_fit(row)) else {
+        let Some(row) = jobs::find_first(self.len(), |row| !all_fit(row)) else {
             return Ok(());
         };
         let at = |column: usize| match &self.rows {

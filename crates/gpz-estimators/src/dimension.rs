@@ -29,10 +29,10 @@
 //! ```
 
 use ndarray::{Array2, ArrayView2, Axis};
-use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
+use crate::jobs;
 use crate::neighbours::{Euclidean, Neighbours, Space, rescale};
 use crate::parts::deal;
 use crate::repeats::first_equal;
@@ -123,7 +123,7 @@ pub fn levina_bickel<T: Element>(
 fn estimate<T: Element>(
     features: ArrayView2<'_, T>,
     options: Neighbours,
-    dimension: impl Fn(&Array2<f64>) -> (f64, u64) + Sync,
+    dimension: impl Fn(&Array2<f64>) -> (f64, u64) + Send + Sync,
 ) -> Result<Estimated, Error> {
     let mut rows = rows::checked(features)?;
     rescale(&mut rows);
@@ -136,10 +136,12 @@ fn estimate<T: Element>(
         return Ok(Err(NotIdentifiable::TooFewRows { class: None, have: n as u64, need }));
     }
     let rows = if repeats > 0 { rows.select(Axis(0), &distinct) } else { rows };
-    let (value, ties) = dimension(&rows);
-    let values: Vec<f64> = options.parts_of(n).map_or_else(Vec::new, |parts| {
-        let on = |part: &Vec<usize>| dimension(&rows.select(Axis(0), part)).0;
-        deal(n, parts).par_iter().map(on).collect()
+    let ((value, ties), values) = jobs::enter(|| {
+        let values = options.parts_of(n).map_or_else(Vec::new, |parts| {
+            let on = |part: &Vec<usize>| dimension(&rows.select(Axis(0), part)).0;
+            jobs::map(&deal(n, parts), on)
+        });
+        (dimension(&rows), values)
     });
     Ok(Ok(Estimate::new(value, Kind::Heuristic, n as f64)
         .flag(repeats > 0, Flag::DuplicateRows(repeats))

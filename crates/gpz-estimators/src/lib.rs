@@ -47,6 +47,7 @@ mod geometry;
 mod gram;
 pub mod information;
 mod jackknife;
+mod jobs;
 #[cfg(feature = "lapack")]
 mod lapack;
 mod moments;

@@ -3,12 +3,12 @@
 use std::f64::consts::PI;
 
 use ndarray::{ArrayView2, Axis};
-use rayon::prelude::*;
 use statrs::function::gamma::ln_gamma;
 
 use crate::digamma::Digamma;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind};
+use crate::jobs;
 use crate::neighbours::{Euclidean, MaxNorm, Metric, Neighbours, Norm, Space, rescale};
 use crate::parts::deal;
 use crate::rows::{self, KNN_DIMENSIONS};
@@ -61,6 +61,14 @@ pub fn kozachenko_leonenko_nats<T: Element>(
     metric: Metric,
     options: Neighbours,
 ) -> Result<Estimated, Error> {
+    jobs::enter(|| estimate(features, metric, options))
+}
+
+fn estimate<T: Element>(
+    features: ArrayView2<'_, T>,
+    metric: Metric,
+    options: Neighbours,
+) -> Result<Estimated, Error> {
     let mut rows = rows::checked(features)?;
     let (n, d) = rows.dim();
     options.check(n)?;
@@ -82,10 +90,9 @@ pub fn kozachenko_leonenko_nats<T: Element>(
         .flag(d > KNN_DIMENSIONS, Flag::HighDimension(d));
     let parts = options.parts_of(n).filter(|_| !degenerate);
     let values: Vec<f64> = parts.map_or_else(Vec::new, |parts| {
-        deal(n, parts)
-            .par_iter()
-            .map(|part| entropy_of(rows.select(Axis(0), part).view(), metric, options.k).0)
-            .collect()
+        jobs::map(&deal(n, parts), |part| {
+            entropy_of(rows.select(Axis(0), part).view(), metric, options.k).0
+        })
     });
     Ok(Ok(estimate.std_err_of_parts(&values)))
 }

@@ -1,11 +1,11 @@
 //! Mutual information of two continuous samples from counts of neighbours, in nats.
 
 use ndarray::{Array2, ArrayView2, Axis, s};
-use rayon::prelude::*;
 
 use crate::digamma::Digamma;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
+use crate::jobs;
 use crate::neighbours::{MaxNorm, Neighbours, Space, Tree};
 use crate::parts::{deal, std_err};
 use crate::rows::{self, KNN_DIMENSIONS};
@@ -62,7 +62,7 @@ pub fn ksg1_nats<T: Element, U: Element>(
     y: ArrayView2<'_, U>,
     options: Neighbours,
 ) -> Result<Estimated, Error> {
-    estimate(x, y, options, Algorithm::One)
+    jobs::enter(|| estimate(x, y, options, Algorithm::One))
 }
 
 /// Kraskov, Stögbauer and Grassberger's second estimate of `I(X;Y)`, in nats.
@@ -96,7 +96,7 @@ pub fn ksg2_nats<T: Element, U: Element>(
     y: ArrayView2<'_, U>,
     options: Neighbours,
 ) -> Result<Estimated, Error> {
-    estimate(x, y, options, Algorithm::Two)
+    jobs::enter(|| estimate(x, y, options, Algorithm::Two))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -156,8 +156,8 @@ fn information(
     digamma: &Digamma,
 ) -> Result<Found, u64> {
     let n = x.nrows();
-    let ((x_space, y_space), tree) = rayon::join(
-        || rayon::join(|| Space::<MaxNorm>::new(x.view()), || Space::<MaxNorm>::new(y.view())),
+    let ((x_space, y_space), tree) = jobs::join(
+        || jobs::join(|| Space::<MaxNorm>::new(x.view()), || Space::<MaxNorm>::new(y.view())),
         || Tree::<MaxNorm>::new(side_by_side(x, y).view()),
     );
     let radius = kth(tree.nearest(k), k)?;
@@ -232,9 +232,7 @@ impl Growth {
         whole: f64,
         estimate: impl Fn(&[usize]) -> f64 + Sync,
     ) -> Self {
-        let on = |parts: usize| -> Vec<f64> {
-            deal(n, parts).par_iter().map(|part| estimate(part)).collect()
-        };
+        let on = |parts: usize| -> Vec<f64> { jobs::map(&deal(n, parts), |part| estimate(part)) };
         let halves = on(2);
         Self { whole, halves: (halves[0] + halves[1]) / 2.0, parts: on(parts) }
     }

@@ -6,6 +6,7 @@ use super::ksg::{Growth, side_by_side};
 use crate::digamma::Digamma;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind};
+use crate::jobs;
 use crate::neighbours::{MaxNorm, Neighbours, Space, Tree};
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
@@ -45,6 +46,14 @@ use crate::simd::Element;
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```
 pub fn gao_nats<T: Element, U: Element>(
+    x: ArrayView2<'_, T>,
+    y: ArrayView2<'_, U>,
+    options: Neighbours,
+) -> Result<Estimated, Error> {
+    jobs::enter(|| estimate(x, y, options))
+}
+
+fn estimate<T: Element, U: Element>(
     x: ArrayView2<'_, T>,
     y: ArrayView2<'_, U>,
     options: Neighbours,

@@ -1,11 +1,11 @@
 //! Mutual information of features and labels from counts of neighbours, in nats.
 
 use ndarray::{Array2, ArrayView2, Axis};
-use rayon::prelude::*;
 
 use crate::digamma::Digamma;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION};
+use crate::jobs;
 use crate::neighbours::{Euclidean, Neighbours, Space, rescale};
 use crate::parts::deal;
 use crate::rows::{self, KNN_DIMENSIONS};
@@ -58,6 +58,14 @@ pub fn ross_nats<T: Element>(
     labels: &[usize],
     options: Neighbours,
 ) -> Result<Estimated, Error> {
+    jobs::enter(|| estimate(features, labels, options))
+}
+
+fn estimate<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    options: Neighbours,
+) -> Result<Estimated, Error> {
     let mut rows = rows::checked(features)?;
     rescale(&mut rows);
     let n = rows.nrows();
@@ -85,7 +93,7 @@ pub fn ross_nats<T: Element>(
             let found = information(&rows.select(Axis(0), part), &labels, options.k);
             found.map_or(f64::NAN, |found| found.value)
         };
-        deal(n, parts).par_iter().map(on).collect()
+        jobs::map(&deal(n, parts), on)
     });
     Ok(Ok(estimate.std_err_of_parts(&values)))
 }

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use ndarray::ArrayView1;
-use rayon::prelude::*;
 
 use super::Norm;
+use crate::jobs;
 use crate::simd::{self, Lanes, Task};
 
 /// Rows that one job takes.
@@ -29,7 +29,7 @@ impl<M: Norm> Line<M> {
 
     pub(super) fn nearest(&self, k: usize) -> Vec<f64> {
         let mut sorted = vec![0.0; self.values.len() * k];
-        sorted.par_chunks_mut(JOB * k).enumerate().for_each(|(job, out)| {
+        jobs::chunks(&mut sorted, JOB * k, |job, out| {
             for (at, out) in out.chunks_mut(k).enumerate() {
                 self.nearest_of(job * JOB + at, out);
             }
@@ -76,7 +76,7 @@ impl<M: Norm> Line<M> {
 
     pub(super) fn count_within(&self, radius: &[f64]) -> Vec<u32> {
         let mut sorted = vec![0; self.values.len()];
-        sorted.par_chunks_mut(JOB).enumerate().for_each(|(job, out)| {
+        jobs::chunks(&mut sorted, JOB, |job, out| {
             simd::run(Count { line: self, first: job * JOB, radius, out });
         });
         let mut out = vec![0; sorted.len()];

@@ -9,9 +9,9 @@
 use std::marker::PhantomData;
 
 use ndarray::ArrayView2;
-use rayon::prelude::*;
 
 use super::{Norm, Smallest};
+use crate::jobs;
 use crate::simd::{self, Lanes, Task};
 
 /// Rows of a leaf, children of a node.
@@ -113,7 +113,7 @@ impl<M: Norm> Tree<M> {
         take: impl Fn(&Smallest) -> &[T] + Sync,
     ) -> Vec<T> {
         let mut placed = vec![T::default(); self.order.len() * k];
-        placed.par_chunks_mut(JOB * k).enumerate().for_each(|(job, out)| {
+        jobs::chunks(&mut placed, JOB * k, |job, out| {
             simd::run(Search { tree: self, first: job * JOB, k, ties, out, take: &take });
         });
         let mut out = vec![T::default(); placed.len()];
@@ -126,7 +126,7 @@ impl<M: Norm> Tree<M> {
     /// As [`Space::count_within`](super::Space::count_within).
     pub(crate) fn count_within(&self, radius: &[f64]) -> Vec<u32> {
         let mut placed = vec![0; self.order.len()];
-        placed.par_chunks_mut(JOB).enumerate().for_each(|(job, out)| {
+        jobs::chunks(&mut placed, JOB, |job, out| {
             simd::run(Count { tree: self, first: job * JOB, radius, out });
         });
         let mut out = vec![0; placed.len()];
@@ -196,7 +196,7 @@ fn cut(keys: &mut [(f64, u32)], rows: &[f64], width: usize) {
     let whole = keys.len();
     let (left, right) = keys.split_at_mut(middle);
     if whole >= PARALLEL {
-        rayon::join(|| cut(left, rows, width), || cut(right, rows, width));
+        jobs::join(|| cut(left, rows, width), || cut(right, rows, width));
     } else {
         cut(left, rows, width);
         cut(right, rows, width);
