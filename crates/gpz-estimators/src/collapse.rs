@@ -183,13 +183,10 @@ impl<'a> CollapsePass<'a> {
             let rows =
                 centred(features, 0..n, columns.clone(), |_| &self.centre[columns.clone()], None);
             let means = self.centred_means(columns.clone());
-            add_product(rows.view(), means.view(), &mut to_means);
+            add_product(&rows, &means, &mut to_means);
             if let Some(classifier) = self.classifier {
-                add_product(
-                    rows.view(),
-                    classifier.weights.slice(s![.., columns.clone()]),
-                    &mut logits,
-                );
+                let weights = classifier.weights.slice(s![.., columns.clone()]);
+                add_product(&rows, &weights.as_standard_layout().to_owned(), &mut logits);
             }
             let own = |row: usize| {
                 &self.moments.mean_of(labels[row]).unwrap_or(&self.centre)[columns.clone()]
@@ -417,7 +414,7 @@ fn products(moments: &ClassMoments, present: &[usize], centre: &[f64]) -> Array2
     let mut gram = Array2::zeros((present.len(), present.len()));
     for columns in blocks(present.len(), centre.len()) {
         let means = centred_means(moments, present, centre, columns);
-        add_product(means.view(), means.view(), &mut gram);
+        add_product(&means, &means, &mut gram);
     }
     gram
 }

@@ -2,18 +2,21 @@
 
 use std::ops::Range;
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::moments::ClassMoments;
-use crate::simd::Element;
+use crate::simd::{DOTS, Element, Isa, dots};
 
 /// Elements of the block of centred `f64` values that is held beside a product, 32 MiB of them.
 const BLOCK_ELEMENTS: usize = 1 << 22;
-/// Rows of a product that are one piece of work.
+/// Rows of a product that are one piece of work: with [`DEPTH`] columns they stay in a second-level cache.
 const TILE: usize = 64;
+/// Rows of the other side that stay in the first-level cache meanwhile.
+const GROUP: usize = 8;
+/// Columns of a block.
+const DEPTH: usize = 512;
 
 /// Checked features with the mean of each column and the sum of squares about it.
 pub(crate) struct Sample<'a, T> {
@@ -66,13 +69,25 @@ impl<'a, T: Element> Sample<'a, T> {
 
     /// `Σ_j (x_ij − m_j)²` of each row, `[n]`.
     pub(crate) fn row_squares(&self) -> Vec<f64> {
-        let mean = self.mean();
-        let rows = (0..self.rows()).into_par_iter();
-        rows.map(|i| {
-            let row = self.features.row(i);
-            row.iter().zip(mean).map(|(value, mean)| (value.widen() - mean).powi(2)).sum()
-        })
-        .collect()
+        let mut sums = vec![0.0; self.rows()];
+        for columns in (0..self.width()).step_by(DEPTH) {
+            let columns = columns..(columns + DEPTH).min(self.width());
+            let mean = &self.mean()[columns.clone()];
+            sums.par_iter_mut().enumerate().for_each(|(i, sum)| {
+                let mut deviations = [0.0; DEPTH];
+                let deviations = &mut deviations[..columns.len()];
+                subtract(self.features.slice(s![i, columns.clone()]), mean, deviations);
+                let (eights, rest) = deviations.as_chunks::<8>();
+                // Eight sums, a fixed order that vectors can follow.
+                let mut lanes = [0.0; 8];
+                for eight in eights {
+                    lanes.iter_mut().zip(eight).for_each(|(lane, value)| *lane += value * value);
+                }
+                *sum +=
+                    lanes.iter().sum::<f64>() + rest.iter().map(|value| value * value).sum::<f64>();
+            });
+        }
+        sums
     }
 
     /// Products of the centred features over the smaller of the two sides, columns weighted: `XᵀX`, `[d, d]`, where `d ≤ n`, else
@@ -86,7 +101,7 @@ impl<'a, T: Element> Sample<'a, T> {
         let mut product = Array2::zeros((self.width(), self.width()));
         for rows in blocks(self.width(), self.rows()) {
             let block = self.centred(rows, 0..self.width(), weights);
-            add_symmetric(block.t(), &mut product);
+            add_symmetric(&block.t().as_standard_layout().to_owned(), &mut product);
         }
         mirror(product)
     }
@@ -96,7 +111,7 @@ impl<'a, T: Element> Sample<'a, T> {
         let mut product = Array2::zeros((self.rows(), self.rows()));
         for columns in blocks(self.rows(), self.width()) {
             let block = self.centred(0..self.rows(), columns, weights);
-            add_symmetric(block.view(), &mut product);
+            add_symmetric(&block, &mut product);
         }
         mirror(product)
     }
@@ -123,8 +138,7 @@ pub(crate) fn centred<'m, T: Element>(
     let mut block = vec![0.0; shape.0 * shape.1];
     block.par_chunks_mut(shape.1.max(1)).enumerate().for_each(|(i, out)| {
         let row = features.slice(s![rows.start + i, columns.clone()]);
-        let cells = out.iter_mut().zip(row).zip(origin(rows.start + i));
-        cells.for_each(|((out, value), origin)| *out = value.widen() - origin);
+        subtract(row, origin(rows.start + i), out);
         if let Some(weights) = weights {
             let cells = out.iter_mut().zip(&weights[columns.clone()]);
             cells.for_each(|(out, weight)| *out *= weight);
@@ -133,37 +147,75 @@ pub(crate) fn centred<'m, T: Element>(
     Array2::from_shape_vec(shape, block).unwrap_or_else(|_| Array2::zeros(shape))
 }
 
+/// A row less its origin.
+fn subtract<T: Element>(row: ArrayView1<'_, T>, origin: &[f64], out: &mut [f64]) {
+    match row.to_slice() {
+        // As slices, so that it runs on vectors.
+        Some(row) => {
+            let cells = out.iter_mut().zip(row).zip(origin);
+            cells.for_each(|((out, value), origin)| *out = value.widen() - origin);
+        }
+        None => {
+            let cells = out.iter_mut().zip(row).zip(origin);
+            cells.for_each(|((out, value), origin)| *out = value.widen() - origin);
+        }
+    }
+}
+
 /// Cuts the long side of a product of `side` rows, so that a block fits [`BLOCK_ELEMENTS`].
 pub(crate) fn blocks(side: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = (BLOCK_ELEMENTS / side.max(1)).clamp(64, 1024);
+    let step = (BLOCK_ELEMENTS / side.max(1)).clamp(64, DEPTH);
     (0..length).step_by(step).map(move |from| from..(from + step).min(length))
 }
 
-/// Adds `A·Bᵀ` to `[a, b]`, a tile of rows at a time.
-pub(crate) fn add_product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, out: &mut Array2<f64>) {
-    tiles(out, |rows, mut tile| {
-        general_mat_mul(1.0, &a.slice(s![rows, ..]), &b.t(), 1.0, &mut tile);
-    });
+/// Adds `A·Bᵀ` to `[a, b]`.
+pub(crate) fn add_product(a: &Array2<f64>, b: &Array2<f64>, out: &mut Array2<f64>) {
+    tiles(a, b, out, |_| b.nrows());
 }
 
 /// Adds the lower triangle of `A·Aᵀ`, and of the rest no more than tiles reach.
-fn add_symmetric(a: ArrayView2<'_, f64>, out: &mut Array2<f64>) {
-    tiles(out, |rows, mut tile| {
-        let mut lower = tile.slice_mut(s![.., ..rows.end]);
-        let others = a.slice(s![..rows.end, ..]);
-        general_mat_mul(1.0, &a.slice(s![rows, ..]), &others.t(), 1.0, &mut lower);
-    });
+fn add_symmetric(a: &Array2<f64>, out: &mut Array2<f64>) {
+    tiles(a, a, out, |rows| rows.end);
 }
 
-/// Runs over the rows of a product, a tile at a time, the last first: in a triangle it is the longest.
-fn tiles(out: &mut Array2<f64>, work: impl Fn(Range<usize>, ArrayViewMut2<'_, f64>) + Sync) {
+/// Adds products of the rows of `a`, a tile at a time, with the first `reach` rows of `b`. The last tile first: in a triangle it is the
+/// longest. Both are in standard layout.
+fn tiles(
+    a: &Array2<f64>,
+    b: &Array2<f64>,
+    out: &mut Array2<f64>,
+    reach: impl Fn(&Range<usize>) -> usize + Sync,
+) {
+    let isa = Isa::detect();
     let (height, width) = out.dim();
-    let Some(cells) = out.as_slice_mut() else { return };
-    let chunks: Vec<_> = cells.chunks_mut((TILE * width).max(1)).enumerate().collect();
+    let (Some(a), Some(b), Some(cells)) = (a.as_slice(), b.as_slice(), out.as_slice_mut()) else {
+        return;
+    };
+    if height == 0 || width == 0 {
+        return;
+    }
+    let depth = a.len() / height;
+    fn row(of: &[f64], depth: usize, at: usize) -> &[f64] {
+        &of[at * depth..][..depth]
+    }
+    let chunks: Vec<_> = cells.chunks_mut(TILE * width).enumerate().collect();
     chunks.into_par_iter().rev().with_max_len(1).for_each(|(index, cells)| {
         let rows = index * TILE..((index + 1) * TILE).min(height);
-        if let Ok(tile) = ArrayViewMut2::from_shape((rows.len(), width), cells) {
-            work(rows, tile);
+        let reach = reach(&rows);
+        for group in (0..reach).step_by(GROUP) {
+            for i in rows.clone().step_by(DOTS) {
+                for j in (group..(group + GROUP).min(reach)).step_by(DOTS) {
+                    // Past the end the last row stands in, and its products are dropped.
+                    let four_a = std::array::from_fn(|r| row(a, depth, (i + r).min(height - 1)));
+                    let four_b = std::array::from_fn(|c| row(b, depth, (j + c).min(width - 1)));
+                    let products = dots(isa, four_a, four_b);
+                    for (r, products) in products.iter().enumerate().take(rows.end - i) {
+                        let cells = &mut cells[(i - rows.start + r) * width + j..];
+                        let cells = cells.iter_mut().take((reach - j).min(DOTS)).zip(products);
+                        cells.for_each(|(cell, product)| *cell += product);
+                    }
+                }
+            }
         }
     });
 }
@@ -211,6 +263,25 @@ mod tests {
             }
         }
         Ok(())
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_products() {
+        for width in [1, 3, 7, 8, 9, 31, 512] {
+            let rows = features(8, width).mapv(f64::from);
+            let row =
+                |i: usize| -> &[f64] { &rows.as_slice().unwrap_or_default()[i * width..][..width] };
+            let (a, b) = ([0, 1, 2, 3].map(row), [4, 5, 6, 7].map(row));
+            for isa in [Isa::Avx512, Isa::Avx2, Isa::Portable] {
+                let found = dots(isa.or_detected(), a, b);
+                for (found, a) in found.iter().zip(a) {
+                    for (found, b) in found.iter().zip(b) {
+                        let want: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                        assert!((found - want).abs() <= 1e-14 * want.abs(), "{isa:?} {width}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The two inner loops, each for AVX-512, AVX2 with FMA, and plain Rust, chosen at run time.
+//! The inner loops, each for AVX-512, AVX2 with FMA, and plain Rust, chosen at run time.
 //!
 //! `accumulate` adds a few rows of one class to that class's sums: rows stay one column step in registers, so that the
 //! `f64` sums are loaded and stored once per group of rows and not once per row. `distances` is its counterpart of the
-//! second pass. Each column's arithmetic is the same wherever a block of columns begins or ends, so cutting the columns
+//! second pass, and `dots` the one of products of rows with rows. Each column's arithmetic is the same wherever a block of columns begins or ends, so cutting the columns
 //! changes no bit. The two x86 paths fuse multiply and add, the portable one rounds twice unless the target fuses.
 
 /// Rows that one call of the inner loop takes together.
@@ -164,9 +164,59 @@ fn distances_portable<T: private::Kernels, const R: usize>(
     out
 }
 
+/// Rows on either side of the products that one call of `dots` makes.
+pub(crate) const DOTS: usize = 4;
+
+/// `out[r][c] = Σ_j a[r][j]·b[c][j]`; `isa` must be available on this machine. All rows are equally long.
+#[cfg_attr(not(feature = "lapack"), allow(dead_code))] // products are made for factorisations
+pub(crate) fn dots(isa: Isa, a: [&[f64]; DOTS], b: [&[f64]; DOTS]) -> [[f64; DOTS]; DOTS] {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `isa` comes from `Isa::detect`, so the machine has the instructions.
+        Isa::Avx512 => unsafe { x86::dots_512(a, b) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above. Half of the sums at a time, as there are half as many registers.
+        Isa::Avx2 => unsafe {
+            let halves = [x86::dots_256(a, [b[0], b[1]]), x86::dots_256(a, [b[2], b[3]])];
+            std::array::from_fn(|r| std::array::from_fn(|c| halves[c / 2][r][c % 2]))
+        },
+        _ => {
+            let mut out = [[0.0; DOTS]; DOTS];
+            dot_columns::<DOTS, TARGET_FUSES>(0, a, b, &mut out);
+            out
+        }
+    }
+}
+
+/// Columns `from..` of `dots`, added to `out`: four independent sums each, so that the compiler may use vectors.
+#[inline(always)]
+fn dot_columns<const C: usize, const FUSED: bool>(
+    from: usize,
+    a: [&[f64]; DOTS],
+    b: [&[f64]; C],
+    out: &mut [[f64; C]; DOTS],
+) {
+    for (a, out) in a.iter().zip(out) {
+        for (b, out) in b.iter().zip(out) {
+            let (fours_a, rest_a) = a[from..].as_chunks::<4>();
+            let (fours_b, rest_b) = b[from..].as_chunks::<4>();
+            let mut lanes = [0.0; 4];
+            for (a, b) in fours_a.iter().zip(fours_b) {
+                for l in 0..4 {
+                    lanes[l] = multiply_add::<FUSED>(a[l], b[l], lanes[l]);
+                }
+            }
+            for (&a, &b) in rest_a.iter().zip(rest_b) {
+                lanes[0] = multiply_add::<FUSED>(a, b, lanes[0]);
+            }
+            *out += lanes.iter().sum::<f64>();
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{accumulate_columns, distance_columns};
+    use super::{DOTS, accumulate_columns, distance_columns, dot_columns};
     use std::arch::x86_64::*;
 
     /// A cache line in bytes.
@@ -312,6 +362,71 @@ mod x86 {
             }
         };
     }
+
+    macro_rules! dots {
+        ($name:ident, $features:literal, $columns:literal, $lanes:literal, $load:ident, $store:ident, $zero:ident, $fma:ident) => {
+            #[target_feature(enable = $features)]
+            #[cfg_attr(not(feature = "lapack"), allow(dead_code))]
+            pub(super) fn $name(
+                a: [&[f64]; DOTS],
+                b: [&[f64]; $columns],
+            ) -> [[f64; $columns]; DOTS] {
+                let width = a[0].len();
+                assert!(a.iter().chain(&b).all(|row| row.len() == width));
+                let mut sums = [[$zero(); $columns]; DOTS];
+                let mut j = 0;
+                while j + $lanes <= width {
+                    // SAFETY: j + lanes <= width, and every slice was just checked to hold `width` elements; the loads are
+                    // unaligned ones.
+                    unsafe {
+                        // Loops and not `map`, whose body would be compiled without the instructions.
+                        let mut at_a = [$zero(); DOTS];
+                        for r in 0..DOTS {
+                            at_a[r] = $load(a[r].as_ptr().add(j));
+                        }
+                        for c in 0..$columns {
+                            let at_b = $load(b[c].as_ptr().add(j));
+                            for r in 0..DOTS {
+                                sums[r][c] = $fma(at_a[r], at_b, sums[r][c]);
+                            }
+                        }
+                    }
+                    j += $lanes;
+                }
+                let mut out = [[0.0; $columns]; DOTS];
+                for (out, sums) in out.iter_mut().zip(&sums) {
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        let mut lanes = [0.0; $lanes];
+                        // SAFETY: the array holds as many f64 as the vector.
+                        unsafe { $store(lanes.as_mut_ptr(), *sum) };
+                        *out = lanes.iter().sum();
+                    }
+                }
+                dot_columns::<$columns, true>(j, a, b, &mut out);
+                out
+            }
+        };
+    }
+    dots!(
+        dots_512,
+        "avx512f",
+        4,
+        8,
+        _mm512_loadu_pd,
+        _mm512_storeu_pd,
+        _mm512_setzero_pd,
+        _mm512_fmadd_pd
+    );
+    dots!(
+        dots_256,
+        "avx2,fma",
+        2,
+        4,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd,
+        _mm256_setzero_pd,
+        _mm256_fmadd_pd
+    );
 
     macro_rules! kernels_of {
         (512, $accumulate:ident, $distances:ident, $element:ty, $widen:ident) => {

@@ -13,8 +13,8 @@ use crate::moments::ClassMoments;
 /// Tighter than [`isotropic_bound_nats`](crate::entropy::isotropic_bound_nats) by half of `D` times the logarithm of the ratio of
 /// the variances' arithmetic to their geometric mean. `-inf` if a dimension never changes: h(Z) is then `-inf` itself.
 ///
-/// **Bias**: low by about `D/(2N)` nats, as `E ln σ̂² ≈ ln σ² − 1/N`, and the divisor costs as much again; for a few rows and
-/// many dimensions use [`mixture_diagonal_bound_nats`]'s classes with care. Plug-in of an upper bound, hence heuristic.
+/// **Bias**: low by about `D/N` nats for Gaussian rows: `E ln σ̂²` is low by `1/N` of the logarithm and by `1/N` of the divisor. A
+/// plug-in of an upper bound, hence heuristic.
 ///
 /// ```
 /// use gpz_estimators::{ClassMoments, gaussian};
