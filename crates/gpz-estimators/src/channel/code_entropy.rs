@@ -41,7 +41,7 @@ fn shape_of(codes: ArrayView2<'_, i64>) -> Result<(usize, usize), Error> {
 ///
 /// The plug-in is low by about `(K − 1)/(2n)` with `K` the codes that occur, and cannot exceed `ln n`: with features of more than a few
 /// dimensions each row has a code of its own, and the value is `ln n` whatever the encoder. [`Flag::Saturated`] says so. Standard
-/// error by the exact jackknife.
+/// error by the exact jackknife; none where saturated.
 ///
 /// # Errors
 /// [`Error::EmptyShape`], [`Error::NoRows`].
@@ -69,7 +69,11 @@ fn plug_in(value: f64, n: usize, dimensions: usize, without: &[f64]) -> Estimate
     let estimate = Estimate::new(value, Kind::Heuristic, n as f64)
         .flag(true, Flag::PlugInOfUpperBound)
         .ceiling(dimensions as f64 * (n as f64).ln());
-    if n < 2 { estimate } else { estimate.std_err(jackknife(without), Uncertainty::Jackknife) }
+    // Where nearly every code occurs once, leaving one out changes nothing, and the error would be zero of a value that is wrong.
+    if n < 2 || estimate.flags.contains(&Flag::Saturated) {
+        return estimate;
+    }
+    estimate.std_err(jackknife(without), Uncertainty::Jackknife)
 }
 
 /// `Σ_j H(Z'_j) ≥ H(Z') ≥ I(X;Z')`, each dimension's entropy by plug-in, in nats.
