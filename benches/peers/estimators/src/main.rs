@@ -3,6 +3,8 @@
 //! `cargo run --release --locked -p gpz-peers-estimators` in `benches/peers` prints a table in Markdown for one thread and one for
 //! two; `-- --repetitions N` changes how often each call is timed (9). Before anything is timed, the values are compared.
 //!
+//! infomeasure brings ndarray-linalg, hence OpenBLAS: the system's is taken, as a static library, which asks for gfortran's.
+//!
 //! Both libraries take their threads from rayon, whose pool is set for a process: the program therefore runs itself once per
 //! number of threads with `RAYON_NUM_THREADS` set, tied to as many cores by `taskset` where there is one.
 

@@ -99,3 +99,53 @@ fn equal_rows_are_quick() {
     assert!(space.count_within(&vec![0.0; 200_000]).iter().all(|&count| count == 0));
     assert!(space.count_within(&vec![1e-300; 200_000]).iter().all(|&count| count == 200_000));
 }
+
+/// Prints what boxes are worth, for the width from which a tree does without them:
+/// `cargo test --release -p gpz-estimators --lib -- --ignored --nocapture boxes_beside_brute_force`.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stdout)] // the table is the result
+fn boxes_beside_brute_force() {
+    const REPETITIONS: usize = 5;
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    println!("| rows | width | maximum: boxes | brute force | Euclidean: boxes | brute force |");
+    println!("|--:|--:|--:|--:|--:|--:|");
+    for n in [5_000, 10_000] {
+        for d in [1, 2, 3, 5, 8, 12, 16, 20, 24, 32, 48] {
+            let rows = gaussian_rows(n, d);
+            let mut cells = [const { Vec::new() }; 4];
+            for _ in 0..REPETITIONS {
+                for (cell, times) in cells.iter_mut().enumerate() {
+                    let start = std::time::Instant::now();
+                    one.install(|| {
+                        let (rows, boxes) = (rows.view(), cell % 2 == 0);
+                        let found = if cell < 2 {
+                            Tree::<MaxNorm>::with_boxes(rows, boxes).nearest(3)
+                        } else {
+                            Tree::<Euclidean>::with_boxes(rows, boxes).nearest(3)
+                        };
+                        std::hint::black_box(found);
+                    });
+                    times.push(start.elapsed().as_secs_f64() * 1e3);
+                }
+            }
+            let medians = cells.map(|mut times| {
+                times.sort_by(f64::total_cmp);
+                format!("{:.1}", times[REPETITIONS / 2])
+            });
+            println!("| {n} | {d} | {} |", medians.join(" | "));
+        }
+    }
+}
+
+/// Standard normal rows by Box and Muller, from a fixed generator.
+fn gaussian_rows(n: usize, d: usize) -> Array2<f64> {
+    let mut state = 1_u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        ((state >> 40) as f64 + 0.5) / f64::from(1 << 24)
+    };
+    Array2::from_shape_simple_fn((n, d), || {
+        (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()
+    })
+}
