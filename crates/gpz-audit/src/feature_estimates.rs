@@ -1,7 +1,9 @@
 //! Estimates of features in a file that want rows side by side, and what a declared channel lets through of them.
 //!
 //! Class geometry streams; these do not. They are taken from evenly spaced rows, as many as [`Limits`] allow, and whoever reads them is
-//! told how many. An estimator is one entry of `TABLE`.
+//! told how many. An estimator is one entry of a [table].
+
+mod table;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +12,12 @@ use gpz_estimators::channel::{
     Cast, Channel, Quantiser, Spread, code_entropy_nats, code_entropy_sum_nats,
     lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
 };
-use gpz_estimators::{
-    ClassGeometry, Error, Estimate, Estimated, Kind, Metric, Neighbours, NotIdentifiable,
-    RowReport, dimension, entropy, information,
-};
+use gpz_estimators::{ClassGeometry, Error, Estimate, Estimated, Kind, NotIdentifiable, RowReport};
 use ndarray::{Array2, ArrayView2};
 use serde::{Serialize, Serializer};
 
 use crate::feature_statistics::{Quantity, Real, Value, estimated};
+use table::{Answer, Rows};
 
 /// Operations from which on an estimator is left out: some minutes of two cores.
 const MOST_OPERATIONS: f64 = 1e12;
@@ -132,11 +132,16 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn skip(&mut self, quantity: &'static str, reason: impl fmt::Display) {
+    pub(crate) fn skip(&mut self, quantity: &'static str, reason: impl fmt::Display) {
         self.not.push(NotEstimated { quantity, reason: reason.to_string() });
     }
 
-    fn add(&mut self, quantity: &'static str, care: &[String], answer: Result<Estimated, Error>) {
+    pub(crate) fn add(
+        &mut self,
+        quantity: &'static str,
+        care: &[String],
+        answer: Result<Estimated, Error>,
+    ) {
         match answer {
             Ok(Ok(estimate)) => {
                 let mut found = estimated(quantity, &estimate);
@@ -148,10 +153,38 @@ impl Findings {
         }
     }
 
+    /// By how much one bound lies above a closer one, in nats; of infinities there is none.
+    pub(crate) fn gap(&mut self, quantity: &'static str, bound: &Estimate, closer: &Estimate) {
+        let gap = bound.value - closer.value;
+        if gap.is_nan() {
+            return self.skip(quantity, "both bounds are infinite");
+        }
+        let value = Value::Number(Real(gap));
+        self.found.push(Quantity::new(quantity, value, Kind::Heuristic));
+    }
+
+    /// What one estimator says of its quantities.
+    fn extend(
+        &mut self,
+        quantities: &[&'static str],
+        care: &[String],
+        answers: Result<Vec<Answer>, String>,
+    ) {
+        match answers {
+            Ok(answers) => {
+                for (quantity, answer) in quantities.iter().zip(answers) {
+                    match answer {
+                        Answer::Estimated(estimated) => self.add(quantity, care, Ok(estimated)),
+                        Answer::Exact(value) => self.exact(quantity, care, value),
+                    }
+                }
+            }
+            Err(reason) => quantities.iter().for_each(|quantity| self.skip(quantity, &reason)),
+        }
+    }
+
     fn exact(&mut self, quantity: &'static str, care: &[String], value: f64) {
-        let value = Value::Number(Real(value));
-        let flags = care.to_vec();
-        self.found.push(Quantity { quantity, value, kind: Kind::Exact, std_err: None, flags });
+        self.found.push(Quantity { flags: care.to_vec(), ..Quantity::exact(quantity, value) });
     }
 }
 
@@ -213,176 +246,6 @@ impl Sample {
     }
 }
 
-/// What an estimator is given.
-struct Rows<'a> {
-    rows: ArrayView2<'a, f64>,
-    /// The rows' classes and how many there are.
-    labels: Option<(&'a [usize], usize)>,
-}
-
-/// One estimator.
-struct Estimator {
-    quantity: &'static str,
-    /// Whether it needs labels; without them it is not missed.
-    labelled: bool,
-    /// Bytes beside the rows, and operations, for `n` rows of `d` dimensions.
-    cost: fn(f64, f64) -> (f64, f64),
-    estimate: fn(&Rows<'_>) -> Result<Estimated, Error>,
-}
-
-/// Bytes and operations where every row is compared with every other.
-fn all_pairs(n: f64, d: f64) -> (f64, f64) {
-    (8.0 * 2.0 * n * d, n * n * d)
-}
-
-/// Bytes and operations of a spectrum from the smaller side.
-#[cfg(feature = "lapack")]
-fn spectral(n: f64, d: f64) -> (f64, f64) {
-    let side = n.min(d);
-    (8.0 * 2.0 * side * side, n * d * side + 9.0 * side * side * side)
-}
-
-/// Bytes and operations of measures that project rows on class means.
-#[cfg(feature = "lapack")]
-fn projected(n: f64, d: f64) -> (f64, f64) {
-    // As if a tenth of the rows were classes.
-    (8.0 * 0.2 * n * d, 0.1 * n * n * d)
-}
-
-#[cfg(feature = "lapack")]
-fn spectrum(
-    given: &Rows<'_>,
-    of: impl FnOnce(&gpz_estimators::spectrum::Spectrum) -> Estimated,
-) -> Result<Estimated, Error> {
-    gpz_estimators::spectrum::Spectrum::of(given.rows).map(|spectrum| of(&spectrum))
-}
-
-#[cfg(feature = "lapack")]
-fn collapse(
-    given: &Rows<'_>,
-    of: impl FnOnce(gpz_estimators::collapse::Collapse) -> Estimated,
-) -> Result<Estimated, Error> {
-    let (labels, classes) = given.labels.unwrap_or_default();
-    gpz_estimators::collapse::collapse(given.rows, labels, classes, None).map(of)
-}
-
-const TABLE: &[Estimator] = &[
-    Estimator {
-        quantity: "kl_entropy_k3",
-        labelled: false,
-        cost: all_pairs,
-        estimate: |given| {
-            entropy::kozachenko_leonenko_nats(given.rows, Metric::Euclidean, Neighbours::nth(3))
-        },
-    },
-    Estimator {
-        quantity: "ross_k3",
-        labelled: true,
-        cost: all_pairs,
-        estimate: |given| {
-            let (labels, _) = given.labels.unwrap_or_default();
-            information::ross::ross_nats(given.rows, labels, Neighbours::nth(3))
-        },
-    },
-    Estimator {
-        quantity: "twonn_mle",
-        labelled: false,
-        cost: all_pairs,
-        estimate: |given| dimension::two_nn(given.rows, Neighbours::default().parts),
-    },
-    Estimator {
-        quantity: "mle_levina_bickel_mackay_k20",
-        labelled: false,
-        cost: all_pairs,
-        estimate: |given| {
-            let averaging = dimension::Averaging::OfInverses;
-            dimension::levina_bickel(given.rows, Neighbours::nth(20), averaging)
-        },
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "participation_ratio",
-        labelled: false,
-        cost: spectral,
-        estimate: |given| spectrum(given, |spectrum| spectrum.participation_ratio()),
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "effective_rank_entropy",
-        labelled: false,
-        cost: spectral,
-        estimate: |given| spectrum(given, |spectrum| spectrum.effective_rank()),
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "ledoit_wolf_entropy",
-        labelled: false,
-        cost: spectral,
-        estimate: |given| {
-            let shrunk = gpz_estimators::gaussian::ledoit_wolf(given.rows)?;
-            Ok(shrunk.map(|shrunk| shrunk.entropy))
-        },
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "class_cond_gauss_entropy_wishart",
-        labelled: true,
-        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * n * d * d),
-        estimate: |given| {
-            let (labels, classes) = given.labels.unwrap_or_default();
-            gpz_estimators::gaussian::class_conditional_corrected_nats(given.rows, labels, classes)
-        },
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "qda_crossfit_mi",
-        labelled: true,
-        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * n * d * d),
-        estimate: |given| {
-            let (labels, classes) = given.labels.unwrap_or_default();
-            information::qda::crossfit_nats(given.rows, labels, classes)
-        },
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "nc1_trace",
-        labelled: true,
-        cost: projected,
-        estimate: |given| collapse(given, |collapse| collapse.nc1_trace),
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "nc2_equinorm",
-        labelled: true,
-        cost: projected,
-        estimate: |given| collapse(given, |collapse| collapse.nc2_equinorm),
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "nc2_equiangle",
-        labelled: true,
-        cost: projected,
-        estimate: |given| collapse(given, |collapse| collapse.nc2_equiangle),
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "gaussian_upper_full",
-        labelled: false,
-        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * d * d * d),
-        estimate: |given| gpz_estimators::gaussian::full_bound_nats(given.rows),
-    },
-    #[cfg(feature = "lapack")]
-    Estimator {
-        quantity: "class_cond_gauss_entropy",
-        labelled: true,
-        cost: |n, d| (8.0 * (2.0 * n * d + 3.0 * d * d), 2.0 * n * d * d + 9.0 * n * d * d),
-        estimate: |given| {
-            let (labels, classes) = given.labels.unwrap_or_default();
-            gpz_estimators::gaussian::class_conditional_bound_nats(given.rows, labels, classes)
-        },
-    },
-];
-
 /// Bytes and operations of the full covariance bound under noise.
 fn full_cost(n: f64, d: f64) -> (f64, f64) {
     let side = n.min(d);
@@ -393,13 +256,13 @@ fn full_cost(n: f64, d: f64) -> (f64, f64) {
 ///
 /// - `geometry`: of all rows; `classes`: of the sample's labels, none without labels
 pub(crate) fn estimate(
+    findings: &mut Findings,
     sample: &Sample,
     geometry: &ClassGeometry,
     classes: Option<usize>,
     declared: Declared,
     limits: Limits,
-) -> Result<Findings, Error> {
-    let mut findings = Findings::default();
+) -> Result<(), Error> {
     let (care, affordable) = (sample.care(), |cost: fn(f64, f64) -> (f64, f64)| {
         let (bytes, operations) = cost(sample.take as f64, sample.width as f64);
         let held = bytes + 8.0 * sample.take as f64 * sample.width as f64;
@@ -423,20 +286,17 @@ pub(crate) fn estimate(
         findings.exact("duplicate_rows", &care, report.duplicate_rows as f64);
         findings.exact("zero_fraction", &care, report.zero_fraction);
         findings.exact("dead_units", &care, report.dead_units.len() as f64);
-        let given = Rows { rows, labels: classes.map(|classes| (&sample.labels[..], classes)) };
-        for estimator in TABLE {
-            if estimator.labelled && classes.is_none() {
-                continue;
-            }
-            match affordable(estimator.cost) {
-                Ok(()) => findings.add(estimator.quantity, &care, (estimator.estimate)(&given)),
-                Err(reason) => findings.skip(estimator.quantity, reason),
-            }
+        let labels = classes.map(|classes| (&sample.labels[..], classes));
+        let given = Rows { rows, labels, report: &report };
+        for estimator in table::estimators().filter(|estimator| (estimator.applies)(&given)) {
+            let answers = affordable(estimator.cost)
+                .and_then(|()| (estimator.estimate)(&given).map_err(|error| error.to_string()));
+            findings.extend(estimator.quantities, &care, answers);
         }
     }
     let afford = affordable(full_cost);
-    through(&mut findings, sample, geometry, classes.is_some(), declared, afford);
-    Ok(findings)
+    through(findings, sample, geometry, classes.is_some(), declared, afford);
+    Ok(())
 }
 
 /// What the channel lets through at most.

@@ -1,16 +1,18 @@
 //! Class geometry of features that stand in a file: what the sweep measures at a split, on anybody's features.
 
+use std::collections::BTreeMap;
+
 use gpz_data::{ArrayFile, ArrayInfo, Block};
 use gpz_estimators::{
     ClassGeometry, ClassMoments, DeviationPass, Deviations, Estimate, Flag, Interval, Kind,
-    Normalisation, NotIdentifiable, entropy,
+    Normalisation, NotIdentifiable, Uncertainty, entropy, gaussian,
 };
 use gpz_inversion::Observer;
 use ndarray::ArrayView2;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::feature_estimates::{Declared, Limits, NotEstimated, Sample};
+use crate::feature_estimates::{Declared, Findings, Limits, NotEstimated, Sample};
 use crate::{feature_estimates, memory, number};
 
 /// Confidence level behind each standard error; the error itself does not depend on it.
@@ -46,10 +48,48 @@ pub struct Quantity {
     pub value: Value,
     /// Which way it errs.
     pub kind: Kind,
-    /// Standard error by the exact jackknife over rows, where there is one.
+    /// Standard error, where there is one.
     pub std_err: Option<Value>,
+    /// How it was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncertainty: Option<Uncertainty>,
+    /// Rows that carried information, where not all of them may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_effective: Option<Real>,
+    /// The largest value that so many rows can give, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Real>,
     /// What a reader must know beside the number.
     pub flags: Vec<String>,
+    /// What some of the flags count, by flag.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub flag_figures: BTreeMap<String, serde_json::Value>,
+}
+
+impl Quantity {
+    pub(crate) fn new(quantity: &'static str, value: Value, kind: Kind) -> Self {
+        Self {
+            quantity,
+            value,
+            kind,
+            std_err: None,
+            uncertainty: None,
+            n_effective: None,
+            ceiling: None,
+            flags: Vec::new(),
+            flag_figures: BTreeMap::new(),
+        }
+    }
+
+    /// A function of the rows at hand.
+    pub(crate) fn exact(quantity: &'static str, value: f64) -> Self {
+        Self::new(quantity, Value::Number(Real(value)), Kind::Exact)
+    }
+
+    fn with_std_err(self, std_err: Option<Value>, uncertainty: Uncertainty) -> Self {
+        let uncertainty = std_err.as_ref().map(|_| uncertainty);
+        Self { std_err, uncertainty, ..self }
+    }
 }
 
 /// A value that is one number or a list.
@@ -148,16 +188,16 @@ pub fn describe(
     let deviations = pass.finish().map_err(wrong)?;
     observer.end("");
     let geometry = deviations.geometry();
-    let mut estimates = whole(&deviations).map_err(wrong)?;
+    let mut findings = Findings::default();
+    whole(&deviations, &mut findings).map_err(wrong)?;
     if let Some(classes) = &classes {
-        estimates.extend(by_class(&deviations, classes).map_err(wrong)?);
+        by_class(&deviations, &moments, classes, &mut findings).map_err(wrong)?;
     }
     let labelled = classes.as_ref().map(|_| present);
-    let more =
-        feature_estimates::estimate(&sample, geometry, labelled, channel, limits).map_err(wrong)?;
-    estimates.extend(more.found);
-    let (n, classes, not_estimated) =
-        (geometry.rows(), classes.map(|classes| classes.declared), more.not);
+    feature_estimates::estimate(&mut findings, &sample, geometry, labelled, channel, limits)
+        .map_err(wrong)?;
+    let (n, classes) = (geometry.rows(), classes.map(|classes| classes.declared));
+    let Findings { found: estimates, not: not_estimated } = findings;
     Ok(FeatureStatistics { n, d: width, classes, channel, estimates, not_estimated })
 }
 
@@ -255,63 +295,76 @@ fn number_of(
         Some(Ok(interval)) => Some(Value::Number(Real(interval.std_err))),
         Some(Err(_)) | None => None,
     };
-    let value = Value::Number(Real(value));
-    Ok(Quantity { quantity, value, kind: Kind::Heuristic, std_err, flags: Vec::new() })
+    let quantity = Quantity::new(quantity, Value::Number(Real(value)), Kind::Heuristic);
+    Ok(quantity.with_std_err(std_err, Uncertainty::Jackknife))
 }
 
 fn indices(quantity: &'static str, values: impl IntoIterator<Item = u64>) -> Quantity {
-    let value = Value::Indices(values.into_iter().collect());
-    Quantity { quantity, value, kind: Kind::Exact, std_err: None, flags: Vec::new() }
+    Quantity::new(quantity, Value::Indices(values.into_iter().collect()), Kind::Exact)
 }
 
 pub(crate) fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
+    let words: Vec<_> = estimate.flags.iter().map(word).collect();
+    let figures = words.iter().filter_map(|(name, figure)| Some((name.clone(), figure.clone()?)));
     Quantity {
-        quantity,
-        value: Value::Number(Real(estimate.value)),
-        kind: estimate.kind,
+        uncertainty: estimate.uncertainty,
+        n_effective: Some(Real(estimate.n_effective)),
+        ceiling: estimate.ceiling.map(Real),
+        flag_figures: figures.collect(),
+        flags: words.into_iter().map(|(name, _)| name).collect(),
         std_err: estimate.std_err.map(|e| Value::Number(Real(e))),
-        flags: estimate.flags.iter().map(word).collect(),
+        ..Quantity::new(quantity, Value::Number(Real(estimate.value)), estimate.kind)
     }
 }
 
-/// A flag's name, as it is serialised; the figures that some flags carry stand in quantities of their own.
-fn word(flag: &Flag) -> String {
+/// A flag's name, as it is serialised, and what it counts.
+fn word(flag: &Flag) -> (String, Option<serde_json::Value>) {
     match serde_json::to_value(flag) {
-        Ok(serde_json::Value::String(name)) => name,
-        Ok(serde_json::Value::Object(named)) => named.into_iter().map(|(name, _)| name).collect(),
-        _ => "other".to_owned(),
+        Ok(serde_json::Value::String(name)) => (name, None),
+        Ok(serde_json::Value::Object(named)) => named
+            .into_iter()
+            .next()
+            .map_or_else(|| ("other".to_owned(), None), |(name, figure)| (name, Some(figure))),
+        _ => ("other".to_owned(), None),
     }
 }
 
 /// What needs no labels. Divisor N, as the conventions of the method have it.
-fn whole(deviations: &Deviations) -> Result<Vec<Quantity>, gpz_estimators::Error> {
+fn whole(deviations: &Deviations, findings: &mut Findings) -> Result<(), gpz_estimators::Error> {
     let geometry = deviations.geometry();
     let total = || deviations.total(Normalisation::PlugIn, LEVEL);
     let width = geometry.width() as f64;
     let per_dim = total().map(|interval| interval.map(|interval| interval.per(width)));
-    Ok(vec![
+    let (isotropic, diagonal) =
+        (entropy::isotropic_bound_nats(geometry), gaussian::diagonal_bound_nats(geometry));
+    findings.found.extend([
         number_of("global_trace_var", geometry.total(), Some(total()))?,
         number_of("global_sigma2", geometry.mean_variance(), Some(per_dim))?,
-        estimated("entropy_upper_iso", &entropy::isotropic_bound_nats(geometry)),
+        estimated("entropy_upper_iso", &isotropic),
+        estimated("entropy_upper_diag", &diagonal),
         indices("constant_columns", geometry.constant_dimensions().into_iter().map(|c| c as u64)),
-    ])
+    ]);
+    findings.gap("gap_iso_over_diag", &isotropic, &diagonal);
+    Ok(())
 }
 
 /// What needs labels.
 fn by_class(
     deviations: &Deviations,
+    moments: &ClassMoments,
     classes: &Classes,
-) -> Result<Vec<Quantity>, gpz_estimators::Error> {
+    findings: &mut Findings,
+) -> Result<(), gpz_estimators::Error> {
     let geometry = deviations.geometry();
     let labels = |positions: Vec<usize>| positions.into_iter().map(|at| classes.present[at] as u64);
     let as_u64 = |labels: &[usize]| labels.iter().map(|label| *label as u64).collect::<Vec<_>>();
     let (empty, singletons) = (classes.empty(), geometry.singleton_classes());
     let mut care = Vec::new();
     if !singletons.is_empty() {
-        care.push(word(&Flag::SingletonClass));
+        care.push(word(&Flag::SingletonClass).0);
     }
     if !empty.is_empty() {
-        care.push(word(&Flag::EmptyClasses(empty.len())));
+        care.push(word(&Flag::EmptyClasses(empty.len())).0);
     }
     let mut quantities = vec![
         indices("class_labels", as_u64(&classes.present)),
@@ -363,18 +416,24 @@ fn by_class(
         geometry.between(),
         Some(deviations.between(divisor, LEVEL)),
     )?);
-    if let Some(share) = geometry.within_over_total() {
-        let interval = deviations.within_over_total(divisor, LEVEL);
-        quantities.push(number_of("within_over_total", share, Some(interval))?);
+    match geometry.within_over_total() {
+        Some(share) => {
+            let interval = deviations.within_over_total(divisor, LEVEL);
+            quantities.push(number_of("within_over_total", share, Some(interval))?);
+        }
+        None => findings.skip("within_over_total", NotIdentifiable::NoVariance),
     }
     quantities.push(class_bounds(geometry));
-    if let Ok(bound) = entropy::mixture_bound_nats(geometry) {
-        let mut bound = estimated("mixture_entropy_upper_iso", &bound);
-        bound.flags.extend(care.clone());
-        quantities.push(bound);
-    }
     quantities.push(estimated("label_entropy_nats", &entropy::label_entropy_nats(geometry)));
-    Ok(quantities)
+    findings.found.append(&mut quantities);
+    let mixture = entropy::mixture_bound_nats(geometry);
+    if let Ok(mixture) = &mixture {
+        findings.gap("gap_iso_over_mixture", &entropy::isotropic_bound_nats(geometry), mixture);
+    }
+    findings.add("mixture_entropy_upper_iso", &care, Ok(mixture));
+    let diagonal = gaussian::mixture_diagonal_bound_nats(moments);
+    findings.add("mixture_entropy_upper_diag", &care, diagonal);
+    Ok(())
 }
 
 /// R_c² of each class that occurs. A class of one row stands with 0 and its flag under the divisor N, and with null under N − 1.
@@ -394,9 +453,10 @@ fn radii(
     let values = (0..geometry.classes()).map(|class| value(class).map(Real)).collect();
     let intervals = deviations.radii_sq(divisor, LEVEL)?.into_iter();
     let errors = intervals.map(|interval| Some(Real(interval.ok()?.std_err))).collect();
-    let flags = care.to_vec();
+    let quantity = Quantity::new(quantity, Value::List(values), Kind::Heuristic);
     let std_err = Some(Value::List(errors));
-    Ok(Quantity { quantity, value: Value::List(values), kind: Kind::Heuristic, std_err, flags })
+    let flags = care.to_vec();
+    Ok(Quantity { flags, ..quantity.with_std_err(std_err, Uncertainty::Jackknife) })
 }
 
 fn class_bounds(geometry: &ClassGeometry) -> Quantity {
@@ -404,16 +464,11 @@ fn class_bounds(geometry: &ClassGeometry) -> Quantity {
         .filter_map(|class| entropy::class_bound_nats(geometry, class).ok())
         .collect();
     let mut flags: Vec<String> =
-        bounds.iter().flat_map(|bound| bound.flags.iter().map(word)).collect();
+        bounds.iter().flat_map(|bound| bound.flags.iter().map(|flag| word(flag).0)).collect();
     flags.sort_unstable();
     flags.dedup();
-    Quantity {
-        quantity: "class_entropy_upper_iso",
-        value: Value::List(bounds.iter().map(|bound| Some(Real(bound.value))).collect()),
-        kind: Kind::Heuristic,
-        std_err: None,
-        flags,
-    }
+    let values = Value::List(bounds.iter().map(|bound| Some(Real(bound.value))).collect());
+    Quantity { flags, ..Quantity::new("class_entropy_upper_iso", values, Kind::Heuristic) }
 }
 
 #[cfg(test)]

@@ -274,7 +274,10 @@ fn statistics_agree_with_hand_arithmetic() {
         (&json!(5), &json!(2), &json!(4), &json!("none"))
     );
     for estimate in stats["estimates"].as_array().expect("estimates") {
-        assert_eq!(keys(estimate), ["flags", "kind", "quantity", "std_err", "value"]);
+        let (keys, always) = (keys(estimate), ["flags", "kind", "quantity", "std_err", "value"]);
+        assert!(always.iter().all(|key| keys.iter().any(|other| other == key)), "{estimate}");
+        let has = |key: &str| keys.iter().any(|other| other == key);
+        assert_eq!(has("uncertainty"), !estimate["std_err"].is_null(), "{estimate}");
     }
     let value = |name: &str| quantity(&stats, name)["value"].clone();
     assert_eq!(value("class_labels"), json!([0, 2, 3]));
@@ -317,12 +320,16 @@ fn statistics_agree_with_hand_arithmetic() {
         .iter()
         .filter_map(|e| e["quantity"].as_str())
         .collect();
-    assert_eq!(
-        names[..4],
-        ["global_trace_var", "global_sigma2", "entropy_upper_iso", "constant_columns"]
-    );
+    assert_eq!(names[..3], ["global_trace_var", "global_sigma2", "entropy_upper_iso"]);
     assert!(!names.iter().any(|name| name.contains("class") || name.contains("mixture")));
     assert_eq!(quantity(&bare, "duplicate_rows")["value"], json!(1.0));
+    // Of a column that never changes, the entropy is that of a point.
+    let diagonal = quantity(&bare, "entropy_upper_diag");
+    assert_eq!(diagonal["value"], json!("-inf"));
+    assert_eq!(diagonal["flag_figures"]["constant-dimensions"], json!(1));
+    // Rows that repeat have an entropy of their values: two of five are equal.
+    let plugin = -(2.0 / 5.0 * (2.0 / 5.0_f64).ln() + 3.0 / 5.0 * (1.0 / 5.0_f64).ln());
+    near(number(&quantity(&bare, "plugin_entropy")["value"]), plugin, 1e-12);
     let missing = &bare["not_estimated"];
     let reason = missing
         .as_array()
