@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::error::Error as StdError;
 use std::f64::consts::{E, LN_2, PI};
 
+use common::case::Outcome;
 use common::{close, normal, rng};
 use gpz_estimators::channel::{
     Cast, Channel, Given, LinearGaussian, NoisySource, Quantiser, Received, SmoothedPrior, Spread,
@@ -17,8 +17,6 @@ use ndarray::{Array2, ArrayView2, Axis, array};
 use proptest::prelude::*;
 use rand::RngExt;
 use statrs::function::erf::erfc;
-
-type Outcome<T> = Result<T, Box<dyn StdError>>;
 
 /// Random symmetric and positive definite.
 fn covariance(seed: u64, width: usize) -> Array2<f64> {

@@ -2,16 +2,14 @@
 #![cfg(feature = "lapack")]
 
 mod common;
-#[path = "common/stored.rs"]
-mod stored;
 
+use common::case::{Case, Outcome};
 use common::{close, normal, rng};
 use gpz_estimators::information::{gaussian, qda};
 use gpz_estimators::{Error, Flag, Kind, NotIdentifiable, Uncertainty};
 use ndarray::{Array2, Axis, concatenate};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;
-use stored::{Outcome, Stored};
 
 #[test]
 fn stored_pairs() -> Outcome<()> {
@@ -21,11 +19,11 @@ fn stored_pairs() -> Outcome<()> {
         ("mi_halfcube_1v1", 0.394_680_572_959_544_8),
     ];
     for (id, corrected) in references {
-        let case = Stored::open(id)?;
+        let case = Case::open(id)?;
         let (x, y) = (case.matrix("x")?, case.matrix("y")?);
         let plugin = gaussian::mi_plugin_nats(x.view(), y.view())??;
-        case.sample("gaussian_mi_plugin", plugin.value);
-        case.population("mi_gaussian_behaviour", plugin.value);
+        case.check("gaussian_mi_plugin", &[plugin.value]);
+        case.check_kind("population", "mi_gaussian_behaviour", &[plugin.value]);
         assert!(plugin.flags.contains(&Flag::AssumesGaussian));
         let found = gaussian::mi_corrected_nats(x.view(), y.view())??;
         assert!(close(found.value, corrected, 1e-9, 1.0), "{id}: {}", found.value);
@@ -35,13 +33,13 @@ fn stored_pairs() -> Outcome<()> {
 
 #[test]
 fn stored_linear_channel() -> Outcome<()> {
-    let case = Stored::open("recon_linear_gaussian")?;
+    let case = Case::open("recon_linear_gaussian")?;
     let exact = gaussian::linear_channel_nats(
         case.matrix("a")?.view(),
         case.matrix("sigma_x")?.view(),
         0.05,
     )?;
-    case.sample("mi", exact.value);
+    case.check("mi", &[exact.value]);
     assert_eq!(exact.kind, Kind::Exact);
     // The estimate from the rows that this law gave.
     let found = gaussian::mi_corrected_nats(case.matrix("x")?.view(), case.matrix("z")?.view())??;
@@ -53,10 +51,10 @@ fn stored_linear_channel() -> Outcome<()> {
 #[test]
 fn stored_classes() -> Outcome<()> {
     for (id, classes) in [("gmm_1d_c3", 3), ("gmm_2d_c2", 2), ("gmm_identical_classes", 2)] {
-        let case = Stored::open(id)?;
+        let case = Case::open(id)?;
         let found = qda::crossfit_nats(case.matrix("z")?.view(), &case.labels()?, classes)??;
-        case.sample("qda_crossfit_mi", found.value);
-        case.population("mi_label", found.value);
+        case.check("qda_crossfit_mi", &[found.value]);
+        case.check_kind("population", "mi_label", &[found.value]);
         assert_eq!(found.kind, Kind::Heuristic);
         assert!(found.flags.contains(&Flag::LowerInExpectation));
         assert_eq!(found.uncertainty, Some(Uncertainty::SpreadOfTerms));

@@ -1,6 +1,8 @@
 //! Oracles and inputs that the test files share.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod case;
+
 use ndarray::{Array2, ArrayView2};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
