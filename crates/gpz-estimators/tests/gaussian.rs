@@ -4,7 +4,7 @@
 mod common;
 
 use common::case::{Case, Outcome};
-use common::{close, labels, normal, rng};
+use common::{close, labels, normal, rng, rotation};
 use gpz_estimators::gaussian::{self, MaximumEntropy, Shrunk};
 use gpz_estimators::{
     ClassMoments, Error, Estimate, Flag, Kind, NotIdentifiable, Uncertainty, entropy,
@@ -253,17 +253,6 @@ fn classes_of_rows() -> impl Strategy<Value = (Array2<f64>, Vec<usize>, usize)> 
         }
         (z, y, classes)
     })
-}
-
-fn rotation(seed: u64, width: usize) -> Array2<f64> {
-    let mut rng = rng(seed);
-    let mut q = Array2::eye(width);
-    for _ in 0..3 {
-        let v = normal(&mut rng, (width, 1));
-        let norm = v.iter().map(|value| value * value).sum::<f64>();
-        q = &q - &(q.dot(&v).dot(&v.t()) * (2.0 / norm));
-    }
-    q
 }
 
 fn value(estimate: Result<Result<Estimate, NotIdentifiable>, Error>) -> f64 {

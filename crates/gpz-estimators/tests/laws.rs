@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{close, labels, normal, rng};
+use common::{close, labels, normal, rng, rotation};
 use gpz_estimators::{ClassGeometry, ClassMoments, DeviationPass, Error, Normalisation, entropy};
 use ndarray::{Array2, ArrayView2, Axis};
 use proptest::prelude::*;
@@ -38,18 +38,6 @@ fn labelled() -> impl Strategy<Value = (Array2<f64>, Vec<usize>, usize)> {
         }
         (z, y, classes)
     })
-}
-
-/// An orthogonal matrix as a product of reflections.
-fn rotation(seed: u64, width: usize) -> Array2<f64> {
-    let mut rng = rng(seed);
-    let mut q = Array2::eye(width);
-    for _ in 0..3 {
-        let v = normal(&mut rng, (width, 1));
-        let norm = v.iter().map(|value| value * value).sum::<f64>();
-        q = &q - &(q.dot(&v).dot(&v.t()) * (2.0 / norm));
-    }
-    q
 }
 
 fn same(

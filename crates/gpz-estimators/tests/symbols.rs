@@ -3,7 +3,7 @@
 mod common;
 
 use common::case::{Case, Outcome};
-use common::{close, normal, rng};
+use common::{close, mean_and_error, normal, rng};
 use gpz_estimators::entropy::discrete::{
     Codes, guess_probability, miller_madow_entropy_nats, plugin_entropy_joint_nats,
     plugin_entropy_nats, plugin_entropy_per_dim_nats, zero_share_per_dim,
@@ -117,13 +117,6 @@ fn geometric_entropy() -> (f64, f64) {
     let last = 0.6_f64.powi(6);
     let shares = (0..6).map(|symbol| 0.4 * 0.6_f64.powi(symbol)).chain([last]);
     (-shares.map(|share| share * share.ln()).sum::<f64>(), 7.0)
-}
-
-fn mean_and_error(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, (variance / n).sqrt())
 }
 
 /// Plug-in: `−(K − 1)/2N` and no more. Corrected: nothing of that order.
