@@ -5,7 +5,8 @@ mod common;
 use common::{Oracle, close, labels, normal, rng};
 use gpz_estimators::{ClassMoments, Element, Error, Isa, Normalisation};
 use ndarray::{Array2, ArrayView2, Axis, ShapeBuilder, s};
-use rand::RngExt;
+use proptest::prelude::*;
+use rand::{Rng, RngExt};
 
 fn assert_matches(moments: &ClassMoments, oracle: &Oracle, tolerance: f64) {
     let geometry = moments.geometry().expect("rows were added");
@@ -279,30 +280,6 @@ fn bad_input_is_named_and_changes_nothing() {
     assert_eq!(small.rows(), 0);
 }
 
-/// Any shard tree equals two passes to 1e-12.
-#[test]
-fn shards_merge_in_any_tree() {
-    let mut rng = rng(19);
-    let features = normal(&mut rng, (400, 23)).mapv(|value| value * 4.0 - 30.0);
-    let y = labels(&mut rng, 400, 6);
-    let oracle = Oracle::new(features.view(), &y, 6, -30.0);
-    for _ in 0..20 {
-        let mut shards: Vec<ClassMoments> = Vec::new();
-        let mut from = 0;
-        while from < 400 {
-            let to = (from + rng.random_range(1..80)).min(400);
-            shards.push(fed(Isa::detect(), 6, &[(features.slice(s![from..to, ..]), &y[from..to])]));
-            from = to;
-        }
-        while shards.len() > 1 {
-            let taken = shards.swap_remove(rng.random_range(0..shards.len()));
-            let at = rng.random_range(0..shards.len());
-            shards[at].merge(&taken).expect("the same shape");
-        }
-        assert_matches(&shards[0], &oracle, 1e-12);
-    }
-}
-
 #[test]
 fn a_cleared_state_is_a_new_one() {
     let mut rng = rng(20);
@@ -319,4 +296,51 @@ fn memory_is_announced() {
     let state = 16 * 530 * 262_144_u128;
     assert!(bytes > state && bytes < state + (300 << 20), "{bytes}");
     assert!(ClassMoments::memory_bytes(usize::MAX, usize::MAX) > u128::from(u64::MAX));
+}
+
+/// Merges random neighbours of a list of shards until one is left: any binary tree, in any order of rows.
+fn merged(mut shards: Vec<ClassMoments>, rng: &mut impl Rng) -> ClassMoments {
+    while shards.len() > 1 {
+        let taken = shards.swap_remove(rng.random_range(0..shards.len()));
+        let at = rng.random_range(0..shards.len());
+        shards[at].merge(&taken).expect("the same shape");
+    }
+    shards.swap_remove(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Any shard tree equals two passes to 1e-12, whatever the type and the offset, or to what the rounding of a mean so far from
+    /// zero moves: ε times mean over deviation.
+    #[test]
+    fn shards_merge_in_any_tree(
+        seed in any::<u64>(), n in 2..300_usize, width in 1..30_usize, classes in 1..6_usize, longest in 1..60_usize,
+        offset in prop_oneof![Just(0.0), -1e6..1e6_f64, Just(1e6)], single in any::<bool>(),
+    ) {
+        let mut rng = rng(seed);
+        let y = labels(&mut rng, n, classes);
+        let offset = f64::from(offset as f32);
+        let mut features = normal(&mut rng, (n, width)) + offset;
+        let narrow = features.mapv(|value| value as f32);
+        if single {
+            features = narrow.mapv(f64::from);
+        }
+        let mut shards = Vec::new();
+        let mut from = 0;
+        while from < n {
+            let to = (from + rng.random_range(1..=longest)).min(n);
+            let rows = s![from..to, ..];
+            shards.push(if single {
+                fed(Isa::detect(), classes, &[(narrow.slice(rows), &y[from..to])])
+            } else {
+                fed(Isa::detect(), classes, &[(features.slice(rows), &y[from..to])])
+            });
+            from = to;
+        }
+        // States without rows are shards too.
+        shards.push(ClassMoments::new(classes, width)?);
+        let oracle = Oracle::new(features.view(), &y, classes, offset);
+        assert_matches(&merged(shards, &mut rng), &oracle, (f64::EPSILON * offset.abs()).max(1e-12));
+    }
 }
