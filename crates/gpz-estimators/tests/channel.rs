@@ -178,6 +178,35 @@ fn quantised_gaussian() -> Outcome<()> {
     Ok(())
 }
 
+/// Intervals of the jackknife. The sum over dimensions covers the entropy less what the plug-in is known to lack, `(K − 1)/2n` for each
+/// alphabet; of the joint one most pairs are rare, no formula holds, and it covers what it is on average.
+#[test]
+fn intervals_of_code_entropies_cover() -> Outcome<()> {
+    let (n, step) = (300, 0.8);
+    let masses = cell_masses(1.0, step);
+    // Cells hit in expectation, as far cells hardly ever are.
+    let cells = masses.iter().map(|p| 1.0 - (1.0 - p).powi(n)).sum::<f64>();
+    let sum = 2.0 * (entropy_of(&masses) - (cells - 1.0) / (2.0 * f64::from(n)));
+    let run = |estimator: fn(ArrayView2<'_, i64>) -> Result<Estimate, Error>| {
+        let of = |seed: u64| -> Outcome<(f64, f64)> {
+            let z = normal(&mut rng(3000 + seed), (n as usize, 2));
+            let estimate = estimator(rounded_codes(z.view(), step)?.view())?;
+            Ok((estimate.value, estimate.std_err.ok_or("an error")?))
+        };
+        (0..200).map(of).collect::<Outcome<Vec<_>>>()
+    };
+    let covered = |what: &str, found: &[(f64, f64)], truth: f64| {
+        let inside = found.iter().filter(|(value, error)| (value - truth).abs() <= 1.96 * error);
+        let count = inside.count();
+        // 95 % of 200 with a binomial deviation of 3.1.
+        assert!((180..=200).contains(&count), "{what}: {count} of 200");
+    };
+    covered("sum", &run(code_entropy_sum_nats)?, sum);
+    let joint = run(code_entropy_nats)?;
+    covered("joint", &joint, joint.iter().map(|(value, _)| value).sum::<f64>() / 200.0);
+    Ok(())
+}
+
 #[test]
 fn without_a_channel_there_is_no_bound_and_a_reason() -> Outcome<()> {
     let z = normal(&mut rng(1), (20, 3));

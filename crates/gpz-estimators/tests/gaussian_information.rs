@@ -9,6 +9,7 @@ use gpz_estimators::information::{gaussian, qda};
 use gpz_estimators::{Error, Flag, Kind, NotIdentifiable, Uncertainty};
 use ndarray::{Array2, Axis, concatenate};
 use proptest::prelude::*;
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 #[test]
@@ -132,6 +133,43 @@ fn crossfitted_information_is_low_by_what_it_says() -> Outcome<()> {
     // Low by the parameters of the classes, K·d(d + 3)/2 of them, over the rows, and not high.
     let bias = 2.0 * (d * (d + 3)) as f64 / 2.0 / n as f64;
     assert!(mean <= truth + four && mean >= truth - bias - four, "{mean} for {truth}");
+    Ok(())
+}
+
+/// Intervals of two standard errors: of the corrected information about the truth, of the cross-fitted one about its own mean, which
+/// is low.
+#[test]
+fn intervals_cover() -> Outcome<()> {
+    let mut rng = rng(63);
+    // 95.4 % of 200 with a binomial deviation of 3.
+    let enough = |what: &str, found: &[(f64, f64)], truth: f64| {
+        let inside = found.iter().filter(|(value, error)| (value - truth).abs() <= 2.0 * error);
+        let count = inside.count();
+        assert!((181..=200).contains(&count), "{what}: {count} of 200");
+    };
+    for (n, (p, q), rho) in [(100, (3, 2), 0.5), (400, (1, 1), 0.8)] {
+        let mut found = Vec::new();
+        for _ in 0..200 {
+            let (x, y) = pairs(&mut rng, n, (p, q), rho);
+            let estimate = gaussian::mi_corrected_nats(x.view(), y.view())??;
+            found.push((estimate.value, estimate.std_err.ok_or("stated")?));
+        }
+        enough("corrected", &found, -0.5 * q as f64 * (1.0 - rho * rho).ln());
+    }
+    for distance in [0.7, 1.5] {
+        let mut found = Vec::new();
+        for _ in 0..200 {
+            let y: Vec<usize> = (0..400).map(|_| rng.random_range(0..2)).collect();
+            let mut z = normal(&mut rng, (400, 2));
+            for (mut row, &label) in z.rows_mut().into_iter().zip(&y) {
+                row[0] += if label == 0 { distance } else { -distance };
+            }
+            let estimate = qda::crossfit_nats(z.view(), &y, 2)??;
+            found.push((estimate.value, estimate.std_err.ok_or("stated")?));
+        }
+        let mean = found.iter().map(|(value, _)| value).sum::<f64>() / 200.0;
+        enough("cross-fitted", &found, mean);
+    }
     Ok(())
 }
 
