@@ -398,7 +398,8 @@ mod lapack {
     }
 
     /// White rows. `ln det` is concave, so shrinking towards the identity lies between the covariance as it is and the mean variance
-    /// for all: between both their known biases, far above the first. The mean variance itself is low by 1/N.
+    /// for all: between both their known biases, far above the first. The mean variance itself is low by 1/N, in the form for more
+    /// dimensions than rows too.
     #[test]
     fn shrinkage() -> Result<(), Error> {
         let (n, d) = (25, 12);
@@ -409,15 +410,19 @@ mod lapack {
         for (what, method) in
             [("Ledoit and Wolf", gaussian::ledoit_wolf as Method), ("OAS", gaussian::oas)]
         {
-            let of = |rng: &mut ChaCha8Rng, what: fn(&Shrunk) -> f64| -> Result<f64, Error> {
-                Ok(method(normal(rng, (n, d)).view())?.map_or(f64::NAN, |shrunk| what(&shrunk)))
-            };
-            within(what, (least, most), |rng| of(rng, |shrunk| shrunk.log_det.value))?;
-            meets(what, 1.0 - 1.0 / rows, 0.0, |rng| of(rng, |shrunk| shrunk.mean_variance))?;
+            let of =
+                |rng: &mut ChaCha8Rng, shape, what: fn(&Shrunk) -> f64| -> Result<f64, Error> {
+                    Ok(method(normal(rng, shape).view())?.map_or(f64::NAN, |shrunk| what(&shrunk)))
+                };
+            within(what, (least, most), |rng| of(rng, (n, d), |shrunk| shrunk.log_det.value))?;
             // δ = ‖S − I‖²/D is all error here, so that the best weight is one; the estimate's error of the ratio is of the order of
             // δ's own relative deviation, 2/√(d(d + 1)/2).
             let slack = 2.0 / (width * (width + 1.0) / 2.0).sqrt();
-            within(what, (1.0 - slack, 1.0), |rng| of(rng, |shrunk| shrunk.shrinkage))?;
+            within(what, (1.0 - slack, 1.0), |rng| of(rng, (n, d), |shrunk| shrunk.shrinkage))?;
+            for (n, d) in [(4, 60), (60, 3)] {
+                let want = 1.0 - 1.0 / n as f64;
+                meets(what, want, 0.0, |rng| of(rng, (n, d), |shrunk| shrunk.mean_variance))?;
+            }
         }
         Ok(())
     }
