@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::f64::consts::LN_2;
-use std::path::PathBuf;
 
+use common::case::{Case, Outcome};
 use common::{close, normal, rng};
 use gpz_estimators::channel::{
     Channel, Given, LinearGaussian, Probes, Quantiser, RidgeAttack, SmoothedPrior,
@@ -18,28 +16,6 @@ use gpz_estimators::{Error, Estimate, Flag, Kind, NotIdentifiable};
 use ndarray::{Array1, Array2, Axis, array};
 use proptest::prelude::*;
 use rand::RngExt;
-use safetensors::SafeTensors;
-use serde_json::Value;
-
-type Outcome<T> = Result<T, Box<dyn StdError>>;
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
-}
-
-fn case(id: &str) -> Outcome<(Value, BTreeMap<String, Array2<f64>>)> {
-    let all: Value = serde_json::from_slice(&std::fs::read(folder().join("truth.json"))?)?;
-    let cases = all["cases"].as_array().ok_or("no cases")?;
-    let case = cases.iter().find(|case| case["id"] == id).ok_or("no such case")?.clone();
-    let bytes = std::fs::read(folder().join(format!("{id}.safetensors")))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in SafeTensors::deserialize(&bytes)?.iter() {
-        let values = view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b));
-        let shape = (view.shape()[0], view.shape()[1]);
-        tensors.insert(name.to_owned(), Array2::from_shape_vec(shape, values.collect())?);
-    }
-    Ok((case, tensors))
-}
 
 /// Random symmetric and positive definite.
 fn covariance(seed: u64, width: usize) -> Array2<f64> {
@@ -54,18 +30,18 @@ fn linear_gaussian(seed: u64, d: usize, m: usize, noise: f64) -> Result<LinearGa
 
 #[test]
 fn linear_gaussian_reference_case() -> Outcome<()> {
-    let (case, tensors) = case("recon_linear_gaussian")?;
-    let noise = case["sigma2"].as_f64().ok_or("no sigma2")?;
-    let (a, covariance) = (tensors["a"].view(), tensors["sigma_x"].view());
+    let case = Case::open("recon_linear_gaussian")?;
+    let noise = case.scalar("sigma2")?;
+    let a = case.matrix("a")?;
     let d = a.ncols();
-    let model = LinearGaussian::new(a, covariance, noise)?;
+    let model = LinearGaussian::new(a.view(), case.matrix("sigma_x")?.view(), noise)?;
     let information: Result<_, Error> = dfil(d, noise.sqrt(), Probes::Exact, |v| Ok(a.dot(&v)));
     let information = information?;
     assert_eq!(information.kind, Kind::Exact);
     let fisher = model.fisher()?;
     let trace = Given::Known(fisher.diag().sum());
-    let ridge =
-        ridge_attack_mse(tensors["x"].view(), tensors["z"].view(), RidgeAttack::default())??;
+    let (x, z) = (case.matrix("x")?, case.matrix("z")?);
+    let ridge = ridge_attack_mse(x.view(), z.view(), RidgeAttack::default())??;
     let unbiased = [
         bound_dfil_unbiased(Given::Known(information.value))?,
         bound_crb_unbiased(fisher.view())??,
@@ -77,8 +53,8 @@ fn linear_gaussian_reference_case() -> Outcome<()> {
             && model.mmse_per_dim().value < unbiased[1].value
     );
     let mut checked = 0;
-    for entry in case["truth"].as_array().ok_or("no truth")? {
-        let got = match entry["quantity"].as_str().ok_or("no quantity")? {
+    for (quantity, _, entry) in case.entries() {
+        let got = match quantity {
             "h_x_given_z" => model.h_x_given_z_nats(),
             "mi" => model.mi_nats(),
             "mmse_per_dim" => model.mmse_per_dim(),
@@ -98,13 +74,7 @@ fn linear_gaussian_reference_case() -> Outcome<()> {
             "behaviour" => continue,
             other => return Err(format!("{other} is not answered").into()),
         };
-        let want = entry["value"].as_f64().ok_or("no value")?;
-        let tolerance = |key: &str| entry[key].as_f64().unwrap_or(0.0);
-        let good = match entry["op"].as_str() {
-            Some("<=") => got.value <= want,
-            _ => (got.value - want).abs() <= tolerance("atol") + tolerance("rtol") * want.abs(),
-        };
-        assert!(good, "{}: {} instead of {want}", entry["quantity"], got.value);
+        case.holds(entry, &[got.value]);
         checked += 1;
     }
     assert_eq!(checked, 11);
@@ -143,7 +113,7 @@ fn probes_of_random_signs_are_unbiased() -> Outcome<()> {
         dfil(2, 1.0, Probes::Exact, |v| Ok(Array1::ones(1 + v[0] as usize)));
     assert!(matches!(ragged, Err(Error::Shape { .. })));
     // The closure's own error comes through.
-    let failed: Result<_, Box<dyn StdError>> =
+    let failed: Result<_, Box<dyn std::error::Error>> =
         dfil(2, 1.0, Probes::Exact, |_| Err("no gradient".into()));
     assert_eq!(failed.err().map(|error| error.to_string()), Some("no gradient".to_owned()));
     Ok(())

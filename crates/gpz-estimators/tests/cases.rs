@@ -1,52 +1,10 @@
 //! The project's reference cases: every stored quantity of class geometry and entropy bounds, from the tensors alone.
 
-use std::error::Error as StdError;
-use std::path::PathBuf;
+mod common;
 
+use common::case::{Case, Outcome};
 use gpz_estimators::{ClassGeometry, ClassMoments, Element, Error, Flag, Normalisation, entropy};
 use ndarray::{Array2, ArrayView2, Axis};
-use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
-
-type Outcome<T> = Result<T, Box<dyn StdError>>;
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
-}
-
-fn truth(id: &str) -> Outcome<Value> {
-    let all: Value = serde_json::from_slice(&std::fs::read(folder().join("truth.json"))?)?;
-    let cases = all["cases"].as_array().ok_or("no cases")?;
-    Ok(cases.iter().find(|case| case["id"] == id).ok_or("no such case")?.clone())
-}
-
-/// Features as `f64`, whether they were stored as `f32`, and labels (all zero where the case has none).
-fn tensors(id: &str) -> Outcome<(Array2<f64>, bool, Vec<usize>)> {
-    let bytes = std::fs::read(folder().join(format!("{id}.safetensors")))?;
-    let file = SafeTensors::deserialize(&bytes)?;
-    let z = file.tensor("z")?;
-    let single = z.dtype() == Dtype::F32;
-    let values: Vec<f64> = if single {
-        z.data().as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
-    } else {
-        assert_eq!(z.dtype(), Dtype::F64);
-        z.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
-    };
-    let features = Array2::from_shape_vec((z.shape()[0], z.shape()[1]), values)?;
-    let labels = match file.tensor("labels") {
-        Ok(labels) => {
-            let labels = labels
-                .data()
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|b| usize::try_from(i64::from_le_bytes(*b)));
-            labels.collect::<Result<Vec<_>, _>>()?
-        }
-        Err(_) => vec![0; features.nrows()],
-    };
-    Ok((features, single, labels))
-}
 
 /// In two batches, so that the cases also cross a commit.
 fn moments<T: Element>(
@@ -62,19 +20,16 @@ fn moments<T: Element>(
     Ok(moments)
 }
 
-fn geometry(
-    features: &Array2<f64>,
-    single: bool,
-    labels: &[usize],
-    classes: usize,
-) -> Result<ClassGeometry, Error> {
-    let moments = if single {
-        // Exact: the values came from f32.
-        moments(features.mapv(|value| value as f32).view(), labels, classes)?
+/// From the width the features were stored in.
+fn geometry(case: &Case, classes: usize) -> Outcome<ClassGeometry> {
+    let z = case.matrix("z")?;
+    let labels = case.labels().unwrap_or_else(|_| vec![0; z.nrows()]);
+    let moments = if case.is_f32("z")? {
+        moments(z.mapv(|value| value as f32).view(), &labels, classes)?
     } else {
-        moments(features.view(), labels, classes)?
+        moments(z.view(), &labels, classes)?
     };
-    moments.geometry()
+    Ok(moments.geometry()?)
 }
 
 fn answer(geometry: &ClassGeometry, quantity: &str) -> Outcome<Option<Vec<f64>>> {
@@ -111,37 +66,12 @@ fn answer(geometry: &ClassGeometry, quantity: &str) -> Outcome<Option<Vec<f64>>>
     }))
 }
 
-fn number(value: &Value) -> f64 {
-    match value.as_str() {
-        Some("inf") => f64::INFINITY,
-        Some("-inf") => f64::NEG_INFINITY,
-        Some(_) => f64::NAN,
-        None => value.as_f64().unwrap_or(f64::NAN),
-    }
-}
-
-fn compare(id: &str, entry: &Value, got: &[f64]) {
-    let want: Vec<f64> = match entry["value"].as_array() {
-        Some(values) => values.iter().map(number).collect(),
-        None => vec![number(&entry["value"])],
-    };
-    assert_eq!(got.len(), want.len(), "{id} {}", entry["quantity"]);
-    let (rtol, atol) =
-        (entry["rtol"].as_f64().unwrap_or(0.0), entry["atol"].as_f64().unwrap_or(0.0));
-    for (got, want) in got.iter().zip(want) {
-        let close = *got == want || (got - want).abs() <= atol + rtol * want.abs();
-        assert!(close, "{id} {}: {got} instead of {want}", entry["quantity"]);
-    }
-}
-
 /// Checks every entry that this crate answers and returns how many those were.
-fn check(id: &str, geometry: &ClassGeometry) -> Outcome<usize> {
-    let case = truth(id)?;
+fn check(case: &Case, geometry: &ClassGeometry) -> Outcome<usize> {
     let mut checked = 0;
-    for entry in case["truth"].as_array().ok_or("no truth")? {
-        let quantity = entry["quantity"].as_str().ok_or("no quantity")?;
+    for (quantity, _, entry) in case.entries() {
         if let Some(got) = answer(geometry, quantity)? {
-            compare(id, entry, &got);
+            case.holds(entry, &got);
             checked += 1;
         }
     }
@@ -159,8 +89,8 @@ fn geometry_and_bounds_of_the_stored_cases() -> Outcome<()> {
         ("degen_constant_collinear", 1, 4),
     ];
     for (id, classes, entries) in cases {
-        let (features, single, labels) = tensors(id)?;
-        let checked = check(id, &geometry(&features, single, &labels, classes)?)?;
+        let case = Case::open(id)?;
+        let checked = check(&case, &geometry(&case, classes)?)?;
         assert_eq!(checked, entries, "{id}");
     }
     Ok(())
@@ -168,8 +98,7 @@ fn geometry_and_bounds_of_the_stored_cases() -> Outcome<()> {
 
 #[test]
 fn singletons_are_flagged_and_empty_classes_absent() -> Outcome<()> {
-    let (features, single, labels) = tensors("label_single_and_empty")?;
-    let geometry = geometry(&features, single, &labels, 10)?;
+    let geometry = geometry(&Case::open("label_single_and_empty")?, 10)?;
     assert_eq!(geometry.radius_sq(3, Normalisation::PlugIn), None);
     assert_eq!(geometry.radius_sq(7, Normalisation::PlugIn), None);
     assert_eq!(geometry.sum_of_squares(3), Some(0.0));
@@ -183,8 +112,8 @@ fn singletons_are_flagged_and_empty_classes_absent() -> Outcome<()> {
 
 #[test]
 fn contaminated_rows_are_named_and_change_nothing() -> Outcome<()> {
-    let (features, _, labels) = tensors("contaminated_nan_inf")?;
-    let features = features.mapv(|value| value as f32);
+    let case = Case::open("contaminated_nan_inf")?;
+    let (features, labels) = (case.matrix("z")?.mapv(|value| value as f32), case.labels()?);
     let mut moments = ClassMoments::new(4, 6)?;
     let (mut bad, mut clean) = (Vec::new(), Vec::new());
     for (row, values) in features.axis_chunks_iter(Axis(0), 1).enumerate() {
@@ -199,10 +128,7 @@ fn contaminated_rows_are_named_and_change_nothing() -> Outcome<()> {
             Err(other) => return Err(other.into()),
         }
     }
-    let case = truth("contaminated_nan_inf")?;
-    let entries = case["truth"].as_array().ok_or("no truth")?;
-    let rows = entries.iter().find(|entry| entry["quantity"] == "bad_rows").ok_or("no bad rows")?;
-    compare("contaminated_nan_inf", rows, &bad);
+    case.check("bad_rows", &bad);
     // All at once: the first of them is named, whichever way the batch is read.
     let first = Error::NonFinite { row: bad[0] as usize, column: 0, value: 0.0 };
     let mut whole = ClassMoments::new(4, 6)?;
@@ -214,8 +140,8 @@ fn contaminated_rows_are_named_and_change_nothing() -> Outcome<()> {
     // The rows that were taken give the statistics of the clean subset.
     let labels: Vec<usize> = clean.iter().map(|&row| labels[row]).collect();
     whole.update(features.select(Axis(0), &clean).view(), &labels)?;
-    assert_eq!(check("contaminated_nan_inf", &moments.geometry()?)?, 8);
-    assert_eq!(check("contaminated_nan_inf", &whole.geometry()?)?, 8);
+    assert_eq!(check(&case, &moments.geometry()?)?, 8);
+    assert_eq!(check(&case, &whole.geometry()?)?, 8);
     Ok(())
 }
 
@@ -235,21 +161,13 @@ fn width_262144_by_rule() -> Outcome<()> {
     let mut moments = ClassMoments::new(4, D)?;
     moments.update(features.view(), &labels)?;
     let geometry = moments.geometry()?;
-    assert_eq!(check("procedural_64x262144", &geometry)?, 4);
-    let case = truth("procedural_64x262144")?;
-    let entries = case["truth"].as_array().ok_or("no truth")?;
-    for entry in entries {
-        if entry["quantity"] == "radius2_population_unbiased" {
-            let radius =
-                geometry.mean_radius_sq(Normalisation::Unbiased).ok_or("four classes of 16")?;
-            compare("procedural_64x262144", entry, &[radius]);
-        }
-        if entry["quantity"] == "first_values" {
-            // The first three of the first row, and the last of the last.
-            let values = [[0, 0], [0, 1], [0, 2], [63, D - 1]].map(|at| f64::from(features[at]));
-            compare("procedural_64x262144", entry, &values);
-        }
-    }
+    let case = Case::open("procedural_64x262144")?;
+    assert_eq!(check(&case, &geometry)?, 4);
+    let radius = geometry.mean_radius_sq(Normalisation::Unbiased).ok_or("four classes of 16")?;
+    case.check("radius2_population_unbiased", &[radius]);
+    // The first three of the first row, and the last of the last.
+    let values = [[0, 0], [0, 1], [0, 2], [63, D - 1]].map(|at| f64::from(features[at]));
+    case.check("first_values", &values);
     Ok(())
 }
 
@@ -258,25 +176,15 @@ mod lapack {
     use super::*;
     use gpz_estimators::gaussian;
 
-    fn entry(id: &str, quantity: &str) -> Outcome<Value> {
-        let case = truth(id)?;
-        let entries = case["truth"].as_array().ok_or("no truth")?;
-        Ok(entries
-            .iter()
-            .find(|entry| entry["quantity"] == quantity)
-            .ok_or("no such quantity")?
-            .clone())
-    }
-
     #[test]
     fn full_covariance_of_the_stored_cases() -> Outcome<()> {
         for (id, classes) in [("gmm_1d_c3", 3), ("gmm_2d_c2", 2), ("gmm_identical_classes", 2)] {
-            let (features, _, labels) = tensors(id)?;
-            let within =
-                gaussian::class_conditional_bound_nats(features.view(), &labels, classes)??;
-            compare(id, &entry(id, "class_cond_gauss_entropy")?, &[within.value]);
-            let full = gaussian::full_bound_nats(features.view())??;
-            compare(id, &entry(id, "gaussian_upper_full")?, &[full.value]);
+            let case = Case::open(id)?;
+            let (z, y) = (case.matrix("z")?, case.labels()?);
+            let within = gaussian::class_conditional_bound_nats(z.view(), &y, classes)??;
+            case.check("class_cond_gauss_entropy", &[within.value]);
+            let full = gaussian::full_bound_nats(z.view())??;
+            case.check("gaussian_upper_full", &[full.value]);
         }
         Ok(())
     }
@@ -284,17 +192,18 @@ mod lapack {
     /// Columns of scales from 1e-8 to 1e8: the determinant is as good as after standardising by hand.
     #[test]
     fn scales_do_not_matter() -> Outcome<()> {
-        let (features, _, _) = tensors("cond_scales_1e-8_1e8")?;
+        let case = Case::open("cond_scales_1e-8_1e8")?;
+        let features = case.matrix("z")?;
         let bound = gaussian::full_bound_nats(features.view())??;
         let log_det =
             2.0 * bound.value - entropy::isotropic_gaussian_nats(features.ncols(), 1.0) * 2.0;
-        compare("cond_scales", &entry("cond_scales_1e-8_1e8", "logdet_cov")?, &[log_det]);
+        case.check("logdet_cov", &[log_det]);
         Ok(())
     }
 
     #[test]
     fn singular_covariances_are_minus_infinity_and_say_why() -> Outcome<()> {
-        let (features, _, _) = tensors("degen_constant_collinear")?;
+        let features = Case::open("degen_constant_collinear")?.matrix("z")?;
         let constant = gaussian::full_bound_nats(features.view())??;
         assert_eq!(constant.value, f64::NEG_INFINITY);
         assert!(constant.flags.contains(&Flag::ConstantDimensions(1)));

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::error::Error as StdError;
 use std::f64::consts::{E, LN_2, PI};
 
+use common::case::Outcome;
 use common::{close, normal, rng};
 use gpz_estimators::channel::{
     Cast, Channel, Given, LinearGaussian, NoisySource, Quantiser, Received, SmoothedPrior, Spread,
@@ -17,8 +17,6 @@ use ndarray::{Array2, ArrayView2, Axis, array};
 use proptest::prelude::*;
 use rand::RngExt;
 use statrs::function::erf::erfc;
-
-type Outcome<T> = Result<T, Box<dyn StdError>>;
 
 /// Random symmetric and positive definite.
 fn covariance(seed: u64, width: usize) -> Array2<f64> {
@@ -177,6 +175,35 @@ fn quantised_gaussian() -> Outcome<()> {
     let error = runs.iter().filter_map(|(e, _)| e.std_err).sum::<f64>() / replicates as f64;
     assert!((0.6..1.6).contains(&(error / spread.sqrt())), "{error} beside {}", spread.sqrt());
     assert!(runs.iter().all(|(e, upper)| e.value <= *upper && !e.flags.contains(&Flag::Saturated)));
+    Ok(())
+}
+
+/// Intervals of the jackknife. The sum over dimensions covers the entropy less what the plug-in is known to lack, `(K − 1)/2n` for each
+/// alphabet; of the joint one most pairs are rare, no formula holds, and it covers what it is on average.
+#[test]
+fn intervals_of_code_entropies_cover() -> Outcome<()> {
+    let (n, step) = (300, 0.8);
+    let masses = cell_masses(1.0, step);
+    // Cells hit in expectation, as far cells hardly ever are.
+    let cells = masses.iter().map(|p| 1.0 - (1.0 - p).powi(n)).sum::<f64>();
+    let sum = 2.0 * (entropy_of(&masses) - (cells - 1.0) / (2.0 * f64::from(n)));
+    let run = |estimator: fn(ArrayView2<'_, i64>) -> Result<Estimate, Error>| {
+        let of = |seed: u64| -> Outcome<(f64, f64)> {
+            let z = normal(&mut rng(3000 + seed), (n as usize, 2));
+            let estimate = estimator(rounded_codes(z.view(), step)?.view())?;
+            Ok((estimate.value, estimate.std_err.ok_or("an error")?))
+        };
+        (0..200).map(of).collect::<Outcome<Vec<_>>>()
+    };
+    let covered = |what: &str, found: &[(f64, f64)], truth: f64| {
+        let inside = found.iter().filter(|(value, error)| (value - truth).abs() <= 1.96 * error);
+        let count = inside.count();
+        // 95 % of 200 with a binomial deviation of 3.1.
+        assert!((180..=200).contains(&count), "{what}: {count} of 200");
+    };
+    covered("sum", &run(code_entropy_sum_nats)?, sum);
+    let joint = run(code_entropy_nats)?;
+    covered("joint", &joint, joint.iter().map(|(value, _)| value).sum::<f64>() / 200.0);
     Ok(())
 }
 

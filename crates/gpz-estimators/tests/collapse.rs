@@ -2,27 +2,28 @@
 #![cfg(feature = "lapack")]
 
 mod common;
-#[path = "common/stored.rs"]
-mod stored;
 
+use common::case::{self, Outcome};
 use common::{close, labels, normal, rng};
 use gpz_estimators::collapse::{Classifier, Collapse, CollapsePass, collapse};
 use gpz_estimators::{ClassMoments, Error, Estimated, Flag, NotIdentifiable};
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
-use stored::{Outcome, Stored};
 
 #[test]
 fn stored_simplex() -> Outcome<()> {
-    let case = Stored::open("nc_exact_etf")?;
+    let case = case::Case::open("nc_exact_etf")?;
     let (z, y, w, b) = (case.matrix("z")?, case.labels()?, case.matrix("w")?, case.vector("b")?);
     let found = collapse(z.view(), &y, 10, Some(Classifier { weights: w.view(), bias: b.view() }))?;
-    case.sample("nc1_trace", found.nc1_trace?.value);
-    case.sample("nc2_equinorm", found.nc2_equinorm?.value);
-    case.sample("nc2_equiangle", found.nc2_equiangle?.value);
-    case.sample("nc2_angle_std", found.nc2_angle_std?.value);
-    case.sample("nc3_self_duality", found.nc3_self_duality.ok_or("a classifier was given")??.value);
-    case.sample("nc4_agreement", found.nc4_agreement.ok_or("a classifier was given")??.value);
+    case.check("nc1_trace", &[found.nc1_trace?.value]);
+    case.check("nc2_equinorm", &[found.nc2_equinorm?.value]);
+    case.check("nc2_equiangle", &[found.nc2_equiangle?.value]);
+    case.check("nc2_angle_std", &[found.nc2_angle_std?.value]);
+    case.check(
+        "nc3_self_duality",
+        &[found.nc3_self_duality.ok_or("a classifier was given")??.value],
+    );
+    case.check("nc4_agreement", &[found.nc4_agreement.ok_or("a classifier was given")??.value]);
     assert_eq!(found.nearest_mean_accuracy?.value, 1.0);
     Ok(())
 }

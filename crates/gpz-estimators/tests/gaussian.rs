@@ -2,56 +2,58 @@
 #![cfg(feature = "lapack")]
 
 mod common;
-#[path = "common/stored.rs"]
-mod stored;
 
-use common::{close, labels, normal, rng};
+use common::case::{Case, Outcome};
+use common::{close, labels, normal, rng, rotation};
 use gpz_estimators::gaussian::{self, MaximumEntropy, Shrunk};
 use gpz_estimators::{
     ClassMoments, Error, Estimate, Flag, Kind, NotIdentifiable, Uncertainty, entropy,
 };
 use ndarray::{Array2, ArrayView2, Axis};
 use proptest::prelude::*;
-use stored::{Outcome, Stored};
 
 #[test]
 fn stored_classes() -> Outcome<()> {
     for (id, classes) in [("gmm_1d_c3", 3), ("gmm_2d_c2", 2), ("gmm_identical_classes", 2)] {
-        let case = Stored::open(id)?;
+        let case = Case::open(id)?;
         let (z, y) = (case.matrix("z")?, case.labels()?);
         let corrected = gaussian::class_conditional_corrected_nats(z.view(), &y, classes)??;
-        case.sample("class_cond_gauss_entropy_wishart", corrected.value);
-        case.population("entropy_z_given_y", corrected.value);
+        case.check("class_cond_gauss_entropy_wishart", &[corrected.value]);
+        case.check_kind("population", "entropy_z_given_y", &[corrected.value]);
         let (std_err, how) = (corrected.std_err.ok_or("no error")?, corrected.uncertainty);
         assert!(std_err > 0.0 && std_err < 0.05 && how == Some(Uncertainty::Formula));
         assert_eq!(corrected.kind, Kind::Heuristic);
         let plugin = gaussian::class_conditional_bound_nats(z.view(), &y, classes)??;
-        case.sample("class_cond_gauss_entropy", plugin.value);
+        case.check("class_cond_gauss_entropy", &[plugin.value]);
     }
     for id in ["h_uniform_cube3", "h_exponential_1"] {
-        let case = Stored::open(id)?;
+        let case = Case::open(id)?;
         let bound = gaussian::full_bound_nats(case.matrix("z")?.view())??;
-        case.sample("gaussian_plugin_entropy", bound.value);
+        case.check("gaussian_plugin_entropy", &[bound.value]);
     }
-    let case = Stored::open("cond_scales_1e-8_1e8")?;
+    let case = Case::open("cond_scales_1e-8_1e8")?;
     let z = case.matrix("z")?;
-    case.sample("logdet_cov", gaussian::log_det_nats(z.view())??.value);
-    case.population("entropy_z", gaussian::entropy_corrected_nats(z.view())??.value);
+    case.check("logdet_cov", &[gaussian::log_det_nats(z.view())??.value]);
+    case.check_kind(
+        "population",
+        "entropy_z",
+        &[gaussian::entropy_corrected_nats(z.view())??.value],
+    );
     Ok(())
 }
 
 #[test]
 fn stored_spiked_covariance() -> Outcome<()> {
-    let case = Stored::open("mp_spiked_1000x250")?;
+    let case = Case::open("mp_spiked_1000x250")?;
     let z = case.matrix("z")?.mapv(|value| value as f32);
-    case.sample("logdet_naive", gaussian::log_det_nats(z.view())??.value);
+    case.check("logdet_naive", &[gaussian::log_det_nats(z.view())??.value]);
     let corrected = gaussian::log_det_corrected_nats(z.view())??;
-    case.sample("logdet_wishart_corrected", corrected.value);
-    case.population("logdet_population", corrected.value);
+    case.check("logdet_wishart_corrected", &[corrected.value]);
+    case.check_kind("population", "logdet_population", &[corrected.value]);
     let shrunk = gaussian::ledoit_wolf(z.view())??;
-    case.sample("ledoit_wolf_shrinkage", shrunk.shrinkage);
-    case.sample("ledoit_wolf_logdet", shrunk.log_det.value);
-    case.sample("ledoit_wolf_entropy", shrunk.entropy.value);
+    case.check("ledoit_wolf_shrinkage", &[shrunk.shrinkage]);
+    case.check("ledoit_wolf_logdet", &[shrunk.log_det.value]);
+    case.check("ledoit_wolf_entropy", &[shrunk.entropy.value]);
     Ok(())
 }
 
@@ -251,17 +253,6 @@ fn classes_of_rows() -> impl Strategy<Value = (Array2<f64>, Vec<usize>, usize)> 
         }
         (z, y, classes)
     })
-}
-
-fn rotation(seed: u64, width: usize) -> Array2<f64> {
-    let mut rng = rng(seed);
-    let mut q = Array2::eye(width);
-    for _ in 0..3 {
-        let v = normal(&mut rng, (width, 1));
-        let norm = v.iter().map(|value| value * value).sum::<f64>();
-        q = &q - &(q.dot(&v).dot(&v.t()) * (2.0 / norm));
-    }
-    q
 }
 
 fn value(estimate: Result<Result<Estimate, NotIdentifiable>, Error>) -> f64 {

@@ -2,16 +2,15 @@
 #![cfg(feature = "lapack")]
 
 mod common;
-#[path = "common/stored.rs"]
-mod stored;
 
+use common::case::{Case, Outcome};
 use common::{close, normal, rng};
 use gpz_estimators::information::{gaussian, qda};
 use gpz_estimators::{Error, Flag, Kind, NotIdentifiable, Uncertainty};
 use ndarray::{Array2, Axis, concatenate};
 use proptest::prelude::*;
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use stored::{Outcome, Stored};
 
 #[test]
 fn stored_pairs() -> Outcome<()> {
@@ -21,11 +20,11 @@ fn stored_pairs() -> Outcome<()> {
         ("mi_halfcube_1v1", 0.394_680_572_959_544_8),
     ];
     for (id, corrected) in references {
-        let case = Stored::open(id)?;
+        let case = Case::open(id)?;
         let (x, y) = (case.matrix("x")?, case.matrix("y")?);
         let plugin = gaussian::mi_plugin_nats(x.view(), y.view())??;
-        case.sample("gaussian_mi_plugin", plugin.value);
-        case.population("mi_gaussian_behaviour", plugin.value);
+        case.check("gaussian_mi_plugin", &[plugin.value]);
+        case.check_kind("population", "mi_gaussian_behaviour", &[plugin.value]);
         assert!(plugin.flags.contains(&Flag::AssumesGaussian));
         let found = gaussian::mi_corrected_nats(x.view(), y.view())??;
         assert!(close(found.value, corrected, 1e-9, 1.0), "{id}: {}", found.value);
@@ -35,13 +34,13 @@ fn stored_pairs() -> Outcome<()> {
 
 #[test]
 fn stored_linear_channel() -> Outcome<()> {
-    let case = Stored::open("recon_linear_gaussian")?;
+    let case = Case::open("recon_linear_gaussian")?;
     let exact = gaussian::linear_channel_nats(
         case.matrix("a")?.view(),
         case.matrix("sigma_x")?.view(),
         0.05,
     )?;
-    case.sample("mi", exact.value);
+    case.check("mi", &[exact.value]);
     assert_eq!(exact.kind, Kind::Exact);
     // The estimate from the rows that this law gave.
     let found = gaussian::mi_corrected_nats(case.matrix("x")?.view(), case.matrix("z")?.view())??;
@@ -53,10 +52,10 @@ fn stored_linear_channel() -> Outcome<()> {
 #[test]
 fn stored_classes() -> Outcome<()> {
     for (id, classes) in [("gmm_1d_c3", 3), ("gmm_2d_c2", 2), ("gmm_identical_classes", 2)] {
-        let case = Stored::open(id)?;
+        let case = Case::open(id)?;
         let found = qda::crossfit_nats(case.matrix("z")?.view(), &case.labels()?, classes)??;
-        case.sample("qda_crossfit_mi", found.value);
-        case.population("mi_label", found.value);
+        case.check("qda_crossfit_mi", &[found.value]);
+        case.check_kind("population", "mi_label", &[found.value]);
         assert_eq!(found.kind, Kind::Heuristic);
         assert!(found.flags.contains(&Flag::LowerInExpectation));
         assert_eq!(found.uncertainty, Some(Uncertainty::SpreadOfTerms));
@@ -134,6 +133,43 @@ fn crossfitted_information_is_low_by_what_it_says() -> Outcome<()> {
     // Low by the parameters of the classes, K·d(d + 3)/2 of them, over the rows, and not high.
     let bias = 2.0 * (d * (d + 3)) as f64 / 2.0 / n as f64;
     assert!(mean <= truth + four && mean >= truth - bias - four, "{mean} for {truth}");
+    Ok(())
+}
+
+/// Intervals of two standard errors: of the corrected information about the truth, of the cross-fitted one about its own mean, which
+/// is low.
+#[test]
+fn intervals_cover() -> Outcome<()> {
+    let mut rng = rng(63);
+    // 95.4 % of 200 with a binomial deviation of 3.
+    let enough = |what: &str, found: &[(f64, f64)], truth: f64| {
+        let inside = found.iter().filter(|(value, error)| (value - truth).abs() <= 2.0 * error);
+        let count = inside.count();
+        assert!((181..=200).contains(&count), "{what}: {count} of 200");
+    };
+    for (n, (p, q), rho) in [(100, (3, 2), 0.5), (400, (1, 1), 0.8)] {
+        let mut found = Vec::new();
+        for _ in 0..200 {
+            let (x, y) = pairs(&mut rng, n, (p, q), rho);
+            let estimate = gaussian::mi_corrected_nats(x.view(), y.view())??;
+            found.push((estimate.value, estimate.std_err.ok_or("stated")?));
+        }
+        enough("corrected", &found, -0.5 * q as f64 * (1.0 - rho * rho).ln());
+    }
+    for distance in [0.7, 1.5] {
+        let mut found = Vec::new();
+        for _ in 0..200 {
+            let y: Vec<usize> = (0..400).map(|_| rng.random_range(0..2)).collect();
+            let mut z = normal(&mut rng, (400, 2));
+            for (mut row, &label) in z.rows_mut().into_iter().zip(&y) {
+                row[0] += if label == 0 { distance } else { -distance };
+            }
+            let estimate = qda::crossfit_nats(z.view(), &y, 2)??;
+            found.push((estimate.value, estimate.std_err.ok_or("stated")?));
+        }
+        let mean = found.iter().map(|(value, _)| value).sum::<f64>() / 200.0;
+        enough("cross-fitted", &found, mean);
+    }
     Ok(())
 }
 

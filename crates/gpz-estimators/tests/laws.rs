@@ -2,8 +2,11 @@
 
 mod common;
 
-use common::{close, labels, normal, rng};
-use gpz_estimators::{ClassGeometry, ClassMoments, DeviationPass, Error, Normalisation, entropy};
+use common::{close, labels, normal, rng, rotation};
+use gpz_estimators::channel::noise_information_classes_nats;
+use gpz_estimators::{
+    ClassGeometry, ClassMoments, DeviationPass, Error, Estimated, Normalisation, entropy, gaussian,
+};
 use ndarray::{Array2, ArrayView2, Axis};
 use proptest::prelude::*;
 use rand::seq::SliceRandom;
@@ -40,18 +43,6 @@ fn labelled() -> impl Strategy<Value = (Array2<f64>, Vec<usize>, usize)> {
     })
 }
 
-/// An orthogonal matrix as a product of reflections.
-fn rotation(seed: u64, width: usize) -> Array2<f64> {
-    let mut rng = rng(seed);
-    let mut q = Array2::eye(width);
-    for _ in 0..3 {
-        let v = normal(&mut rng, (width, 1));
-        let norm = v.iter().map(|value| value * value).sum::<f64>();
-        q = &q - &(q.dot(&v).dot(&v.t()) * (2.0 / norm));
-    }
-    q
-}
-
 fn same(
     a: &ClassGeometry,
     b: &ClassGeometry,
@@ -69,6 +60,53 @@ fn same(
     prop_assert!(close(factor * a.within(), b.within(), tolerance, b.total()));
     prop_assert!(close(factor * a.between(), b.between(), tolerance, b.total()));
     Ok(())
+}
+
+/// Every number that follows from moments.
+fn published(moments: &ClassMoments) -> Result<Vec<(&'static str, Vec<f64>)>, Error> {
+    let geometry = moments.geometry()?;
+    let classes = || 0..geometry.classes();
+    let formal = |estimate: Estimated| estimate.map_or(f64::NAN, |estimate| estimate.value);
+    let of_class = |value: &dyn Fn(usize) -> Option<f64>| classes().filter_map(value).collect();
+    let rows =
+        |row: &dyn Fn(usize) -> Option<Vec<f64>>| classes().filter_map(row).flatten().collect();
+    let many = geometry.singleton_classes().is_empty();
+    let mixture = |value: &dyn Fn() -> Result<f64, Error>| {
+        if many { value().map(|value| vec![value]) } else { Ok(vec![]) }
+    };
+    Ok(vec![
+        ("class means", rows(&|class| moments.class_mean(class).map(|mean| mean.to_vec()))),
+        ("class variances", rows(&|class| moments.class_variance(class).map(|of| of.to_vec()))),
+        ("squares", of_class(&|class| geometry.sum_of_squares(class))),
+        ("radii", of_class(&|class| geometry.radius_sq(class, Normalisation::PlugIn))),
+        ("unbiased radii", of_class(&|class| geometry.radius_sq(class, Normalisation::Unbiased))),
+        ("mean radius", geometry.mean_radius_sq(Normalisation::Unbiased).into_iter().collect()),
+        (
+            "per dimension",
+            geometry.mean_radius_sq_per_dim(Normalisation::PlugIn).into_iter().collect(),
+        ),
+        ("within", vec![geometry.within()]),
+        ("between", vec![geometry.between()]),
+        ("total", vec![geometry.total()]),
+        ("share", geometry.within_over_total().into_iter().collect()),
+        ("mean variance", vec![geometry.mean_variance()]),
+        ("mean", geometry.mean().to_vec()),
+        ("variances", geometry.variance_per_dim().to_vec()),
+        ("constant", geometry.constant_dimensions().into_iter().map(|j| j as f64).collect()),
+        ("labels", vec![entropy::label_entropy_nats(&geometry).value]),
+        ("isotropic", vec![entropy::isotropic_bound_nats(&geometry).value]),
+        ("diagonal", vec![gaussian::diagonal_bound_nats(&geometry).value]),
+        (
+            "classes",
+            of_class(&|class| entropy::class_bound_nats(&geometry, class).ok().map(|e| e.value)),
+        ),
+        ("mixture", mixture(&|| Ok(formal(entropy::mixture_bound_nats(&geometry))))?),
+        (
+            "diagonal mixture",
+            mixture(&|| gaussian::mixture_diagonal_bound_nats(moments).map(formal))?,
+        ),
+        ("noise", mixture(&|| noise_information_classes_nats(&geometry, 0.5).map(formal))?),
+    ])
 }
 
 proptest! {
@@ -117,8 +155,12 @@ proptest! {
         prop_assert!(close(plain.total(), renamed.total(), 1e-12, plain.total()));
     }
 
+    /// Everything published, to 1e-12, for a far origin too.
     #[test]
-    fn merging_is_associative_and_commutes((z, y, k) in labelled(), a in 0..40_usize, b in 0..40_usize) {
+    fn merging_is_associative_and_commutes(
+        (z, y, k) in labelled(), a in 0..40_usize, b in 0..40_usize, offset in prop_oneof![Just(0.0), -1e3..1e3_f64],
+    ) {
+        let z = z + offset;
         let n = z.nrows();
         let (a, b) = ((a % n).min(b % n), (a % n).max(b % n));
         let shard = |from: usize, to: usize| {
@@ -126,15 +168,21 @@ proptest! {
             moments.update(z.slice(ndarray::s![from..to, ..]), &y[from..to])?;
             Ok::<_, Error>(moments)
         };
+        let merged = |mut left: ClassMoments, right: &ClassMoments| left.merge(right).map(|()| left);
         let (first, second, third) = (shard(0, a)?, shard(a, b)?, shard(b, n)?);
-        let mut left = first.clone();
-        left.merge(&second)?;
-        left.merge(&third)?;
-        let mut right = third;
-        right.merge(&second)?;
-        right.merge(&first)?;
-        same(&left.geometry()?, &right.geometry()?, 1.0, 1e-12)?;
-        same(&left.geometry()?, &geometry(z.view(), &y, k)?, 1.0, 1e-12)?;
+        let left = merged(merged(first.clone(), &second)?, &third)?;
+        let right = merged(first.clone(), &merged(second.clone(), &third)?)?;
+        let back = merged(merged(third, &second)?, &first)?;
+        let whole = shard(0, n)?;
+        for other in [&right, &back, &whole] {
+            prop_assert_eq!(left.counts(), other.counts());
+            for ((what, a), (_, b)) in published(&left)?.into_iter().zip(published(other)?) {
+                prop_assert_eq!(a.len(), b.len());
+                for (a, b) in a.into_iter().zip(b) {
+                    prop_assert!(a == b || close(a, b, 1e-12, 1.0 + b.abs()), "{what}: {a} {b}");
+                }
+            }
+        }
     }
 
     /// total = within + between, and the pooled variance is the same as with all rows in one class.

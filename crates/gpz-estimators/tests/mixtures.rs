@@ -1,30 +1,28 @@
 //! Bounds for known mixtures and for points sent through noise.
 
 mod common;
-#[path = "common/store.rs"]
-mod store;
 
 use std::f64::consts::PI;
 
+use common::case::{Case, Outcome};
 use common::{close, normal, rng};
 use gpz_estimators::entropy::mixture::{GaussianMixture, noise_information_bounds_nats};
 use gpz_estimators::{Error, Flag, Kind};
 use ndarray::{Array2, Array3, Axis, Ix3, array};
 use proptest::prelude::*;
 use rand::RngExt;
-use store::{Case, Outcome};
 
 #[test]
 fn bounds_of_the_stored_mixtures() -> Outcome<()> {
     for id in ["gmm_1d_c3", "gmm_2d_c2", "gmm_identical_classes"] {
-        let case = Case::load(id)?;
+        let case = Case::open(id)?;
         let weights = case.vector("weights")?.to_vec();
         let covariances = case.tensor("covs")?.into_dimensionality::<Ix3>()?;
         let mixture =
             GaussianMixture::new(&weights, case.matrix("means")?.view(), covariances.view())?;
         let bounds = mixture.entropy_bounds_nats();
-        case.check("kt_lower_bd", bounds.lower.value)?;
-        case.check("kt_upper_kl", bounds.upper.value)?;
+        case.check("kt_lower_bd", &[bounds.lower.value]);
+        case.check("kt_upper_kl", &[bounds.upper.value]);
         assert_eq!((bounds.lower.kind, bounds.upper.kind), (Kind::Lower, Kind::Upper));
     }
     Ok(())
@@ -32,11 +30,11 @@ fn bounds_of_the_stored_mixtures() -> Outcome<()> {
 
 #[test]
 fn an_empirical_source_saturates_and_says_so() -> Outcome<()> {
-    let case = Case::load("channel_empirical_saturation")?;
+    let case = Case::open("channel_empirical_saturation")?;
     let z = case.matrix("z")?;
     let bounds = noise_information_bounds_nats(z.view(), case.scalar("sigma")?)?;
     for bound in [&bounds.lower, &bounds.upper] {
-        case.check("mi_saturated", bound.value)?;
+        case.check("mi_saturated", &[bound.value]);
         assert!(bound.flags.contains(&Flag::Saturated));
     }
     // Noise wider than the cloud of points: nothing gets through, and nothing is saturated.

@@ -4,7 +4,7 @@ mod common;
 
 use std::f64::consts::{E, PI};
 
-use common::{normal, rng};
+use common::{mean_and_error, normal, rng};
 use gpz_estimators::dimension::{Averaging, levina_bickel, two_nn};
 use gpz_estimators::entropy::kozachenko_leonenko_nats;
 use gpz_estimators::information::ksg::{ksg1_nats, ksg2_nats};
@@ -27,10 +27,7 @@ fn unbiased(
 ) -> Result<(), Error> {
     let values: Vec<f64> =
         (0..REPLICATES).map(|seed| estimate(&mut rng(1000 + seed))).collect::<Result<_, _>>()?;
-    let n = REPLICATES as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let error = (variance / n).sqrt();
+    let (mean, error) = mean_and_error(&values);
     assert!(
         (mean - truth).abs() <= bias + 4.0 * error,
         "{what}: {mean} for {truth}, standard error {error}"
@@ -151,7 +148,7 @@ fn dimensions_of_known_surfaces() -> Result<(), Error> {
 #[test]
 fn standard_errors_are_about_right() -> Result<(), Error> {
     type Sampler = fn(&mut ChaCha8Rng) -> Result<gpz_estimators::Estimated, Error>;
-    let samplers: [(&str, f64, Sampler); 4] = [
+    let samplers: [(&str, f64, Sampler); 7] = [
         ("entropy", 1.0, |rng| {
             let z = Array2::from_shape_simple_fn((800, 1), || Exp1.sample(rng));
             kozachenko_leonenko_nats::<f64>(z.view(), Metric::Euclidean, Neighbours::default())
@@ -159,6 +156,24 @@ fn standard_errors_are_about_right() -> Result<(), Error> {
         ("ksg", 0.0, |rng| {
             let (x, y) = gaussian(rng, 800, 1, 0.0);
             ksg1_nats(x.view(), y.view(), Neighbours::default())
+        }),
+        // Parts of a hundred rows would give an error that is a seventh too low.
+        ("second ksg", 0.0, |rng| {
+            let (x, y) = gaussian(rng, 1600, 1, 0.0);
+            ksg2_nats(x.view(), y.view(), Neighbours::default())
+        }),
+        // A coin and a uniform number moved by it by half its length: ln 2 / 2.
+        ("gao", 2.0_f64.ln() / 2.0, |rng| {
+            let coin = Array2::from_shape_simple_fn((800, 1), || f64::from(rng.random::<bool>()));
+            let y = uniform(rng, (800, 1)) + &coin * 0.5;
+            gao_nats(coin.view(), y.view(), Neighbours::nth(5))
+        }),
+        ("Levina and Bickel", 1.0, |rng| {
+            let turn = uniform(rng, (800, 1)) * (2.0 * PI);
+            let circle = Array2::from_shape_fn((800, 2), |(i, j)| {
+                if j == 0 { turn[[i, 0]].cos() } else { turn[[i, 0]].sin() }
+            });
+            levina_bickel(circle.view(), Neighbours::nth(10), Averaging::OfEstimates)
         }),
         ("ross", 0.0, |rng| {
             let labels: Vec<usize> = (0..800).map(|_| rng.random_range(0..2)).collect();
@@ -223,6 +238,68 @@ fn growth_is_seen_where_it_is_and_nowhere_else() -> Result<(), Error> {
             let y = Array2::from_shape_fn((n, 3), |(i, j)| (x[[i, 0]] * (j + 1) as f64).sin());
             assert_eq!(grows(&x, &y), [true; 3], "curve, {n} rows");
         }
+    }
+    Ok(())
+}
+
+/// Strong dependence in many dimensions: the truth is finite, the estimate far below it and still rising with the rows, which is what
+/// the flag says. It does not say that the truth is infinite.
+#[test]
+fn growth_in_many_dimensions() -> Result<(), Error> {
+    for (d, rho) in [(5, 0.9), (8, 0.99)] {
+        let truth = -0.5 * d as f64 * (1.0_f64 - rho * rho).ln();
+        let run = |n: usize| -> Result<Vec<f64>, Error> {
+            let (x, y) = gaussian(&mut rng(9100), n, d, rho);
+            let estimates = [
+                ksg1_nats(x.view(), y.view(), Neighbours::default())?,
+                ksg2_nats(x.view(), y.view(), Neighbours::default())?,
+                gao_nats(x.view(), y.view(), Neighbours::nth(5))?,
+            ];
+            let values = estimates.map(|estimate| {
+                let estimate = estimate.expect("no ties");
+                assert!(estimate.flags.contains(&Flag::GrowsWithRows), "{d} {rho}: {estimate:?}");
+                estimate.value
+            });
+            Ok(values.to_vec())
+        };
+        for (few, many) in run(400)?.into_iter().zip(run(2000)?) {
+            assert!(few + 0.2 < many && many + 0.2 < truth, "{few} {many} {truth}");
+        }
+    }
+    Ok(())
+}
+
+/// Classes that do not overlap give exactly the ceiling. It is the entropy of the labels with its bias taken off, so that it lies above
+/// their plug-in entropy, by `(K − 1)/2n`, and meets that of the law on average; never is the value above the ceiling.
+#[test]
+fn classes_apart_give_the_entropy_of_the_law() -> Result<(), Error> {
+    let (n, shares) = (200, [0.2, 0.3, 0.5]);
+    let h = |shares: &[f64]| shares.iter().map(|p| -p * p.ln()).sum::<f64>();
+    for gap in [0.5, 2.0] {
+        let mut values = Vec::new();
+        for seed in 0..REPLICATES {
+            let mut rng = rng(9200 + seed);
+            let labels: Vec<usize> = (0..n)
+                .map(|_| {
+                    let at: f64 = rng.random();
+                    usize::from(at > shares[0]) + usize::from(at > shares[0] + shares[1])
+                })
+                .collect();
+            let z = Array2::from_shape_fn((n, 1), |(i, _)| {
+                gap * labels[i] as f64 + rng.random::<f64>()
+            });
+            let estimate = ross_nats(z.view(), &labels, Neighbours::default())?.expect("no ties");
+            let ceiling = estimate.ceiling.expect("a ceiling");
+            let mut seen = [0.0; 3];
+            labels.iter().for_each(|&label| seen[label] += 1.0 / n as f64);
+            let above = ceiling - h(&seen);
+            assert!((above - 2.0 / (2.0 * n as f64)).abs() < 5e-4, "{above}");
+            assert!(estimate.value <= ceiling + 1e-12, "{} {ceiling}", estimate.value);
+            assert_eq!((estimate.value - ceiling).abs() < 1e-12, gap > 1.0);
+            values.push(estimate.value);
+        }
+        let (mean, error) = mean_and_error(&values);
+        assert_eq!((mean - h(&shares)).abs() <= 4.0 * error, gap > 1.0, "{mean} {error}");
     }
     Ok(())
 }

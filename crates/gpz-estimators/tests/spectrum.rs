@@ -2,53 +2,50 @@
 #![cfg(feature = "lapack")]
 
 mod common;
-#[path = "common/stored.rs"]
-mod stored;
 
+use common::case::{Case, Outcome};
 use common::{close, normal, rng};
 use gpz_estimators::spectrum::{MarchenkoPastur, Spectrum};
 use gpz_estimators::{Error, Flag, Normalisation, NotIdentifiable};
 use ndarray::{Array2, Axis, concatenate};
 use proptest::prelude::*;
-use stored::{Outcome, Stored};
 
 #[test]
 fn stored_spiked_covariance() -> Outcome<()> {
-    let case = Stored::open("mp_spiked_1000x250")?;
+    let case = Case::open("mp_spiked_1000x250")?;
     let spectrum = Spectrum::of(case.matrix("z")?.view())?;
-    case.check("top5_eigenvalues", "sample", &spectrum.eigenvalues()[..5]);
-    case.sample("cov_rank", spectrum.rank() as f64);
-    case.sample("participation_ratio", spectrum.participation_ratio()?.value);
-    case.sample("effective_rank_entropy", spectrum.effective_rank()?.value);
+    case.check("top5_eigenvalues", &spectrum.eigenvalues()[..5]);
+    case.check("cov_rank", &[spectrum.rank() as f64]);
+    case.check("participation_ratio", &[spectrum.participation_ratio()?.value]);
+    case.check("effective_rank_entropy", &[spectrum.effective_rank()?.value]);
     let above = spectrum.above_edge(1.0, 1.02, Normalisation::Unbiased)?;
-    case.sample("eigs_above_edge_times_1.02", above as f64);
+    case.check("eigs_above_edge_times_1.02", &[above as f64]);
     let noise = MarchenkoPastur::new(1.0, spectrum.aspect())?;
     let (low, high) = noise.edges();
-    case.check("mp_edges", "sample", &[low, high]);
+    case.check("mp_edges", &[low, high]);
     let spikes = [6.0, 3.0, 1.2];
-    case.population("n_spikes_detectable", noise.detectable(&spikes) as f64);
+    case.check_kind("population", "n_spikes_detectable", &[noise.detectable(&spikes) as f64]);
     let expected: Vec<f64> =
         spikes.iter().filter_map(|&spike| noise.sample_eigenvalue(spike)).collect();
-    case.check("top_eigenvalues_expected", "population", &expected);
-    case.check("top_eigenvalues_expected", "population", &spectrum.eigenvalues()[..2]);
+    case.check_kind("population", "top_eigenvalues_expected", &expected);
+    case.check_kind("population", "top_eigenvalues_expected", &spectrum.eigenvalues()[..2]);
     Ok(())
 }
 
 #[test]
 fn stored_constant_and_collinear_columns() -> Outcome<()> {
-    let case = Stored::open("degen_constant_collinear")?;
+    let case = Case::open("degen_constant_collinear")?;
     let z = case.matrix("z")?;
     let spectrum = Spectrum::of(z.view())?;
-    case.sample("cov_rank", spectrum.rank() as f64);
+    case.check("cov_rank", &[spectrum.rank() as f64]);
     case.check(
         "constant_columns",
-        "sample",
         &spectrum.constant_dimensions().iter().map(|&j| j as f64).collect::<Vec<_>>(),
     );
     // Neither scales nor an offset hide or make a lack of rank.
     let scales = ndarray::array![1e-8, 1.0, 1e4, 1e8, 1e-4, 1e2];
     assert_eq!(Spectrum::of((&z * &scales).view())?.rank(), 4);
-    let wide = Stored::open("cond_scales_1e-8_1e8")?.matrix("z")?;
+    let wide = Case::open("cond_scales_1e-8_1e8")?.matrix("z")?;
     assert_eq!(Spectrum::of(wide.view())?.rank(), 9);
     let effective = spectrum.effective_rank()?;
     assert!(effective.flags.contains(&Flag::ConstantDimensions(1)) && effective.value < 4.0);
@@ -69,9 +66,9 @@ fn width_262144_by_rule() -> Outcome<()> {
         ((mix(i * D + j) >> 11) as f64 * 2.0_f64.powi(-53) - 0.5 + 0.25 * (i % 4) as f64) as f32
     });
     let spectrum = Spectrum::of(features.view())?;
-    let case = Stored::open("procedural_64x262144")?;
-    case.check("top3_eigenvalues", "sample", &spectrum.eigenvalues()[..3]);
-    case.check("global_trace_var", "sample", &[spectrum.trace()]);
+    let case = Case::open("procedural_64x262144")?;
+    case.check("top3_eigenvalues", &spectrum.eigenvalues()[..3]);
+    case.check("global_trace_var", &[spectrum.trace()]);
     assert_eq!((spectrum.rank(), spectrum.eigenvalues().len()), (63, 64));
     Ok(())
 }

@@ -28,8 +28,9 @@ use crate::simd::Element;
 ///
 /// # Failure
 /// A deterministic relation has infinite information. The estimate is then finite and grows with `n`: it is compared with the
-/// mean over disjoint halves and over the smaller parts, and flagged as [`Flag::GrowsWithRows`] where it keeps growing. Without
-/// parts ([`Neighbours::without_std_err`]) there is no such look.
+/// mean over disjoint halves and over the smaller parts, and flagged as [`Flag::GrowsWithRows`] where it keeps growing. So is a
+/// finite but strong dependence in many dimensions, of which the rows show a part: either way the truth is larger. Without parts
+/// ([`Neighbours::without_std_err`]) there is no such look.
 ///
 /// Rows that repeat are no draws from a density. [`NotIdentifiable::Tied`] where a `k`-th neighbour is at distance zero: use
 /// [`gao_nats`](super::mixed::gao_nats), or the discrete estimators. Where only values of one sample repeat, [`Flag::Ties`] counts

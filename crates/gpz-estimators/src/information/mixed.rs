@@ -20,10 +20,10 @@ use crate::simd::Element;
 /// - `x`: `[n, d_x]`, `y`: `[n, d_y]`, `f32` or `f64`, rows being pairs, `n > k`; `Neighbours::nth(5)` is the authors' choice
 ///
 /// # Bias
-/// As [`ksg1_nats`](super::ksg::ksg1_nats) where the pairs are continuous. Where they are discrete it is nearly the plug-in, high
-/// by about `(K_xy − K_x − K_y + 1)/2n`, `K` the numbers of distinct values. Between the two, where atoms hold fewer than `k + 1`
-/// rows or values lie on a lattice of the width of `ρ`, strict counts are short, and it errs high. `ln n` for `ψ(n)` adds
-/// `1/(2n)`. The ceiling is `ln n − ψ(k)`. Dimensions, units and negative values: as there.
+/// As [`ksg1_nats`](super::ksg::ksg1_nats) where the pairs are continuous. Where they are discrete it is nearly the plug-in less
+/// `(K_xy − K_x − K_y)/2n`, `K` the numbers of distinct values, as `ψ(c) ≈ ln c − 1/2c`: hardly biased. Between the two, where
+/// atoms hold fewer than `k + 1` rows or values lie on a lattice of the width of `ρ`, strict counts are short, and it errs high.
+/// `ln n` for `ψ(n)` adds `1/(2n)`. The ceiling is `ln n − ψ(k)`. Dimensions, units and negative values: as there.
 ///
 /// # Failure
 /// A deterministic relation of continuous samples has infinite information; [`Flag::GrowsWithRows`] as there. [`Flag::Ties`]

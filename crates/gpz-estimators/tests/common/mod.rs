@@ -1,7 +1,10 @@
 //! Oracles and inputs that the test files share.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod case;
+
 use ndarray::{Array2, ArrayView2};
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -66,4 +69,29 @@ impl Oracle {
 /// `|a − b| ≤ tolerance · scale`, false for NaN.
 pub fn close(a: f64, b: f64, tolerance: f64, scale: f64) -> bool {
     (a - b).abs() <= tolerance * scale.abs()
+}
+
+/// An orthogonal matrix as a product of reflections.
+pub fn rotation(seed: u64, width: usize) -> Array2<f64> {
+    let mut rng = rng(seed);
+    let mut q = Array2::eye(width);
+    for _ in 0..3 {
+        let v = normal(&mut rng, (width, 1));
+        let norm = v.iter().map(|value| value * value).sum::<f64>();
+        q = &q - &(q.dot(&v).dot(&v.t()) * (2.0 / norm));
+    }
+    q
+}
+
+/// Mean of replicates and its standard error.
+pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (mean, (variance / n).sqrt())
+}
+
+/// So many cases, the same in each run: for laws that hold but for the error of a sample.
+pub fn fixed(cases: u32) -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::with_cases(cases) }
 }
