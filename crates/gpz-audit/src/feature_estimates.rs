@@ -6,8 +6,8 @@
 use std::fmt;
 
 use gpz_estimators::channel::{
-    Cast, Channel, Spread, code_entropy_nats, code_entropy_sum_nats,
-    lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
+    Cast, Channel, Spread, code_entropy_nats, code_entropy_sum_nats, lattice_entropy_upper_nats,
+    noise_information_classes_nats, noise_information_full_nats,
 };
 use gpz_estimators::{
     ClassGeometry, Error, Estimate, Estimated, Kind, Metric, Neighbours, NotIdentifiable,

@@ -5,8 +5,8 @@
 //! least `(k/W) · τ² · pdet(U·Uᵀ)^(1/k) · exp(−2C/k)`: see `docs/declared-bounds.md` and [`SmoothedPrior::mse_floor_through`].
 
 use gpz_data::{Dataset, ImageSet, ImageShape, Parts, resize_weights};
-use gpz_estimators::channel::{Channel, LinearMap, SmoothedPrior};
 use gpz_estimators::Estimate;
+use gpz_estimators::channel::{Channel, LinearMap, SmoothedPrior};
 use gpz_models::Target;
 use ndarray::Array2;
 
@@ -167,7 +167,12 @@ mod tests {
 
     use super::*;
 
-    fn bound(declared: &str, tau: Option<f64>, native: (usize, usize), shown: (usize, usize)) -> Option<LeakageBound> {
+    fn bound(
+        declared: &str,
+        tau: Option<f64>,
+        native: (usize, usize),
+        shown: (usize, usize),
+    ) -> Option<LeakageBound> {
         let declared: Declared = declared.parse().unwrap();
         let shape = |(height, width)| ImageShape { height, width, channels: 3 };
         let prior = tau.map(|tau| Prior::new(tau, shape(native), shape(shown)).unwrap());

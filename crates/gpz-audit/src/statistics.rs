@@ -250,7 +250,8 @@ mod tests {
         let deviations = pass.finish()?;
         let tap = Tap { index: 1, name: "block1".to_owned(), shape: vec![1] };
         let sent = sent_features(&tap, (0.0, 200.0), deviations.geometry());
-        let radius = summarise(&deviations, 0.95, ("block1", "test"), sent).expect("three").radius_sq;
+        let radius =
+            summarise(&deviations, 0.95, ("block1", "test"), sent).expect("three").radius_sq;
         // Mean 2; squared distances 4, 1 and 9.
         assert!((radius.value - 14.0 / 3.0).abs() < 1e-12, "{radius:?}");
         assert!((radius.unbiased - 7.0).abs() < 1e-12, "{radius:?}");

@@ -122,7 +122,9 @@ pub fn channel_line(file: &SplitsFile) -> Option<String> {
     let tau = bound.prior_tau.map_or_else(String::new, |tau| format!(", prior τ = {tau}"));
     let says = match words::floor_kind(file) {
         Some(Kind::Lower) => "the lower ends hold for any attacker whatever".to_owned(),
-        Some(_) => "the lower ends are estimates, not bounds: they rest on estimated variances".to_owned(),
+        Some(_) => {
+            "the lower ends are estimates, not bounds: they rest on estimated variances".to_owned()
+        }
         None => format!("no error is bounded: {}", bound.reason.as_deref().unwrap_or("no prior")),
     };
     Some(format!("channel: {}{tau} — {says}", bound.channel))

@@ -103,7 +103,9 @@ fn each_image(
     let refuse = |reason: String| NotSent::Wire { split, reason };
     if shape.first() != Some(&positions.len()) {
         let n = positions.len();
-        return Err(refuse(format!("features {shape:?} of {n} images; pass one position for each")));
+        return Err(refuse(format!(
+            "features {shape:?} of {n} images; pass one position for each"
+        )));
     }
     let mut values = match shape {
         [_, _, _, _] => z.to_channels_last_vec::<f32>()?,

@@ -37,9 +37,8 @@ impl Smoothing {
         out.clear();
         for pair in stored.chunks(2) {
             let noise = rng::normal_pair(&mut stream);
-            let value = |(byte, noise): (&u8, f64)| {
-                (f64::from(*byte) / 255.0 + self.tau * noise) as f32
-            };
+            let value =
+                |(byte, noise): (&u8, f64)| (f64::from(*byte) / 255.0 + self.tau * noise) as f32;
             out.extend(pair.iter().zip(noise).map(value));
         }
     }

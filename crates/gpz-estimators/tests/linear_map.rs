@@ -3,7 +3,9 @@
 mod common;
 
 use common::{close, normal, rng};
-use gpz_estimators::channel::{Channel, Given, LinearGaussian, LinearMap, Quantiser, SmoothedPrior};
+use gpz_estimators::channel::{
+    Channel, Given, LinearGaussian, LinearMap, Quantiser, SmoothedPrior,
+};
 use gpz_estimators::{Error, Kind, NotIdentifiable};
 use ndarray::{Array1, Array2, array};
 use proptest::prelude::*;
@@ -23,9 +25,8 @@ fn rank_and_pseudo_determinant() -> Result<(), Error> {
     assert_eq!(map.rank(), 1);
     assert!(close(map.log_pdet(), 145f64.ln(), 1e-12, 1.0));
     // A product of axes has the products of their eigenvalues.
-    let both = Array2::from_shape_fn((4, 9), |(i, j)| {
-        single[[i / 2, j / 3]] * stretch[[i % 2, j % 3]]
-    });
+    let both =
+        Array2::from_shape_fn((4, 9), |(i, j)| single[[i / 2, j / 3]] * stretch[[i % 2, j % 3]]);
     let (by_parts, whole) =
         (map.kronecker(&LinearMap::of(stretch.view())?), LinearMap::of(both.view())?);
     assert_eq!((by_parts.rank(), by_parts.inputs(), by_parts.outputs()), (2, 9, 4));
@@ -69,8 +70,7 @@ fn a_diagonal_map_has_a_closed_form() -> Result<(), Error> {
         LinearGaussian::new((Array2::eye(3) * gain).view(), covariance.view(), noise * noise)?;
     let left = tau * tau * noise * noise / (noise * noise + gain * gain * tau * tau);
     let map = LinearMap::of(Array2::from_diag(&Array1::from(stretches.to_vec())).view())?;
-    let floor =
-        SmoothedPrior::new(3, tau)?.mse_floor_through(&Ok(model.mi_nats()), None, &map)?;
+    let floor = SmoothedPrior::new(3, tau)?.mse_floor_through(&Ok(model.mi_nats()), None, &map)?;
     let geometric = left * stretches.iter().product::<f64>().powf(2.0 / 3.0);
     let arithmetic = left * stretches.iter().map(|s| s * s).sum::<f64>() / 3.0;
     assert!(floor.is_ok_and(|floor| {

@@ -171,11 +171,8 @@ impl<'a> InversionTrainer<'a> {
         for batch in batches.epoch(0) {
             let x = pictures(&batch)?;
             let decoders = self.attacks.iter().map(|(split, learner)| (*split, learner.module()));
-            let sending = Sending {
-                part: held_out.part(),
-                epoch: epoch as u64,
-                positions: &batch.positions,
-            };
+            let sending =
+                Sending { part: held_out.part(), epoch: epoch as u64, positions: &batch.positions };
             let guesses = reconstruct_received(
                 self.target,
                 &self.normalisation,

@@ -219,8 +219,11 @@ fn splits_that_do_not_exist_or_come_twice_are_refused() -> Fallible {
     Ok(())
 }
 
+/// Split, part, epoch and positions of the images.
+type Sent = (usize, Part, u64, Vec<usize>);
+
 /// Sends nothing of what a feature holds, and notes for whom.
-struct Silence(std::sync::Mutex<Vec<(usize, Part, u64, Vec<usize>)>>);
+struct Silence(std::sync::Mutex<Vec<Sent>>);
 
 impl Wire for Silence {
     fn receive(

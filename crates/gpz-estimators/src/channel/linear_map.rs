@@ -56,8 +56,7 @@ impl LinearMap {
         if let Some(((row, column), &value)) = matrix.indexed_iter().find(|(_, v)| !v.is_finite()) {
             return Err(Error::NonFinite { row, column, value });
         }
-        let gram =
-            if outputs < inputs { matrix.dot(&matrix.t()) } else { matrix.t().dot(&matrix) };
+        let gram = if outputs < inputs { matrix.dot(&matrix.t()) } else { matrix.t().dot(&matrix) };
         let factor = Standardised::of(NAME, gram.view())?;
         let rank = factor.rank();
         if rank == 0 {
