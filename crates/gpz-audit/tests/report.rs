@@ -187,7 +187,7 @@ fn lower_ends_are_drawn_where_there_are_any() {
     }
     // The floors of 1e-12 are told by arrows and leave the axis alone; the one in sight has its mark.
     assert_eq!(bits.matches(">1.0e-12</text>").count(), 3);
-    assert_eq!(bits.matches("mark fourth").count(), 1 + 1, "one split, and the legend");
+    assert_eq!(bits.matches("mark bound").count(), 1 + 1, "one split, and the legend");
     assert!(!bits.contains(">1e-11</text>") && !bits.contains(">1e-6</text>"));
 }
 

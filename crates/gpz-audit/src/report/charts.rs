@@ -192,10 +192,11 @@ fn draw_series(
 
 /// An arrow to the lower edge, with the value where there is room for it.
 fn below(canvas: &mut Canvas, series: &Series<'_>, x: f64, bottom: f64, named: bool, value: f64) {
-    let class = format!("line {}", series.class);
+    let class = format!("whisker {}", series.class);
     let tip = (x, bottom - 2.0);
-    canvas.line(&class, (x, bottom - 16.0), tip);
-    canvas.polyline(&class, &[(x - 4.0, bottom - 8.0), tip, (x + 4.0, bottom - 8.0)]);
+    for from in [(x, bottom - 16.0), (x - 4.0, bottom - 8.0), (x + 4.0, bottom - 8.0)] {
+        canvas.line(&class, from, tip);
+    }
     if named {
         let text = crate::words::significant(value, 2);
         canvas.text("tick", (x, bottom - 20.0), Anchor::Middle, &text);

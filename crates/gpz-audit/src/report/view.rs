@@ -222,7 +222,7 @@ fn charts(input: &ReportInput) -> Charts {
             values: splits.iter().map(|s| floor(s).unwrap_or(f64::NAN)).collect(),
             intervals: None,
             mark: Mark::Triangle,
-            class: "fourth",
+            class: "bound",
             to_edge: true,
         });
     }
