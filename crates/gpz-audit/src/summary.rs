@@ -180,9 +180,12 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
         }
         let text = table(&audited(&splits));
         let head = text.lines().next().unwrap();
-        assert!(head.contains("   MSE   no attacker below  SSIM  what"), "{text}");
-        assert!(text.contains("0.00600 ±0.00010            1.0e-9   0.93"), "{text}");
-        assert!(text.contains("0.00100") && !text.contains('*'), "{text}");
+        assert!(head.contains("  MSE  no attacker below   SSIM  what"), "{text}");
+        assert!(
+            text.contains("0.00600 ±0.00010              1.0e-9  0.93   the picture"),
+            "{text}"
+        );
+        assert!(text.contains("  0.0010  0.66") && !text.contains('*'), "{text}");
         assert_eq!(
             channel_line(&audited(&splits)).as_deref(),
             Some("channel: bits:1, prior τ = 0.1 — the lower ends hold for any attacker whatever")

@@ -123,7 +123,7 @@ fn what_is_no_bound_is_not_called_one() {
     );
 }
 
-/// The attack sees what arrives: noise that drowns the feature leaves it with hardly more than the mean picture, one bit with less than all.
+/// The attack sees what arrives: noise that drowns the feature leaves it with the mean picture.
 /// What `invert` bounds at a split is what `audit` bounds there.
 #[test]
 fn attacks_stand_behind_the_channel() {
@@ -141,7 +141,8 @@ fn attacks_stand_behind_the_channel() {
     let drowned = invert("--epochs 60 --channel noise:30 --out drowned");
     assert_eq!(exact["leakage_bound"], Value::Null);
     let (exact, drowned) = (error(&exact), error(&drowned));
-    assert!(exact < 0.6 && drowned > 0.85, "{exact} {drowned}");
+    // Most of these pictures is noise that no pooled feature holds; what is not, an exact feature gives away.
+    assert!(exact < 0.75 && drowned > 0.95, "{exact} {drowned}");
 
     let declared = "--channel int8 --prior-tau 0.05";
     let metrics = invert(&format!("--epochs 2 {declared} --out attack"));
