@@ -3,12 +3,12 @@
 use gpz_inversion::metrics::psnr_db;
 
 use crate::choice::{ChoiceRecord, Limits, choose};
-use crate::effective::{SplitError, smallest_from_here_on, split_errors};
+use crate::effective::{Deeper, SplitError, split_errors};
 use crate::error::{Error, Result};
 use crate::intervals::{Interval, Resampling, check_images};
 use crate::splits::{
-    AttackIntervals, AttackRecord, EntropyBounds, HeldOutRecord, RadiusRecord, SplitRecord,
-    SplitsFile, VarianceRecord,
+    AttackIntervals, AttackRecord, EntropyBounds, HeldOutRecord, LeakageBound, RadiusRecord,
+    SplitRecord, SplitsFile, VarianceRecord,
 };
 use crate::zone::{TapEvidence, locate};
 
@@ -37,6 +37,10 @@ pub struct SplitInput {
     pub entropy_bounds_nats: EntropyBounds,
     /// The statistics again on held-out images.
     pub held_out: Option<HeldOutRecord>,
+    /// What arrives at most; of all splits or of none, because without a channel deeper features follow from shallower ones.
+    pub leakage_bound: Option<LeakageBound>,
+    /// Accuracy of the network on what arrives.
+    pub accuracy_behind_channel: Option<f64>,
     /// Contribution of each image of the statistics part to the unbiased within-class variance.
     pub within_i: Vec<f64>,
     /// Contribution of each image of the statistics part to the unbiased total variance.
@@ -69,7 +73,9 @@ pub fn assemble(
     let columns = |f: fn(&SplitInput) -> &[f64]| -> Vec<(&str, &[f64])> {
         splits.iter().map(|s| (s.name.as_str(), f(s))).collect()
     };
-    let errors = split_errors(&columns(|s| &s.mse_i), resampling)?;
+    let channel = splits.iter().find_map(|s| s.leakage_bound.as_ref()).map(|b| b.channel);
+    let deeper = Deeper::behind(channel.unwrap_or_default());
+    let errors = split_errors(&columns(|s| &s.mse_i), deeper, resampling)?;
     // SSIM is measured on the same images as the error.
     let both: Vec<(&str, &[f64])> =
         columns(|s| &s.mse_i).into_iter().chain(columns(|s| &s.ssim_i)).collect();
@@ -78,10 +84,10 @@ pub fn assemble(
         .iter()
         .map(|s| resampling.mean(&s.name, "SSIM", &s.ssim_i))
         .collect::<Result<Vec<_>>>()?;
-    let ssim_effective = largest_from_here_on(&ssim);
+    let ssim_effective = largest(&ssim, deeper);
 
     let taps: Vec<TapEvidence<'_>> = splits.iter().map(tap_evidence).collect();
-    let zone = locate(&taps, resampling)?;
+    let zone = locate(&taps, deeper, resampling)?;
 
     let records: Vec<SplitRecord> = splits
         .iter()
@@ -123,7 +129,8 @@ fn record(s: &SplitInput, attack: AttackRecord) -> SplitRecord {
         variance: s.variance.clone(),
         entropy_bounds_nats: s.entropy_bounds_nats.clone(),
         held_out: s.held_out.clone(),
-        leakage_bound: None,
+        leakage_bound: s.leakage_bound.clone(),
+        accuracy_behind_channel: s.accuracy_behind_channel,
         attack,
     }
 }
@@ -154,10 +161,10 @@ fn attack_record(
     }
 }
 
-/// For each split the largest mean SSIM on it or on any deeper one.
-fn largest_from_here_on(ssim: &[(f64, Interval)]) -> Vec<f64> {
+/// For each split the largest mean SSIM that its holder reaches.
+fn largest(ssim: &[(f64, Interval)], deeper: Deeper) -> Vec<f64> {
     let negated: Vec<f64> = ssim.iter().map(|(mean, _)| -mean).collect();
-    smallest_from_here_on(&negated).into_iter().map(|v| -v).collect()
+    deeper.smallest(&negated).into_iter().map(|v| -v).collect()
 }
 
 #[cfg(test)]

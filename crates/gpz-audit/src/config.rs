@@ -1,5 +1,6 @@
 //! The resolved configuration of an audit: presets, and files that change parts of them.
 
+use gpz_data::Smoothing;
 use gpz_inversion::{AttackPlan, TrainingPlan};
 use gpz_models::ModelSpec;
 use gpz_nn::{Labels, Rule, Schedule};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::choice::Limits;
+use crate::declared::Declared;
 use crate::error::{Error, Result};
 use crate::intervals::Resampling;
 
@@ -27,6 +29,12 @@ pub struct AuditConfig {
     pub resolution: usize,
     /// Resamples over images behind each interval and the zone's verdict.
     pub resamples: usize,
+    /// What stands between the feature and the wire, such as `bits:4`.
+    #[serde(default, skip_serializing_if = "Declared::is_none")]
+    pub channel: Declared,
+    /// τ of the declared prior: each picture is read with noise of this standard deviation, in units of pixels in [0, 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior_tau: Option<f64>,
     /// How the target is trained.
     pub target: TargetPlan,
     /// How the attacks are trained.
@@ -126,6 +134,8 @@ impl AuditConfig {
             seed: 1,
             resolution: 64,
             resamples: 2000,
+            channel: Declared::None,
+            prior_tau: None,
             target: TargetPlan {
                 labels: Labels::OneHot,
                 augmentation: Augmentation::Flip,
@@ -181,6 +191,14 @@ impl AuditConfig {
         toml::to_string(self).map_err(Error::config)
     }
 
+    /// The noise that belongs to every picture under the declared prior.
+    ///
+    /// # Errors
+    /// [`gpz_data::Error::Smoothing`].
+    pub fn smoothing(&self) -> Result<Option<Smoothing>, gpz_data::Error> {
+        self.prior_tau.map(|tau| Smoothing::new(tau, self.seed)).transpose()
+    }
+
     /// Checks what types cannot.
     ///
     /// # Errors
@@ -213,10 +231,20 @@ impl AuditConfig {
         if self.resolution == 0 {
             return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));
         }
+        self.smoothing().map_err(|error| Error::config(format!("prior_tau: {error}")))?;
         let (resamples, seed) = (self.resamples, self.seed);
         Resampling { resamples, seed, ..Resampling::default() }.validate()?;
         self.limits.validate()
     }
+}
+
+/// τ of a declared prior, as it is written on the command line.
+///
+/// # Errors
+/// What is wrong, and what is possible.
+pub fn parse_prior_tau(text: &str) -> Result<f64, String> {
+    let tau = text.parse().map_err(|_| format!("{text:?} is no number; 0.1 is usual"))?;
+    Smoothing::new(tau, 0).map(|_| tau).map_err(|error| error.to_string())
 }
 
 /// Optimiser and schedule within their ranges.
@@ -315,6 +343,24 @@ mod tests {
         Ok(())
     }
 
+    /// A declaration is kept as it is written; without one, a file says nothing of it, as files did before there was any.
+    #[test]
+    fn declarations_read_back_and_are_silent_when_absent() -> Result<()> {
+        let base = AuditConfig::preset("quick")?;
+        let text = base.to_toml()?;
+        assert!(!text.contains("channel") && !text.contains("prior_tau"), "{text}");
+        let declared = base.overlaid("channel = \"noise:0.1\"\nprior_tau = 0.05")?;
+        assert_eq!((declared.channel, declared.prior_tau), (Declared::Noise(0.1), Some(0.05)));
+        let text = declared.to_toml()?;
+        assert!(text.contains("channel = \"noise:0.1\"\nprior_tau = 0.05\n"), "{text}");
+        assert_eq!(AuditConfig::from_toml(&text)?, declared);
+        assert_eq!(parse_prior_tau("0.05"), Ok(0.05));
+        for wrong in ["0", "-1", "nan", "inf", "1e9", "much"] {
+            assert!(parse_prior_tau(wrong).is_err_and(|rule| rule.contains("0.1")), "{wrong}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_misspelt_field_is_named() -> Result<()> {
         let base = AuditConfig::preset("quick")?;
@@ -329,6 +375,10 @@ mod tests {
             ("[target.training.optimizer]\nbetas = [1.0, 0.9]", "target.training.optimizer"),
             ("[target.training.optimizer]\nweight_decay = nan", "weight_decay"),
             ("seed = ", "line 1"),
+            ("channel = \"fp8\"", "channel \"fp8\": no such channel"),
+            ("channel = 4", "channel"),
+            ("prior_tau = -0.5", "prior_tau: a smoothing of -0.5"),
+            ("prior_tau = nan", "prior_tau"),
         ] {
             let message = base.overlaid(text).expect_err(text).to_string();
             assert!(message.contains(named), "{text}: {message}");

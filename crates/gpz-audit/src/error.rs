@@ -257,6 +257,12 @@ pub enum Error {
         /// The estimator's reason.
         reason: String,
     },
+    /// A bound on leakage that the estimators refuse.
+    #[error("the bound on leakage cannot be computed: {source}; declare another channel or prior")]
+    Bound {
+        /// The estimator's reason.
+        source: gpz_estimators::Error,
+    },
     /// A class with too few images to show its spread and how sure that is.
     #[error(
         "class {class} has {images} image{} in part {part}, and its spread needs {need}; give each class at least {with_test} training \

@@ -1,9 +1,10 @@
 //! The attacks' figures on the test part, each image once, and the pictures a report shows.
 
-use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Parts, Test};
+use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Part, Parts, Test};
 use gpz_inversion::metrics::{self, ImageMetrics, ImageShape};
-use gpz_inversion::{Decoder, Observer, pictures, reconstruct};
+use gpz_inversion::{Decoder, Observer, Sending, Wire, pictures, reconstruct_received};
 use gpz_models::{Normalisation, Target};
+use gpz_nn::{Tape, Var, loss};
 use gpz_tensor::Tensor;
 
 use crate::error::{Error, Result};
@@ -27,13 +28,14 @@ pub struct Evaluation {
     pub mean_image: Baseline,
 }
 
-/// Attacks every test image at every split with the decoders in their chosen state.
+/// Attacks every test image at every split with the decoders in their chosen state, from what arrives through the wire.
 ///
 /// # Errors
 /// Pictures smaller than the window of SSIM; shapes that do not fit; a stop that was asked for.
 pub fn evaluate(
     target: &dyn Target,
     decoders: &[(usize, Decoder)],
+    wire: &dyn Wire,
     parts: &Parts,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
@@ -46,7 +48,7 @@ pub fn evaluate(
     for batch in batches.epoch(0) {
         let [n, h, w, c] = batch.shape;
         let shape = ImageShape::nhwc(n, h, w, c);
-        for (figures, guess) in attacks.iter_mut().zip(guesses(target, decoders, &batch)?) {
+        for (figures, guess) in attacks.iter_mut().zip(guesses(target, decoders, wire, &batch)?) {
             let guess = guess.to_channels_last_vec::<f32>()?;
             figures.extend(metrics::compare(&batch.images, &guess, &shape, RANGE)?);
         }
@@ -71,11 +73,51 @@ pub fn evaluate(
 fn guesses(
     target: &dyn Target,
     decoders: &[(usize, Decoder)],
+    wire: &dyn Wire,
     batch: &Batch,
 ) -> Result<Vec<Tensor>> {
     let normalisation = Normalisation::for_channels(batch.shape[3])?;
     let decoders = decoders.iter().map(|(split, decoder)| (*split, decoder));
-    Ok(reconstruct(target, &normalisation, decoders, &pictures(batch)?)?)
+    let through = (wire, &sending(batch));
+    Ok(reconstruct_received(target, &normalisation, decoders, through, &pictures(batch)?)?)
+}
+
+/// Of a test image the same feature arrives for its figures, for its picture, and at the classifier: it is sent once.
+fn sending(batch: &Batch) -> Sending<'_> {
+    Sending { part: Part::Test, epoch: 0, positions: &batch.positions }
+}
+
+/// For each split, the fraction of the test images that the rest of the network classifies right from what arrives.
+///
+/// # Errors
+/// Shapes that do not fit; a stop that was asked for.
+pub fn accuracies(
+    target: &dyn Target,
+    wire: &dyn Wire,
+    test: &Test,
+    observer: &mut dyn Observer,
+) -> Result<Vec<f64>> {
+    let normalisation = Normalisation::for_channels(test.channels())?;
+    let batches = Batches::new(test, BatchOptions::in_order(EVALUATION_BATCH), 0, "test")?;
+    let splits = target.taps().len();
+    let mut right = vec![0.0; splits];
+    observer.begin("accuracy behind the channel", batches.per_epoch() as u64);
+    for batch in batches.epoch(0) {
+        let x = normalisation.apply(&pictures(&batch)?)?;
+        target.visit_taps(&x, splits, |split, z| -> Result<()> {
+            let z = Var::constant(wire.receive(split, z, &sending(&batch))?);
+            let answers = target.tail(&Tape::eval(), split, &z)?;
+            right[split - 1] +=
+                batch.len() as f64 * loss::accuracy(answers.value(), &batch.labels)?;
+            Ok(())
+        })?;
+        observer.advance(1, "");
+        if observer.stop_requested() {
+            return Err(gpz_inversion::Error::Stopped.into());
+        }
+    }
+    observer.end("");
+    Ok(right.into_iter().map(|right| right / test.len().max(1) as f64).collect())
 }
 
 /// Mean of a set's pictures, `[h, w, c]`.
@@ -121,7 +163,7 @@ fn shown(test: &Test, evaluation: &Evaluation) -> Vec<usize> {
 pub fn write_pictures(
     dir: &RunDir,
     target: &dyn Target,
-    decoders: &[(usize, Decoder)],
+    (decoders, wire): (&[(usize, Decoder)], &dyn Wire),
     test: &Test,
     evaluation: &Evaluation,
 ) -> Result<Vec<PictureRecord>, Error> {
@@ -136,7 +178,7 @@ pub fn write_pictures(
         write(files::original_picture(i), picture)?;
     }
     let name = |split: usize| target.taps()[split - 1].name.clone();
-    for ((split, _), guess) in decoders.iter().zip(guesses(target, decoders, &batch)?) {
+    for ((split, _), guess) in decoders.iter().zip(guesses(target, decoders, wire, &batch)?) {
         let guess = guess.to_channels_last_vec::<f32>()?;
         for (i, picture) in guess.chunks_exact(pixels).enumerate() {
             write(files::reconstruction_picture(&name(*split), i), picture)?;

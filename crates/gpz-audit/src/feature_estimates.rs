@@ -6,16 +6,16 @@
 mod table;
 
 use std::fmt;
-use std::str::FromStr;
 
 use gpz_estimators::channel::{
-    Cast, Channel, Quantiser, Spread, code_entropy_nats, code_entropy_sum_nats,
-    lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
+    Cast, Channel, Spread, code_entropy_nats, code_entropy_sum_nats, lattice_entropy_upper_nats,
+    noise_information_classes_nats, noise_information_full_nats,
 };
 use gpz_estimators::{ClassGeometry, Error, Estimate, Estimated, Kind, NotIdentifiable, RowReport};
 use ndarray::{Array2, ArrayView2};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::declared::Declared;
 use crate::feature_statistics::{Quantity, Real, Value, estimated};
 use table::{Answer, Rows};
 
@@ -34,84 +34,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { rows: 5000, bytes: 2 << 30 }
-    }
-}
-
-/// A channel as it is declared on the command line: `none`, `noise:SIGMA`, `bits:B`, `bf16`, `f16` or `int8`.
-///
-/// The range of a quantiser and the scale of int8 are those of the rows of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Declared {
-    /// Nothing is declared.
-    #[default]
-    None,
-    /// Gaussian noise of a standard deviation in the feature's units.
-    Noise(f64),
-    /// A uniform quantiser of so many bits for each dimension.
-    Bits(u32),
-    /// A cast.
-    Bf16,
-    /// A cast.
-    F16,
-    /// A cast.
-    Int8,
-}
-
-impl FromStr for Declared {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |rule: &str| {
-            Err(format!("{rule}; none, noise:SIGMA, bits:B, bf16, f16 and int8 are known"))
-        };
-        match (text, text.split_once(':')) {
-            ("none", _) => Ok(Self::None),
-            ("bf16", _) => Ok(Self::Bf16),
-            ("f16", _) => Ok(Self::F16),
-            ("int8", _) => Ok(Self::Int8),
-            (_, Some(("noise", sigma))) => match sigma.parse::<f64>() {
-                Ok(sigma) if sigma > 0.0 && sigma.is_finite() => Ok(Self::Noise(sigma)),
-                _ => wrong("SIGMA is a positive number in units of the feature"),
-            },
-            (_, Some(("bits", bits))) => match bits.parse::<u32>() {
-                Ok(bits) if (1..=32).contains(&bits) => Ok(Self::Bits(bits)),
-                _ => wrong("B is a whole number from 1 to 32"),
-            },
-            _ => wrong("no such channel"),
-        }
-    }
-}
-
-impl fmt::Display for Declared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Noise(sigma) => write!(f, "noise:{sigma}"),
-            Self::Bits(bits) => write!(f, "bits:{bits}"),
-            Self::Bf16 => f.write_str("bf16"),
-            Self::F16 => f.write_str("f16"),
-            Self::Int8 => f.write_str("int8"),
-        }
-    }
-}
-
-impl Serialize for Declared {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl Declared {
-    /// The channel for elements from `low` to `high`.
-    fn channel(self, (low, high): (f64, f64)) -> Result<Channel, Error> {
-        Ok(match self {
-            Self::None => Channel::None,
-            Self::Noise(sigma) => Channel::Noise { sigma },
-            Self::Bits(bits) => Channel::Bits(Quantiser::new(bits, low, high)?),
-            Self::Bf16 => Channel::Cast(Cast::Bf16),
-            Self::F16 => Channel::Cast(Cast::F16),
-            Self::Int8 => Channel::Cast(Cast::int8_covering(ndarray::array![[low, high]].view())?),
-        })
     }
 }
 
@@ -380,33 +302,6 @@ fn code_lines(findings: &mut Findings, codes: &Array2<i64>, care: &[String], lat
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn channels_read_as_they_are_written() {
-        for text in ["none", "noise:0.25", "bits:8", "bf16", "f16", "int8"] {
-            assert_eq!(
-                text.parse::<Declared>().map(|declared| declared.to_string()),
-                Ok(text.to_owned())
-            );
-        }
-        for text in [
-            "",
-            "noise",
-            "noise:0",
-            "noise:-1",
-            "noise:nan",
-            "noise:inf",
-            "bits:0",
-            "bits:33",
-            "bits:2.5",
-            "fp8",
-        ] {
-            assert!(
-                text.parse::<Declared>().is_err_and(|error| error.contains("noise:SIGMA")),
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn rows_are_taken_evenly_and_no_more_than_allowed() {

@@ -11,8 +11,9 @@ use gpz_inversion::Observer;
 use ndarray::ArrayView2;
 use serde::{Serialize, Serializer};
 
+use crate::declared::Declared;
 use crate::error::{Error, Result};
-use crate::feature_estimates::{Declared, Findings, Limits, NotEstimated, Sample};
+use crate::feature_estimates::{Findings, Limits, NotEstimated, Sample};
 use crate::{feature_estimates, memory, number};
 
 /// Confidence level behind each standard error; the error itself does not depend on it.

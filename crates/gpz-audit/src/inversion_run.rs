@@ -1,25 +1,28 @@
 //! One split attacked alone, with weights that are given: the attack's step of an audit, in a directory of its own.
 
-use gpz_inversion::Observer;
+use gpz_data::{Dataset, Parts};
 use gpz_inversion::metrics::{psnr_db, summarise};
+use gpz_inversion::{Observer, Wire};
+use gpz_models::Target;
 use serde::{Deserialize, Serialize};
 
 use crate::config::AuditConfig;
 use crate::error::{Error, Result};
-use crate::evaluation;
 use crate::intervals::{Interval, Resampling};
-use crate::json;
+use crate::leakage::Declaration;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
     AttackTraining, Baseline, DataRecord, ModelRecord, PictureRecord, Provenance,
 };
+use crate::splits::LeakageBound;
 use crate::sweep::{
     Circumstances, Clock, LEVEL, begun_in, configuration_text, data_record, given_weights,
     model_record, open_data, prepare_target, remove_states, same_configuration, train_attacks,
     write_target,
 };
-
 use crate::training::foresee_target;
+use crate::wire::ChannelWire;
+use crate::{evaluation, json, statistics};
 
 /// The attack's figures; no time, path or host stands in it.
 pub const METRICS: &str = "metrics.json";
@@ -105,6 +108,9 @@ pub struct InversionMetrics {
     pub ci: MetricIntervals,
     /// An attacker who sees nothing.
     pub mean_image: Baseline,
+    /// What the declared channel lets through, and what it leaves any attacker with; absent without a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leakage_bound: Option<LeakageBound>,
 }
 
 /// Intervals over images.
@@ -173,10 +179,14 @@ pub fn invert(
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     write_target(dir, files::TARGET_CHECKPOINT, target)?;
     clock.lap("data");
-    let (decoders, mut records) = train_attacks(audit, dir, target, &[split], &parts, observer)?;
+    let (wire, leakage_bound) = channel_at(split, audit, target, (&dataset, &parts), observer)?;
+    let wire: &dyn Wire = &wire;
+    let attacked = (&[split][..], wire);
+    let (decoders, mut records) = train_attacks(audit, dir, target, attacked, &parts, observer)?;
     clock.lap("attack");
-    let evaluation = evaluation::evaluate(target, &decoders, &parts, observer)?;
-    let pictures = evaluation::write_pictures(dir, target, &decoders, &parts.test, &evaluation)?;
+    let evaluation = evaluation::evaluate(target, &decoders, wire, &parts, observer)?;
+    let attackers = (&decoders[..], wire);
+    let pictures = evaluation::write_pictures(dir, target, attackers, &parts.test, &evaluation)?;
     clock.lap("evaluation");
 
     let tap = &target.taps()[split - 1];
@@ -206,6 +216,7 @@ pub fn invert(
             ssim,
         },
         mean_image: evaluation.mean_image,
+        leakage_bound,
     };
     let Some(attack) = records.pop() else { return Err(none()) };
     let run = InversionRun {
@@ -221,6 +232,22 @@ pub fn invert(
     dir.write(files::RUN_JSON, json::to_text(&run, "run.json")?.as_bytes())?;
     remove_states(dir);
     Ok(metrics)
+}
+
+/// The declared channel at the attacked split, calibrated on the target's training part where it needs to be, and what it bounds.
+fn channel_at(
+    split: usize,
+    audit: &AuditConfig,
+    target: &dyn Target,
+    (dataset, parts): (&Dataset, &Parts),
+    observer: &mut dyn Observer,
+) -> Result<(ChannelWire, Option<LeakageBound>)> {
+    if audit.channel.is_none() {
+        return Ok((ChannelWire::new(audit.seed, []), None));
+    }
+    let sent = statistics::sent(target, &parts.target_train, split, observer)?;
+    let (wire, mut bounds) = Declaration::new(audit, dataset, parts)?.at(target, &[&sent])?;
+    Ok((wire, bounds.pop().flatten()))
 }
 
 fn finished(dir: &RunDir) -> Result<InversionMetrics> {

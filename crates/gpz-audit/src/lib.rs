@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod choice;
 pub mod config;
+pub mod declared;
 pub mod effective;
 pub mod error;
 pub mod evaluation;
@@ -14,6 +15,7 @@ pub mod image_comparison;
 pub mod intervals;
 pub mod inversion_run;
 mod json;
+pub mod leakage;
 mod memory;
 pub mod number;
 pub mod pictures;
@@ -27,6 +29,7 @@ pub mod sweep;
 pub mod target_run;
 pub mod training;
 pub mod weights;
+pub mod wire;
 pub mod words;
 pub mod zone;
 

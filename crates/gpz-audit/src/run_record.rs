@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::declared::Declared;
 use crate::error::Result;
 use crate::json;
 
@@ -24,6 +25,12 @@ pub struct RunRecord {
     pub target: TargetRecord,
     /// The attackers' training.
     pub attacks: Vec<AttackTraining>,
+    /// What was declared to stand between the feature and the wire.
+    #[serde(default)]
+    pub channel: Declared,
+    /// τ of the declared prior, in units of pixels in [0, 1].
+    #[serde(with = "crate::number::option", default)]
+    pub prior_tau: Option<f64>,
     /// How far off an attacker is who sees nothing and answers with the mean image.
     pub mean_image: Option<Baseline>,
     /// The pictures beside this file, in the order of their numbers.

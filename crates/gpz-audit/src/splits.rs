@@ -3,13 +3,15 @@
 //! Both files are the same, byte for byte, whenever the same audit is run again: they hold no time, no latency, no path and no
 //! host. Keys stand in a fixed order, numbers read back to the same bits, non-finite numbers are `"inf"`, `"-inf"`, `"nan"`.
 
+use gpz_estimators::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::choice::ChoiceRecord;
+use crate::declared::Declared;
 use crate::error::{Error, Result};
 use crate::intervals::Interval;
-use crate::json;
 use crate::zone::ZoneRecord;
+use crate::{json, words};
 
 /// The contents of `splits.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +60,9 @@ pub struct SplitRecord {
     pub held_out: Option<HeldOutRecord>,
     /// What the feature can tell about the image at most; `null` unless a channel is declared.
     pub leakage_bound: Option<LeakageBound>,
+    /// Fraction of the test images classified right from what the channel lets through; `null` unless one is declared.
+    #[serde(with = "crate::number::option", default)]
+    pub accuracy_behind_channel: Option<f64>,
     /// What the attacks achieved.
     pub attack: AttackRecord,
 }
@@ -126,16 +131,51 @@ pub struct HeldOutRecord {
     pub variance: VarianceRecord,
 }
 
-/// A bound on leakage through a declared channel.
+/// What a declared channel, and with a declared prior any attacker behind it, is limited to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeakageBound {
-    /// The channel, for example `noise:0.1` or `bits:4`.
-    pub channel: String,
-    /// What is bounded.
-    pub quantity: String,
-    /// The bound, in nats.
+    /// The channel.
+    pub channel: Declared,
+    /// What arrives of the picture at most, in nats.
     #[serde(with = "crate::number")]
-    pub nats: f64,
+    pub information_nats: f64,
+    /// `upper`, or `heuristic` where it rests on estimated variances.
+    pub information_kind: Kind,
+    /// τ of the declared prior, in units of pixels in [0, 1].
+    #[serde(with = "crate::number::option")]
+    pub prior_tau: Option<f64>,
+    /// No attacker's `mse_per_element` is expected below this.
+    #[serde(with = "crate::number::option")]
+    pub mse_floor: Option<f64>,
+    /// `lower`, or `heuristic` where the information is.
+    pub mse_floor_kind: Option<Kind>,
+    /// Why there is no floor, where there is none.
+    pub reason: Option<String>,
+}
+
+impl LeakageBound {
+    /// One line: the channel, what it lets through, and what it leaves any attacker with.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let information = format!(
+            "channel {}: {} {} nats arrive",
+            self.channel,
+            if self.information_kind == Kind::Heuristic { "an estimated" } else { "at most" },
+            words::significant(self.information_nats, 4)
+        );
+        let floor = match (self.mse_floor, self.prior_tau) {
+            (Some(floor), Some(tau)) => format!(
+                "with pictures known up to noise of τ = {tau} {} {}",
+                match self.mse_floor_kind {
+                    Some(Kind::Lower) => "no attacker's error is below",
+                    _ => "an estimate of any attacker's least error is",
+                },
+                words::significant(floor, 3)
+            ),
+            _ => format!("no error is bounded: {}", self.reason.as_deref().unwrap_or("no prior")),
+        };
+        format!("{information}; {floor}")
+    }
 }
 
 /// What the attacks on a split achieved on the test images.
@@ -149,7 +189,8 @@ pub struct AttackRecord {
     /// The same summed over channels, as the method's literature prints it.
     #[serde(with = "crate::number")]
     pub mse_channel_sum: f64,
-    /// The smallest `mse_per_element` of this split and all deeper ones: what its holder is really left with.
+    /// The smallest `mse_per_element` of this split and all deeper ones: what its holder is really left with. Behind a channel other
+    /// than none it is `mse_per_element`, because what arrives at a deeper split does not follow from what arrives here.
     #[serde(with = "crate::number")]
     pub mse_effective: f64,
     /// Whether the attack on a deeper split does better, so that the one on this split cannot have converged.
@@ -160,7 +201,7 @@ pub struct AttackRecord {
     /// Mean structural similarity.
     #[serde(with = "crate::number")]
     pub ssim: f64,
-    /// The largest `ssim` of this split and all deeper ones.
+    /// The largest `ssim` of this split and all deeper ones; behind a channel, `ssim`.
     #[serde(with = "crate::number")]
     pub ssim_effective: f64,
     /// Intervals over resampled test images.
@@ -216,6 +257,13 @@ impl SplitsFile {
         String::from_utf8(bytes).map_err(|e| fail(e.to_string()))
     }
 
+    /// The declared channel.
+    #[must_use]
+    pub fn channel(&self) -> Declared {
+        let bounds = self.splits.iter().filter_map(|s| s.leakage_bound.as_ref());
+        bounds.map(|bound| bound.channel).next().unwrap_or_default()
+    }
+
     /// The split of that name.
     #[must_use]
     pub fn split(&self, name: &str) -> Option<&SplitRecord> {
@@ -247,6 +295,13 @@ const COLUMNS: &[Column] = &[
     ("within_over_total", |s| number(s.variance.within_over_total())),
     ("entropy_bound_isotropic_nats", |s| number(s.entropy_bounds_nats.isotropic)),
     ("entropy_bound_mixture_nats", |s| number(s.entropy_bounds_nats.mixture)),
+    ("channel", |s| bound(s, |b| Some(b.channel.to_string()))),
+    ("information_nats", |s| bound(s, |b| Some(number(b.information_nats)))),
+    ("information_kind", |s| bound(s, |b| Some(words::kind(b.information_kind).to_owned()))),
+    ("prior_tau", |s| bound(s, |b| b.prior_tau.map(number))),
+    ("mse_floor", |s| bound(s, |b| b.mse_floor.map(number))),
+    ("mse_floor_kind", |s| bound(s, |b| Some(words::kind(b.mse_floor_kind?).to_owned()))),
+    ("accuracy_behind_channel", |s| s.accuracy_behind_channel.map_or_else(String::new, number)),
     ("attack_part", |s| s.attack.part.clone()),
     ("mse_per_element", |s| number(s.attack.mse_per_element)),
     ("mse_per_element_lo", |s| number(s.attack.ci.mse_per_element.lo)),
@@ -260,6 +315,11 @@ const COLUMNS: &[Column] = &[
     ("ssim", |s| number(s.attack.ssim)),
     ("ssim_effective", |s| number(s.attack.ssim_effective)),
 ];
+
+/// A cell of what is bounded; empty where nothing is.
+fn bound(split: &SplitRecord, cell: fn(&LeakageBound) -> Option<String>) -> String {
+    split.leakage_bound.as_ref().and_then(cell).unwrap_or_default()
+}
 
 /// Shortest decimal that reads back to the same bits.
 fn number(value: f64) -> String {

@@ -1,9 +1,12 @@
 //! Class geometry of the feature at every split, from two passes of the frozen target over a part.
 
 use gpz_data::{BatchOptions, Batches, ImageSet};
-use gpz_estimators::{ClassMoments, DeviationPass, Deviations, Normalisation as Divisor, entropy};
+use gpz_estimators::channel::Spread;
+use gpz_estimators::{
+    ClassGeometry, ClassMoments, DeviationPass, Deviations, Normalisation as Divisor, entropy,
+};
 use gpz_inversion::{Observer, pictures};
-use gpz_models::{Normalisation, Target};
+use gpz_models::{Normalisation, Tap, Target};
 use gpz_tensor::Tensor;
 use ndarray::ArrayView2;
 
@@ -11,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::intervals::Interval;
 use crate::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
 use crate::training::EVALUATION_BATCH;
+use crate::wire::SentFeatures;
 
 /// What the statistics of one split on one part come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +29,8 @@ pub struct SplitStatistics {
     pub within_i: Vec<f64>,
     /// Contribution of the same images to the unbiased total variance.
     pub total_i: Vec<f64>,
+    /// What a channel is calibrated on.
+    pub sent: SentFeatures,
 }
 
 impl SplitStatistics {
@@ -58,36 +64,84 @@ pub fn take(
         let made = ClassMoments::new(set.classes(), tap.width());
         moments.push(made.map_err(named(tap.index))?);
     }
-    each_feature(target, set, observer, |split, z, labels| {
+    let mut ranges = vec![NOTHING; moments.len()];
+    each_feature(target, set, observer, target.taps().len(), |split, z, labels| {
+        ranges[split - 1] = extended(ranges[split - 1], z);
         moments[split - 1].update(z, labels).map_err(named(split))
     })?;
     let mut passes = Vec::new();
     for (tap, moments) in target.taps().iter().zip(&moments) {
         passes.push(DeviationPass::new(moments).map_err(named(tap.index))?);
     }
-    each_feature(target, set, observer, |split, z, labels| {
+    each_feature(target, set, observer, target.taps().len(), |split, z, labels| {
         passes[split - 1].update(z, labels).map_err(named(split))
     })?;
     let mut statistics = Vec::new();
-    for (tap, pass) in target.taps().iter().zip(passes) {
+    for ((tap, pass), range) in target.taps().iter().zip(passes).zip(ranges) {
         let deviations = pass.finish().map_err(named(tap.index))?;
-        statistics.push(summarise(&deviations, level, &tap.name, &part)?);
+        let sent = sent_features(tap, range, deviations.geometry());
+        statistics.push(summarise(&deviations, level, (&tap.name, &part), sent)?);
     }
     Ok(statistics)
 }
 
-/// Calls `f` with the features of each batch at each split (1-based), one row per image in NCHW order, and the labels.
+/// What a channel is calibrated on at one split (1-based), from one pass of the frozen target over a part: the same figures as those of
+/// [`take`].
+///
+/// # Errors
+/// As [`take`].
+pub fn sent(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    split: usize,
+    observer: &mut dyn Observer,
+) -> Result<SentFeatures> {
+    let tap = &target.taps()[split - 1];
+    let named = |source| Error::Statistics {
+        split: tap.name.clone(),
+        part: set.part().name().to_owned(),
+        source: Box::new(source),
+    };
+    let mut moments = ClassMoments::new(set.classes(), tap.width()).map_err(named)?;
+    let mut range = NOTHING;
+    observer.begin("calibration", batches_of(set) / 2);
+    each_feature(target, set, observer, split, |at, z, labels| {
+        if at == split {
+            range = extended(range, z);
+            moments.update(z, labels).map_err(named)?;
+        }
+        Ok(())
+    })?;
+    observer.end("");
+    Ok(sent_features(tap, range, &moments.geometry().map_err(named)?))
+}
+
+/// The range of no element.
+const NOTHING: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
+
+fn extended((low, high): (f64, f64), z: ArrayView2<'_, f32>) -> (f64, f64) {
+    let lowest = z.iter().copied().fold(f32::INFINITY, f32::min);
+    let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (low.min(lowest.into()), high.max(highest.into()))
+}
+
+fn sent_features(tap: &Tap, range: (f64, f64), geometry: &ClassGeometry) -> SentFeatures {
+    SentFeatures { split: tap.index, width: tap.width(), range, spread: Spread::of(geometry) }
+}
+
+/// Calls `f` with the features of each batch at each split (1-based) up to `last`, one row per image in NCHW order, and the labels.
 fn each_feature(
     target: &dyn Target,
     set: &dyn ImageSet,
     observer: &mut dyn Observer,
+    last: usize,
     mut f: impl FnMut(usize, ArrayView2<'_, f32>, &[usize]) -> Result<()>,
 ) -> Result<()> {
     let normalisation = Normalisation::for_channels(set.channels())?;
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "statistics")?;
     for batch in batches.epoch(0) {
         let x = normalisation.apply(&pictures(&batch)?)?;
-        target.visit_taps(&x, target.taps().len(), |split, z| -> Result<()> {
+        target.visit_taps(&x, last, |split, z| -> Result<()> {
             let rows = z.flatten_from(1)?;
             with_rows(&rows, |rows| f(split, rows, &batch.labels))
         })?;
@@ -125,8 +179,8 @@ pub fn batches_of(set: &dyn ImageSet) -> u64 {
 fn summarise(
     deviations: &Deviations,
     level: f64,
-    split: &str,
-    part: &str,
+    (split, part): (&str, &str),
+    sent: SentFeatures,
 ) -> Result<SplitStatistics> {
     let impossible = |reason: &dyn std::fmt::Display| Error::NotIdentifiable {
         split: split.to_owned(),
@@ -174,6 +228,7 @@ fn summarise(
         },
         within_i,
         total_i,
+        sent,
     })
 }
 
@@ -192,7 +247,11 @@ mod tests {
         moments.update(z.view(), &y)?;
         let mut pass = DeviationPass::new(&moments)?;
         pass.update(z.view(), &y)?;
-        let radius = summarise(&pass.finish()?, 0.95, "block1", "test").expect("three").radius_sq;
+        let deviations = pass.finish()?;
+        let tap = Tap { index: 1, name: "block1".to_owned(), shape: vec![1] };
+        let sent = sent_features(&tap, (0.0, 200.0), deviations.geometry());
+        let radius =
+            summarise(&deviations, 0.95, ("block1", "test"), sent).expect("three").radius_sq;
         // Mean 2; squared distances 4, 1 and 9.
         assert!((radius.value - 14.0 / 3.0).abs() < 1e-12, "{radius:?}");
         assert!((radius.unbiased - 7.0).abs() < 1e-12, "{radius:?}");

@@ -1,5 +1,7 @@
 //! The last screen of an audit: a table of the splits and the verdict.
 
+use gpz_estimators::Kind;
+
 use crate::splits::{SplitRecord, SplitsFile};
 use crate::words;
 
@@ -19,18 +21,35 @@ struct Shared {
 
 type Column = (&'static str, Align, fn(&SplitRecord, &Shared) -> String);
 
-const COLUMNS: [Column; 8] = [
-    ("split", Align::Left, |s, _| s.name.clone()),
-    ("wire", Align::Right, |s, _| words::bytes(s.wire_bytes)),
-    ("edge MACs", Align::Right, |s, _| words::percent(s.edge_macs_fraction)),
-    ("R_c²/D", Align::Right, |s, _| words::significant(s.radius_sq.per_dim, 3)),
-    ("within/total", Align::Right, |s, _| format!("{:.2}", s.variance.within_over_total())),
-    ("MSE (effective)", Align::Right, error_cell),
-    ("SSIM (effective)", Align::Right, ssim_cell),
-    ("what an attacker gets", Align::Left, |s, _| {
+fn columns(file: &SplitsFile) -> Vec<Column> {
+    let mut columns: Vec<Column> = vec![
+        ("split", Align::Left, |s, _| s.name.clone()),
+        ("wire", Align::Right, |s, _| words::bytes(s.wire_bytes)),
+        ("edge MACs", Align::Right, |s, _| words::percent(s.edge_macs_fraction)),
+        ("R_c²/D", Align::Right, |s, _| words::significant(s.radius_sq.per_dim, 3)),
+        ("within/total", Align::Right, |s, _| format!("{:.2}", s.variance.within_over_total())),
+    ];
+    // Behind a channel the effective figures are the measured ones.
+    let [mse, ssim] = match file.channel().is_none() {
+        true => ["MSE (effective)", "SSIM (effective)"],
+        false => ["MSE", "SSIM"],
+    };
+    columns.push((mse, Align::Right, error_cell));
+    if let Some(kind) = words::floor_kind(file) {
+        columns.push((words::lower_end(kind), Align::Right, floor_cell));
+    }
+    columns.push((ssim, Align::Right, ssim_cell));
+    columns.push(("what an attacker gets", Align::Left, |s, _| {
         words::what_an_attacker_gets(s.attack.ssim_effective).to_string()
-    }),
-];
+    }));
+    columns
+}
+
+/// The error below which no attacker comes.
+fn floor_cell(split: &SplitRecord, _: &Shared) -> String {
+    let floor = split.leakage_bound.as_ref().and_then(|bound| bound.mse_floor);
+    floor.map_or_else(|| "none".to_owned(), |floor| words::significant(floor, 2))
+}
 
 /// The effective error with its spread; `*` where the attack on this very split lags behind a deeper one.
 fn error_cell(split: &SplitRecord, shared: &Shared) -> String {
@@ -62,18 +81,19 @@ pub fn table(file: &SplitsFile) -> String {
         words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective)
     };
     let shared = Shared { error_decimals: file.splits.iter().map(decimals).max().unwrap_or(0) };
+    let columns = columns(file);
     let mut rows: Vec<Vec<String>> =
-        vec![COLUMNS.iter().map(|(title, ..)| title.to_string()).collect()];
+        vec![columns.iter().map(|(title, ..)| title.to_string()).collect()];
     rows.extend(
-        file.splits.iter().map(|s| COLUMNS.iter().map(|(.., cell)| cell(s, &shared)).collect()),
+        file.splits.iter().map(|s| columns.iter().map(|(.., cell)| cell(s, &shared)).collect()),
     );
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut out = String::new();
     for row in &rows {
         let cells: Vec<String> = row
             .iter()
-            .zip(&COLUMNS)
+            .zip(&columns)
             .zip(&widths)
             .map(|((cell, (_, align, _)), &width)| match align {
                 Align::Left => format!("{cell:<width$}"),
@@ -95,6 +115,21 @@ pub fn verdict_line(file: &SplitsFile) -> String {
     format!("verdict: {}", words::verdict(file))
 }
 
+/// One line on what a declared channel bounds; none without a channel.
+#[must_use]
+pub fn channel_line(file: &SplitsFile) -> Option<String> {
+    let bound = file.splits.iter().find_map(|s| s.leakage_bound.as_ref())?;
+    let tau = bound.prior_tau.map_or_else(String::new, |tau| format!(", prior τ = {tau}"));
+    let says = match words::floor_kind(file) {
+        Some(Kind::Lower) => "the lower ends hold for any attacker whatever".to_owned(),
+        Some(_) => {
+            "the lower ends are estimates, not bounds: they rest on estimated variances".to_owned()
+        }
+        None => format!("no error is bounded: {}", bound.reason.as_deref().unwrap_or("no prior")),
+    };
+    Some(format!("channel: {}{tau} — {says}", bound.channel))
+}
+
 /// One line on the recommended split, or on why there is none.
 #[must_use]
 pub fn choice_line(file: &SplitsFile) -> String {
@@ -108,7 +143,7 @@ mod tests {
     use crate::assemble::assemble;
     use crate::choice::Limits;
     use crate::intervals::Resampling;
-    use crate::testing::{four_splits, spread};
+    use crate::testing::{bound, four_splits, spread};
 
     fn audited(splits: &[crate::assemble::SplitInput]) -> SplitsFile {
         assemble(
@@ -134,6 +169,37 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
 * the attack on this split lags; the figure is what a deeper split's attack shows to be possible
 ";
         assert_eq!(text, want, "\n{text}");
+    }
+
+    /// Behind a channel nothing is effective, and what is bounded stands beside what was measured.
+    #[test]
+    fn a_channel_is_said_in_the_table_and_below() {
+        let mut splits = four_splits();
+        for (k, split) in splits.iter_mut().enumerate() {
+            split.leakage_bound = Some(bound(Some(1e-9 * 10f64.powi(2 * k as i32)), Kind::Lower));
+        }
+        let text = table(&audited(&splits));
+        let head = text.lines().next().unwrap();
+        assert!(head.contains("  MSE  no attacker below   SSIM  what"), "{text}");
+        assert!(
+            text.contains("0.00600 ±0.00010              1.0e-9  0.93   the picture"),
+            "{text}"
+        );
+        assert!(text.contains("  0.0010  0.66") && !text.contains('*'), "{text}");
+        assert_eq!(
+            channel_line(&audited(&splits)).as_deref(),
+            Some("channel: bits:1, prior τ = 0.1 — the lower ends hold for any attacker whatever")
+        );
+        splits[0].leakage_bound = Some(bound(Some(1e-9), Kind::Heuristic));
+        assert!(table(&audited(&splits)).contains("lower end (estimate)"));
+        assert!(channel_line(&audited(&splits)).is_some_and(|line| line.contains("estimates")));
+        for split in &mut splits {
+            split.leakage_bound = Some(bound(None, Kind::Lower));
+        }
+        let none = audited(&splits);
+        assert!(!table(&none).contains("below"));
+        assert!(channel_line(&none).is_some_and(|line| line.ends_with("bounded: why")));
+        assert_eq!(channel_line(&audited(&four_splits())), None);
     }
 
     #[test]

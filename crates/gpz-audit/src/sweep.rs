@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use gpz_data::{Dataset, ImageSet, OpenOptions, Part, Parts, Reading, SplitPlan, Watch};
-use gpz_inversion::{Decoder, InversionTrainer, Observer};
+use gpz_inversion::{Decoder, InversionTrainer, Observer, Wire};
 use gpz_models::Target;
 use gpz_nn::{Module, checkpoint};
 
@@ -14,16 +14,18 @@ use crate::config::{AuditConfig, plan_in_words};
 use crate::error::{Error, Result};
 use crate::evaluation::{self, Evaluation};
 use crate::intervals::Resampling;
+use crate::leakage::Declaration;
 use crate::report;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
     AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, Provenance,
     RunRecord, TargetRecord, converged, utc,
 };
-use crate::splits::SplitsFile;
+use crate::splits::{LeakageBound, SplitsFile};
 use crate::statistics::{self, SplitStatistics};
 use crate::training::{self, TargetLearner, foresee_target};
 use crate::weights::Weights;
+use crate::wire::SentFeatures;
 use crate::words::counted;
 
 /// Confidence level of every interval.
@@ -65,7 +67,8 @@ impl Circumstances {
 pub fn open_data(config: &AuditConfig, observer: &mut dyn Observer) -> Result<(Dataset, Parts)> {
     let dataset = open_dataset(&config.data, observer)?;
     let resolution = (config.resolution, config.resolution);
-    let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
+    let smoothing = config.smoothing()?;
+    let parts = dataset.split(&SplitPlan { resolution, smoothing, ..SplitPlan::default() })?;
     Ok((dataset, parts))
 }
 
@@ -147,17 +150,29 @@ pub fn audit(
     observer.end(&format!("{}, two passes", counted(target.taps().len(), "split")));
     clock.lap("statistics");
 
+    let declaration = Declaration::new(config, &dataset, &parts)?;
+    let sent: Vec<&SentFeatures> = trained_on.iter().map(|statistics| &statistics.sent).collect();
+    let (wire, bounds) = declaration.at(target, &sent)?;
     let splits: Vec<usize> = target.taps().iter().map(|tap| tap.index).collect();
-    let (decoders, attack_records) = train_attacks(config, dir, target, &splits, &parts, observer)?;
+    let (decoders, attack_records) =
+        train_attacks(config, dir, target, (&splits, &wire), &parts, observer)?;
     clock.lap("attacks");
 
-    let evaluation = evaluation::evaluate(target, &decoders, &parts, observer)?;
-    let inputs = split_inputs(target, trained_on, held_out, &evaluation)?;
+    let evaluation = evaluation::evaluate(target, &decoders, &wire, &parts, observer)?;
+    let accuracies = if config.channel.is_none() {
+        vec![None; splits.len()]
+    } else {
+        let accuracies = evaluation::accuracies(target, &wire, &parts.test, observer)?;
+        accuracies.into_iter().map(Some).collect()
+    };
+    let behind = bounds.into_iter().zip(accuracies).collect();
+    let inputs = split_inputs(config, target, trained_on, held_out, behind, &evaluation)?;
     let resampling = Resampling { resamples: config.resamples, level: LEVEL, seed: config.seed };
     let channels = parts.test.channels();
     let (splits, choice) =
         assemble(&target.name(), channels, &inputs, &config.limits, &resampling)?;
-    let pictures = evaluation::write_pictures(dir, target, &decoders, &parts.test, &evaluation)?;
+    let attackers = (&decoders[..], &wire as &dyn Wire);
+    let pictures = evaluation::write_pictures(dir, target, attackers, &parts.test, &evaluation)?;
     clock.lap("evaluation");
 
     dir.write(files::SPLITS_JSON, splits.to_json()?.as_bytes())?;
@@ -170,6 +185,8 @@ pub fn audit(
         data: data_record(config, &dataset, &parts),
         target: target_record,
         attacks: attack_records,
+        channel: config.channel,
+        prior_tau: config.prior_tau,
         mean_image: Some(evaluation.mean_image),
         pictures,
         notes: notes(config),
@@ -352,17 +369,18 @@ pub(crate) fn obtain_target(
 
 pub(crate) type Attacks = (Vec<(usize, Decoder)>, Vec<AttackTraining>);
 
-/// Trains a decoder for each of `splits` (1-based) from wherever an earlier attempt in the directory ended, and writes them.
+/// Trains a decoder for each of `splits` (1-based), on what arrives through the wire, from wherever an earlier attempt in the directory ended, and writes them.
 pub(crate) fn train_attacks(
     config: &AuditConfig,
     dir: &RunDir,
     target: &dyn Target,
-    splits: &[usize],
+    (splits, wire): (&[usize], &dyn Wire),
     parts: &Parts,
     observer: &mut dyn Observer,
 ) -> Result<Attacks> {
     let state = state_file("attacks");
-    let mut trainer = InversionTrainer::new(target, splits, config.attack, config.seed)?;
+    let mut trainer =
+        InversionTrainer::new(target, splits, config.attack, config.seed)?.behind(wire);
     if dir.file(&state).exists() {
         trainer.restore(&read_bytes(&dir.file(&state))?)?;
     }
@@ -401,21 +419,29 @@ pub(crate) fn remove_states(dir: &RunDir) {
     }
 }
 
+/// What stands behind a declared channel at one split: the bound, and the accuracy of the network.
+type Behind = (Option<LeakageBound>, Option<f64>);
+
 fn split_inputs(
+    config: &AuditConfig,
     target: &dyn Target,
     trained_on: Vec<SplitStatistics>,
     held_out: Vec<SplitStatistics>,
+    behind: Vec<Behind>,
     evaluation: &Evaluation,
 ) -> Result<Vec<SplitInput>> {
     let mut inputs = Vec::new();
-    for ((tap, statistics), held_out) in target.taps().iter().zip(trained_on).zip(held_out) {
+    let measured = trained_on.into_iter().zip(held_out).zip(behind);
+    for (tap, ((statistics, held_out), (leakage_bound, accuracy))) in
+        target.taps().iter().zip(measured)
+    {
         let cost = target.split_cost(tap.index)?;
         let metrics = &evaluation.metrics[tap.index - 1];
         inputs.push(SplitInput {
             index: tap.index,
             name: tap.name.clone(),
             shape: tap.shape.clone(),
-            wire_bytes: cost.wire_bytes,
+            wire_bytes: config.channel.wire_bytes(tap.width()),
             edge_params: cost.edge_params,
             edge_params_fraction: cost.edge_params_fraction,
             edge_macs_fraction: cost.edge_macs_fraction,
@@ -423,6 +449,8 @@ fn split_inputs(
             variance: statistics.variance,
             entropy_bounds_nats: statistics.entropy_bounds_nats,
             held_out: Some(held_out.held_out()),
+            leakage_bound,
+            accuracy_behind_channel: accuracy,
             within_i: statistics.within_i,
             total_i: statistics.total_i,
             mse_i: metrics.iter().map(|m| m.mse_per_element).collect(),
@@ -500,6 +528,20 @@ fn notes(config: &AuditConfig) -> Vec<String> {
         "One kind of attack was tried: a decoder trained on pairs of feature and picture. Others may do better.".to_owned(),
         "One seed was run; intervals are over images, not over trainings.".to_owned(),
     ];
+    if !config.channel.is_none() {
+        notes.push(format!(
+            "Features go through the channel {}: attacks learn from, and are tested on, what arrives. Ranges of quantisers and scales of \
+             int8 are those of the features of {}, split by split.",
+            config.channel,
+            Part::TargetTrain
+        ));
+    }
+    if let Some(tau) = config.prior_tau {
+        notes.push(format!(
+            "Each picture is read with noise of its own, of standard deviation {tau} of the range of a pixel: the network, the attacks and \
+             all figures see the picture with it."
+        ));
+    }
     if config.data == "fashion-mnist" {
         notes.push("Pictures of 28×28 pixels are enlarged: errors per element are those of smooth pictures.".to_owned());
     }

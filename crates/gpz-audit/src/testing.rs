@@ -1,12 +1,28 @@
 //! A small sweep for the tests of this crate.
 
+use gpz_estimators::Kind;
+
 use crate::assemble::SplitInput;
+use crate::declared::Declared;
 use crate::intervals::Interval;
-use crate::splits::{EntropyBounds, RadiusRecord, VarianceRecord};
+use crate::splits::{EntropyBounds, LeakageBound, RadiusRecord, VarianceRecord};
 
 /// Per-image values with the given mean and a spread of ±20 %, the same for every caller.
 pub(crate) fn spread(n: usize, mean: f64) -> Vec<f64> {
     (0..n).map(|i| mean * (1.0 + 0.4 * ((i * 37 % n) as f64 / (n - 1) as f64 - 0.5))).collect()
+}
+
+/// What a channel of one bit bounds, with a floor or without.
+pub(crate) fn bound(floor: Option<f64>, kind: Kind) -> LeakageBound {
+    LeakageBound {
+        channel: Declared::Bits(1),
+        information_nats: 90.0,
+        information_kind: Kind::Upper,
+        prior_tau: floor.map(|_| 0.1),
+        mse_floor: floor,
+        mse_floor_kind: floor.map(|_| kind),
+        reason: floor.is_none().then(|| "why".to_owned()),
+    }
 }
 
 /// Four splits: errors 2, 2, 4.5 and 12 thousandths (the first attack lags at 6), falling SSIM, rising cost.
@@ -45,6 +61,8 @@ pub(crate) fn four_splits() -> Vec<SplitInput> {
                     mixture: f64::NEG_INFINITY,
                 },
                 held_out: None,
+                leakage_bound: None,
+                accuracy_behind_channel: None,
                 within_i: spread(300, radius),
                 total_i: spread(300, 40.0),
                 mse_i: spread(200, errors[k]),

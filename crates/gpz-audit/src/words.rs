@@ -1,7 +1,9 @@
 //! How figures and findings are put into words, the same in the terminal and in the report.
 
+use gpz_estimators::Kind;
+
 use crate::intervals::Interval;
-use crate::splits::SplitsFile;
+use crate::splits::{SplitRecord, SplitsFile};
 use crate::zone::Verdict;
 
 /// SSIM from which on a reconstruction counts as such, best first, and what it is called.
@@ -28,6 +30,32 @@ pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
         .iter()
         .find(|(from, _)| ssim_effective >= *from)
         .map_or("nothing recognisable", |(_, words)| words)
+}
+
+/// The word for a kind of estimate, as files have it.
+#[must_use]
+pub fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exact => "exact",
+        Kind::Upper => "upper",
+        Kind::Lower => "lower",
+        Kind::Heuristic => "heuristic",
+    }
+}
+
+/// What the lower ends of the attackers' error are, the weakest of their kinds; none where no split has one.
+#[must_use]
+pub fn floor_kind(file: &SplitsFile) -> Option<Kind> {
+    let bounds = file.splits.iter().filter_map(|s| s.leakage_bound.as_ref());
+    let kinds: Vec<Kind> = bounds.filter_map(|bound| bound.mse_floor_kind).collect();
+    let proven = kinds.iter().all(|kind| *kind == Kind::Lower);
+    (!kinds.is_empty()).then_some(if proven { Kind::Lower } else { Kind::Heuristic })
+}
+
+/// Name of a lower end of the attackers' error.
+#[must_use]
+pub fn lower_end(kind: Kind) -> &'static str {
+    if kind == Kind::Lower { "no attacker below" } else { "lower end (estimate)" }
 }
 
 /// A number of bytes in the unit people read, B to TiB.
@@ -155,13 +183,7 @@ pub fn verdict(file: &SplitsFile) -> String {
             } else {
                 format!("from {first} to {last}")
             };
-            let ratio = zone
-                .evidence
-                .steps
-                .iter()
-                .find(|s| s.to == *first)
-                .map_or(f64::NAN, |s| s.error_ratio);
-            let ssim = file.split(first).map_or(f64::NAN, |s| s.attack.ssim_effective);
+            let (ratio, ssim) = zone_figures(file).unwrap_or((f64::NAN, f64::NAN));
             let left = if ssim < RECOGNISABLE {
                 "and an attacker gets"
             } else {
@@ -181,14 +203,30 @@ pub fn verdict(file: &SplitsFile) -> String {
     }
 }
 
+/// What holds in all of the zone: how many times the effective error of any earlier split at least, and the best SSIM of an attacker.
+/// Where deeper features follow from shallower ones, both are those of its first split.
+pub(crate) fn zone_figures(file: &SplitsFile) -> Option<(f64, f64)> {
+    let position = |name: &Option<String>| {
+        let name = name.as_deref()?;
+        file.splits.iter().position(|s| s.name == name)
+    };
+    let (first, last) = (position(&file.zone.first_split)?, position(&file.zone.last_split)?);
+    let error = |s: &SplitRecord| s.attack.mse_effective;
+    let before = file.splits[..first].iter().map(error).fold(0.0, f64::max);
+    let zone = file.splits.get(first..=last)?;
+    let least = zone.iter().map(error).fold(f64::INFINITY, f64::min);
+    let ssim = zone.iter().map(|s| s.attack.ssim_effective).fold(f64::NAN, f64::max);
+    Some((least / before, ssim))
+}
+
 /// The split with the largest effective error, if its interval lies above the smallest one's.
 fn most_resistant(file: &SplitsFile) -> Option<&str> {
     let error = |k: usize| file.splits[k].attack.mse_effective;
     let best =
         (0..file.splits.len()).max_by(|&a, &b| error(a).total_cmp(&error(b)).then(b.cmp(&a)))?;
-    let first = file.splits.first()?;
-    let told_apart =
-        file.splits[best].attack.ci.mse_effective.is_above(&first.attack.ci.mse_effective);
+    let least = (0..file.splits.len()).min_by(|&a, &b| error(a).total_cmp(&error(b)))?;
+    let interval = |k: usize| &file.splits[k].attack.ci.mse_effective;
+    let told_apart = interval(best).is_above(interval(least));
     told_apart.then_some(file.splits[best].name.as_str())
 }
 

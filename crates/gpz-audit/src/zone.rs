@@ -18,8 +18,8 @@
 //!   third tap at the earliest, and fewer than three taps never have one. Absence of evidence is no evidence.
 //! - *Dead taps* (no variance at all) have no ratio; no step that touches or follows one can pass (a).
 //! - *The end of the zone*: `last_split` is the deepest tap up to which (b) keeps holding against everything before
-//!   `first_split`. The effective error never falls with depth, nor does either end of its interval, so this is always the
-//!   deepest tap audited: a zone is a tail of the network.
+//!   `first_split`. Where features are sent exactly the effective error never falls with depth, nor does either end of its interval,
+//!   so this is always the deepest tap audited: a zone is a tail of the network. Behind a channel it may end earlier.
 //!
 //! # Why the resampling is linear
 //! The images `i` contribute `a_i` to the unbiased within-class variance and `t_i` to the unbiased total one, distances to means
@@ -33,7 +33,7 @@ mod released_rule;
 
 use serde::{Deserialize, Serialize};
 
-use crate::effective::{SplitError, split_errors};
+use crate::effective::{Deeper, SplitError, split_errors};
 use crate::error::{Error, Result};
 use crate::intervals::{Interval, Paired, Purpose, Resampling, check_images};
 
@@ -169,25 +169,35 @@ impl StepEvidence {
 
 /// Locates the zone.
 ///
-/// - `taps`: shallowest first
+/// - `taps`: shallowest first; `deeper`: whether deeper features follow from shallower ones
 ///
 /// # Errors
 /// [`Error::NoSplits`]; [`Error::Resampling`]; [`Error::NoImages`], [`Error::ImageCount`] and [`Error::ImageFigure`] (negative or
 /// not finite) name the tap.
-pub fn locate(taps: &[TapEvidence<'_>], resampling: &Resampling) -> Result<ZoneRecord> {
+pub fn locate(
+    taps: &[TapEvidence<'_>],
+    deeper: Deeper,
+    resampling: &Resampling,
+) -> Result<ZoneRecord> {
     if taps.is_empty() {
         return Err(Error::NoSplits);
     }
     let columns = |f: for<'a> fn(&TapEvidence<'a>) -> &'a [f64]| -> Vec<(&str, &[f64])> {
         taps.iter().map(|t| (t.name, f(t))).collect()
     };
-    let errors = split_errors(&columns(|t| t.mse_i), resampling)?;
+    let errors = split_errors(&columns(|t| t.mse_i), deeper, resampling)?;
     let ratios = Ratios::new(&columns(|t| t.within_i), &columns(|t| t.total_i), resampling)?;
     let steps: Vec<StepEvidence> =
         (1..taps.len()).map(|k| step(taps, k, &ratios, &errors, resampling)).collect();
 
-    let first = steps.iter().find(|s| s.holds()).map(|s| s.to.clone());
     let names: Vec<&str> = taps.iter().map(|t| t.name).collect();
+    // The step to tap k is the k-th.
+    let first = steps.iter().position(|s| s.holds()).map(|step| step + 1);
+    let last = first.and_then(|first| {
+        (first..taps.len()).take_while(|&k| Rise::new(&errors[..first], &errors[k]).holds()).last()
+    });
+    let named = |k: usize| names[k].to_owned();
+    let first = first.map(named);
     let radius_sq: Vec<f64> = taps.iter().map(|t| t.radius_sq).collect();
     let figures = |(k, tap): (usize, &TapEvidence<'_>)| TapFigures {
         split: tap.name.to_string(),
@@ -198,7 +208,7 @@ pub fn locate(taps: &[TapEvidence<'_>], resampling: &Resampling) -> Result<ZoneR
     };
     Ok(ZoneRecord {
         verdict: if first.is_some() { Verdict::Zone } else { Verdict::NoZone },
-        last_split: first.as_ref().and(names.last()).map(|name| name.to_string()),
+        last_split: last.map(named),
         evidence: ZoneEvidence {
             reason: reason(&steps, first.as_deref()),
             taps: taps.len(),
@@ -260,10 +270,7 @@ fn step(
     let largest_drop_share =
         ratios.resampled.iter().filter(leads).count() as f64 / ratios.resampled.len() as f64;
 
-    // The tap just before has the largest effective error of all earlier ones, and the highest interval.
-    let (earlier, here) = (&errors[k - 1], &errors[k]);
-    let error_ratio = here.effective / earlier.effective;
-    let intervals_disjoint = here.effective_ci.is_above(&earlier.effective_ci);
+    let rise = Rise::new(&errors[..k], &errors[k]);
     StepEvidence {
         from: taps[k - 1].name.to_string(),
         to: taps[k].name.to_string(),
@@ -271,9 +278,29 @@ fn step(
         drop_ci: resampling.interval(ratios.resampled.iter().map(|r| drop(r, k)).collect()),
         largest_drop_share,
         variance_condition: k >= 2 && largest_drop_share >= REQUIRED_SHARE,
-        error_ratio,
-        intervals_disjoint,
-        error_condition: error_ratio >= REQUIRED_ERROR_RATIO && intervals_disjoint,
+        error_ratio: rise.ratio,
+        intervals_disjoint: rise.disjoint,
+        error_condition: rise.holds(),
+    }
+}
+
+/// How far an error lies above every one of some others.
+struct Rise {
+    ratio: f64,
+    disjoint: bool,
+}
+
+impl Rise {
+    fn new(before: &[SplitError], here: &SplitError) -> Self {
+        let largest = before.iter().map(|error| error.effective).fold(0.0, f64::max);
+        Self {
+            ratio: here.effective / largest,
+            disjoint: before.iter().all(|error| here.effective_ci.is_above(&error.effective_ci)),
+        }
+    }
+
+    fn holds(&self) -> bool {
+        self.ratio >= REQUIRED_ERROR_RATIO && self.disjoint
     }
 }
 

@@ -6,10 +6,12 @@ use std::sync::LazyLock;
 
 use common::Plan;
 use gpz_audit::Error;
+use gpz_audit::declared::Declared;
 use gpz_audit::pictures::{Picture, encode_png};
 use gpz_audit::report::{self, ReportInput};
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::splits::LeakageBound;
+use gpz_estimators::Kind;
 
 /// A run and its page; the deep one takes a while, so all tests look at the same.
 static QUICK: LazyLock<(ReportInput, String)> = LazyLock::new(|| page(&Plan::quick()));
@@ -98,12 +100,9 @@ fn the_page_follows_what_is_known_of_the_run() {
     other.run.target.loaded_from = Some("mine.safetensors".to_owned());
     other.run.provenance.resumed = true;
     other.run.provenance.threads = 1;
-    let nats = 3.0;
-    other.splits.splits[0].leakage_bound = Some(LeakageBound {
-        channel: "noise:0.1".to_owned(),
-        quantity: "mutual information".to_owned(),
-        nats,
-    });
+    for split in &mut other.splits.splits {
+        split.leakage_bound = Some(bits(1));
+    }
     let other = report::render(&other).unwrap();
     for (text, usually, now) in [
         ("test images nobody trained on", true, false),
@@ -117,6 +116,79 @@ fn the_page_follows_what_is_known_of_the_run() {
     ] {
         assert_eq!((usual.contains(text), other.contains(text)), (usually, now), "{text}");
     }
+}
+
+/// Bits and a prior: a floor in sight at the first split, far below at the others.
+fn bits(k: usize) -> LeakageBound {
+    LeakageBound {
+        channel: Declared::Bits(2),
+        information_nats: 100.0,
+        information_kind: Kind::Upper,
+        prior_tau: Some(0.1),
+        mse_floor: Some(if k == 0 { 1e-4 } else { 1e-12 }),
+        mse_floor_kind: Some(Kind::Lower),
+        reason: None,
+    }
+}
+
+fn noise(_: usize) -> LeakageBound {
+    let (channel, information_kind) = (Declared::Noise(0.5), Kind::Heuristic);
+    LeakageBound { channel, information_kind, mse_floor_kind: Some(Kind::Heuristic), ..bits(0) }
+}
+
+fn no_prior(_: usize) -> LeakageBound {
+    LeakageBound {
+        prior_tau: None,
+        mse_floor: None,
+        mse_floor_kind: None,
+        reason: Some("because".to_owned()),
+        ..bits(0)
+    }
+}
+
+/// What is proved is drawn and said to be so, an estimate is called one, and what is missing is named.
+#[test]
+fn lower_ends_are_drawn_where_there_are_any() {
+    let (_, unbound) = &*QUICK;
+    let behind =
+        |bound: fn(usize) -> LeakageBound| page(&Plan { bound: Some(bound), ..Plan::quick() }).1;
+    let (bits, noise, no_prior) = (behind(bits), behind(noise), behind(no_prior));
+    for (text, places) in [
+        ("No bound: no channel declared.", [true, false, false, false]),
+        (
+            "(--channel) and noise declared on the pictures (--prior-tau)",
+            [true, false, false, false],
+        ),
+        ("No bound on leakage: for a feature", [true, false, false, false]),
+        (">effective</text>", [true, false, false, false]),
+        ("is the measured one: what arrives at a deeper split", [false, true, true, true]),
+        (">no attacker comes below</text>", [false, true, false, false]),
+        (
+            "What is certain for any attacker at block4 is an error of 1.0e-12",
+            [false, true, false, false],
+        ),
+        ("<td>a bound for any attacker</td>", [false, true, false, false]),
+        (">estimated lower end</text>", [false, false, true, false]),
+        ("an estimate, not a bound", [false, false, true, false]),
+        ("<td>an estimate</td>", [false, false, true, false]),
+        ("No bound on the error: no prior declared.", [false, false, false, true]),
+        ("<td>because</td>", [false, false, false, true]),
+        ("sent through the channel bits:2", [false, true, false, true]),
+        ("it is 83.1 % without the channel", [false, true, true, true]),
+        ("Features before the channel, on the target-train part", [false, true, true, true]),
+        ("and κ is unknown and another at each layer", [true; 4]),
+    ] {
+        let pages = [unbound, &bits, &noise, &no_prior].map(|page| page.contains(text));
+        assert_eq!(pages, places, "{text}");
+    }
+    for page in [&bits, &noise, &no_prior] {
+        assert_balanced(page);
+        assert!(!page.contains("lags behind a deeper one"));
+    }
+    // The floors of 1e-12 are told by arrows and leave the axis alone; the one in sight has its mark.
+    assert_eq!(bits.matches(">1.0e-12</text>").count(), 3);
+    assert_eq!(bits.matches("mark bound").count(), 1 + 1, "one split, and the legend");
+    assert!(!bits.contains(">1e-11</text>") && !bits.contains(">1e-6</text>"));
 }
 
 #[test]

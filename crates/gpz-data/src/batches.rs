@@ -4,13 +4,15 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::parts::{ImageSet, View};
-use crate::resize::Scaler;
+use crate::resize::{LinearScaler, Scaler};
+use crate::smoothing::Smoothing;
 use crate::{Augment, Error, Result, rng};
 
 /// Images as a network wants them, with their labels.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
-    /// `[n, h, w, c]`, row-major, channels last, each value in `[0, 1]`: the 8-bit value divided by 255.
+    /// `[n, h, w, c]`, row-major, channels last, each value in `[0, 1]`: the 8-bit value divided by 255. With
+    /// [`smoothing`](crate::SplitPlan::smoothing) values leave that range.
     pub images: Vec<f32>,
     /// n, h, w, c.
     pub shape: [usize; 4],
@@ -207,17 +209,62 @@ pub(crate) fn fill(
     batch.labels.extend(positions.iter().map(|p| pool.labels[view.members[*p] as usize] as usize));
     batch.images.resize(positions.len() * elements, 0.0);
     batch.images.par_chunks_exact_mut(elements).zip(positions).for_each_init(
-        || (Scaler::new(), vec![0; elements]),
-        |(scaler, shown), (image, position)| {
+        || Reader::new(view),
+        |reader, (image, position)| {
             let member = view.members[*position];
-            scaler.resize(pool.image(member as usize), pool.shape, view.resolution, shown);
-            for (value, byte) in image.iter_mut().zip(shown.iter()) {
-                *value = f32::from(*byte) / 255.0;
-            }
+            reader.read(member, image);
             if let Some(augmentation) = &augmentation {
                 let mut rng = augmentation.stream(view, member);
                 augmentation.augment.apply(image, width, channels, &mut rng);
             }
         },
     );
+}
+
+/// Reads pictures of a view in the size that is shown; one per thread.
+struct Reader<'a> {
+    view: &'a View,
+    way: Way,
+}
+
+enum Way {
+    /// Bytes, resized as bytes.
+    Stored { scaler: Scaler, shown: Vec<u8> },
+    /// Smoothed at the stored size, then resized.
+    Smoothed { smoothing: Smoothing, scaler: LinearScaler, native: Vec<f32> },
+}
+
+impl<'a> Reader<'a> {
+    fn new(view: &'a View) -> Self {
+        let (shape, resolution) = (view.pool.shape, view.resolution);
+        let way = match view.smoothing {
+            None => Way::Stored {
+                scaler: Scaler::new(),
+                shown: vec![0; resolution.0 * resolution.1 * shape.channels],
+            },
+            Some(smoothing) => Way::Smoothed {
+                smoothing,
+                scaler: LinearScaler::new(shape, resolution),
+                native: Vec::new(),
+            },
+        };
+        Self { view, way }
+    }
+
+    fn read(&mut self, member: u32, image: &mut [f32]) {
+        let View { pool, resolution, .. } = self.view;
+        let stored = pool.image(member as usize);
+        match &mut self.way {
+            Way::Stored { scaler, shown } => {
+                scaler.resize(stored, pool.shape, *resolution, shown);
+                for (value, byte) in image.iter_mut().zip(shown.iter()) {
+                    *value = f32::from(*byte) / 255.0;
+                }
+            }
+            Way::Smoothed { smoothing, scaler, native } => {
+                smoothing.apply(stored, pool.origin, member, native);
+                scaler.resize(native, image);
+            }
+        }
+    }
 }

@@ -248,6 +248,14 @@ pub enum Error {
         /// The largest side.
         limit: usize,
     },
+    /// A smoothing by noise that is none, or nothing but noise.
+    #[error(
+        "a smoothing of {tau}: τ is the standard deviation of noise on pixels from 0 to 1; give 0.00001 to 10, such as 0.1"
+    )]
+    Smoothing {
+        /// The standard deviation given.
+        tau: f64,
+    },
     /// A batch of nothing.
     #[error("batch size 0; use 1 or more")]
     BatchSize,

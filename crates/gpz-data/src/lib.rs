@@ -32,6 +32,9 @@
 //! Images stay 8-bit at the size they were stored in, and every part of a set refers to the same pixels. They are resized
 //! when a batch asks for them, see [`resize`](ImageSet::image).
 //!
+//! # A declared prior
+//! With a [`Smoothing`] in the plan every part gives pictures with noise of their own, which bounds on reconstruction can rest on.
+//!
 //! # Determinism
 //! Parts, orders and augmentation depend on their seeds alone, never on threads. Resizing is integer arithmetic. JPEG
 //! decoding is not promised to agree to the last bit between processor families.
@@ -49,6 +52,7 @@ mod parts;
 mod read;
 mod resize;
 mod rng;
+mod smoothing;
 mod split;
 mod verify;
 
@@ -65,5 +69,7 @@ pub use parts::{
 };
 pub use read::picture::read as read_picture;
 pub use read::{Reading, Watch};
+pub use resize::resize_weights;
+pub use smoothing::Smoothing;
 pub use split::SplitPlan;
 pub use verify::{Duplicates, PartSummary, SharedPictures, Summary, verify};

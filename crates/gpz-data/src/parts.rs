@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::batches::{self, Batch};
 use crate::images::{ImageId, ImageShape, Pool};
 use crate::resize::Scaler;
+use crate::smoothing::Smoothing;
 use crate::{Error, Result};
 
 /// The name of a part.
@@ -56,6 +57,8 @@ pub struct View {
     pub(crate) members: Vec<u32>,
     /// Height and width shown.
     pub(crate) resolution: (usize, usize),
+    /// Noise that belongs to the pictures.
+    pub(crate) smoothing: Option<Smoothing>,
 }
 
 mod sealed {
@@ -139,8 +142,8 @@ pub trait ImageSet: Sealed + Send + Sync {
         ImageId { origin: view.pool.origin, index: view.members[position] as usize }
     }
 
-    /// The image at `position` as models see it, 8-bit, `[h, w, c]`, resized with an antialiased bilinear filter where the
-    /// stored size is another.
+    /// The stored image at `position` in the size models see, 8-bit, `[h, w, c]`, resized with an antialiased bilinear filter where the
+    /// stored size is another. Without smoothing, which no byte holds: models see what [`batch`](Self::batch) gives.
     ///
     /// # Panics
     /// If `position` is not below `len()`, as indexing a slice does.

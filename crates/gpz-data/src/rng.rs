@@ -28,6 +28,14 @@ pub(crate) fn unit(rng: &mut ChaCha8Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
+/// Two independent standard normal numbers (Box and Muller), from 53 bits each.
+pub(crate) fn normal_pair(rng: &mut ChaCha8Rng) -> [f64; 2] {
+    // In the middle of its cell, so never 0.
+    let mut open_unit = || ((rng.next_u64() >> 11) as f64 + 0.5) * (-53f64).exp2();
+    let (radius, angle) = ((-2.0 * open_unit().ln()).sqrt(), std::f64::consts::TAU * open_unit());
+    [radius * angle.cos(), radius * angle.sin()]
+}
+
 /// Uniform in `0..n` without bias; `n` is at least 1.
 fn below(rng: &mut ChaCha8Rng, n: u64) -> u64 {
     // Draws beyond the last whole multiple of n would favour the small remainders.
@@ -80,6 +88,25 @@ mod tests {
             (mean - 0.5).abs() < 0.01 && (variance - 1.0 / 12.0).abs() < 0.002,
             "mean {mean}, variance {variance}"
         );
+    }
+
+    /// Moments of 100,000 pairs, each within five standard errors, and the two of a pair uncorrelated.
+    #[test]
+    fn normal_numbers_have_the_moments_of_theirs() {
+        let mut rng = stream(5, "normal", 0, 0);
+        let pairs: Vec<[f64; 2]> = (0..100_000).map(|_| normal_pair(&mut rng)).collect();
+        let n = pairs.len() as f64;
+        let mean = |f: fn(&[f64; 2]) -> f64| pairs.iter().map(f).sum::<f64>() / n;
+        for (got, want, variance) in [
+            (mean(|p| p[0]), 0.0, 1.0),
+            (mean(|p| p[1]), 0.0, 1.0),
+            (mean(|p| p[0] * p[0]), 1.0, 2.0),
+            (mean(|p| p[1] * p[1]), 1.0, 2.0),
+            (mean(|p| p[0] * p[1]), 0.0, 1.0),
+            (mean(|p| p[0].powi(4)), 3.0, 96.0),
+        ] {
+            assert!((got - want).abs() < 5.0 * (variance / n).sqrt(), "{got} for {want}");
+        }
     }
 
     /// Each of the four words of the key opens a stream of its own, and the same key the same one.

@@ -7,6 +7,7 @@ use crate::parts::{
     Auxiliary, AuxiliaryHeldOut, AuxiliaryTrain, Part, Parts, TargetTrain, TargetValidation, Test,
     View,
 };
+use crate::smoothing::Smoothing;
 use crate::{Dataset, Error, Result, resize, rng};
 
 /// How the parts of a set are cut where the set does not bring them along.
@@ -31,6 +32,8 @@ pub struct SplitPlan {
     pub held_out_share: f64,
     /// Height and width shown to models. Default 64 by 64.
     pub resolution: (usize, usize),
+    /// Noise that belongs to every picture of every part. Default none.
+    pub smoothing: Option<Smoothing>,
 }
 
 impl Default for SplitPlan {
@@ -42,6 +45,7 @@ impl Default for SplitPlan {
             validation_share: 0.1,
             held_out_share: 0.1,
             resolution: (64, 64),
+            smoothing: None,
         }
     }
 }
@@ -132,6 +136,7 @@ pub(crate) fn split(set: &Dataset, plan: &SplitPlan) -> Result<Parts> {
         pool,
         members,
         resolution: plan.resolution,
+        smoothing: plan.smoothing,
     };
     Ok(Parts {
         target_train: TargetTrain(view((Arc::clone(train_pool), rest))),

@@ -1,6 +1,6 @@
 //! What every estimate of this crate says of itself.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// An estimate, or the reason why the data cannot give one.
 pub type Estimated = Result<Estimate, NotIdentifiable>;
@@ -87,7 +87,7 @@ pub enum Uncertainty {
 }
 
 /// Which way an estimate errs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A function of the data given, without a population behind it.

@@ -130,6 +130,14 @@ pub enum Error {
         /// Name of its tap.
         split: String,
     },
+    /// Features that a declared channel cannot carry.
+    #[error("the feature of split {split} does not get through the channel: {reason}")]
+    Wire {
+        /// 1-based index of the split.
+        split: usize,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
     /// The caller asked to stop; the state has been handed over.
     #[error("stopped on request")]
     Stopped,

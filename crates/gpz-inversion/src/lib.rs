@@ -7,9 +7,11 @@ mod learner;
 pub mod metrics;
 mod observer;
 mod trainer;
+mod wire;
 
 pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use learner::{EpochRecord, Learner, TrainingPlan};
 pub use observer::{Observer, Silent};
-pub use trainer::{AttackPlan, InversionTrainer, pictures, reconstruct};
+pub use trainer::{AttackPlan, InversionTrainer, pictures, reconstruct, reconstruct_received};
+pub use wire::{Exact, Sending, Wire};

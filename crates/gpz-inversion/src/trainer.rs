@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use gpz_data::{
-    Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, Selection,
+    Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, ImageSet, Part,
+    Selection,
 };
 use gpz_models::{Normalisation, Target};
 use gpz_nn::{Tape, Var, checkpoint, derive_seed, loss, rng_for};
@@ -14,6 +15,7 @@ use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::learner::{Learner, TrainingPlan};
 use crate::observer::Observer;
+use crate::wire::{Exact, Sending, Wire};
 
 /// How the attacks are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,7 @@ pub fn pictures(batch: &Batch) -> Result<Tensor> {
 pub struct InversionTrainer<'a> {
     target: &'a dyn Target,
     normalisation: Normalisation,
+    wire: &'a dyn Wire,
     plan: AttackPlan,
     seed: u64,
     attacks: Vec<(usize, Learner<Decoder>)>,
@@ -69,7 +72,13 @@ impl<'a> InversionTrainer<'a> {
             attacks.push((split, Learner::new(name, decoder, &plan.training)));
         }
         let normalisation = Normalisation::for_channels(picture[0])?;
-        Ok(InversionTrainer { target, normalisation, plan, seed, attacks })
+        Ok(InversionTrainer { target, normalisation, wire: &Exact, plan, seed, attacks })
+    }
+
+    /// The same attacks on features that arrive through `wire`: decoders learn from what is received, and are chosen by it.
+    #[must_use]
+    pub fn behind(self, wire: &'a dyn Wire) -> Self {
+        InversionTrainer { wire, ..self }
     }
 
     /// The attacked splits (1-based) and where each attack stands.
@@ -106,7 +115,7 @@ impl<'a> InversionTrainer<'a> {
             observer.advance(skipped as u64, "");
             let mut batch = Batch::empty();
             while images.next_into(&mut batch) {
-                self.step(epoch, &batch)?;
+                self.step(epoch, train.part(), &batch)?;
                 let together = self.attacks.len();
                 observer.advance(
                     1,
@@ -117,7 +126,7 @@ impl<'a> InversionTrainer<'a> {
                     return Err(Error::Stopped.into());
                 }
             }
-            for (i, loss) in self.mean_errors(held_out)?.into_iter().enumerate() {
+            for (i, loss) in self.mean_errors(epoch, held_out)?.into_iter().enumerate() {
                 self.attacks[i].1.end_epoch(loss, None)?;
             }
             save(self)?;
@@ -128,15 +137,20 @@ impl<'a> InversionTrainer<'a> {
     }
 
     /// One forward pass of the target as far as the deepest attack; at each attacked tap, one step of its decoder.
-    fn step(&mut self, epoch: usize, batch: &Batch) -> Result<()> {
+    fn step(&mut self, epoch: usize, part: Part, batch: &Batch) -> Result<()> {
         let Some(last) = self.attacks.iter().map(|(split, _)| *split).max() else {
             return Ok(());
         };
         let x = pictures(batch)?;
         let normal = self.normalisation.apply(&x)?;
         let attacks = &mut self.attacks;
-        let seed = self.seed;
+        let (seed, wire) = (self.seed, self.wire);
+        let sending = Sending { part, epoch: epoch as u64, positions: &batch.positions };
         self.target.visit_taps(&normal, last, |split, z| -> Result<()> {
+            if !attacks.iter().any(|(attacked, _)| *attacked == split) {
+                return Ok(());
+            }
+            let z = wire.receive(split, z, &sending)?;
             for (_, learner) in attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
                 let step = (epoch as u64) << 32 | learner.steps_done() as u64;
                 let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
@@ -150,14 +164,22 @@ impl<'a> InversionTrainer<'a> {
     }
 
     /// Mean squared error per element of every attack on held-out images, by which states are chosen.
-    fn mean_errors(&self, held_out: &impl Selection) -> Result<Vec<f64>> {
+    fn mean_errors(&self, epoch: usize, held_out: &impl Selection) -> Result<Vec<f64>> {
         let options = BatchOptions::in_order(self.plan.training.batch);
         let batches = Batches::new(held_out, options, self.seed, "held out")?;
         let mut sums = vec![0.0; self.attacks.len()];
         for batch in batches.epoch(0) {
             let x = pictures(&batch)?;
             let decoders = self.attacks.iter().map(|(split, learner)| (*split, learner.module()));
-            let guesses = reconstruct(self.target, &self.normalisation, decoders, &x)?;
+            let sending =
+                Sending { part: held_out.part(), epoch: epoch as u64, positions: &batch.positions };
+            let guesses = reconstruct_received(
+                self.target,
+                &self.normalisation,
+                decoders,
+                (self.wire, &sending),
+                &x,
+            )?;
             for (sum, guess) in sums.iter_mut().zip(&guesses) {
                 let loss = loss::mse(&Var::constant(guess.clone()), &x)?;
                 *sum += loss.value().item()? * batch.len() as f64;
@@ -226,7 +248,7 @@ fn unusable(reason: impl std::fmt::Display) -> Error {
     Error::State { learner: "the attacks".to_owned(), reason: reason.to_string() }
 }
 
-/// Reconstructions of pictures by decoders of several splits, from one forward pass of the target.
+/// Reconstructions of pictures by decoders of several splits, from one forward pass of the target and features sent as they are.
 ///
 /// - `decoders`: split (1-based) and decoder, in any order
 /// - `x`: pictures `[n, c, h, w]` in [0, 1]; so are the reconstructions, in the decoders' order
@@ -239,6 +261,21 @@ pub fn reconstruct<'a>(
     decoders: impl Iterator<Item = (usize, &'a Decoder)>,
     x: &Tensor,
 ) -> Result<Vec<Tensor>> {
+    let sending = Sending { part: Part::Test, epoch: 0, positions: &[] };
+    reconstruct_received(target, normalisation, decoders, (&Exact, &sending), x)
+}
+
+/// [`reconstruct`] from features that arrive through a wire.
+///
+/// # Errors
+/// As [`reconstruct`]; [`Error::Wire`].
+pub fn reconstruct_received<'a>(
+    target: &dyn Target,
+    normalisation: &Normalisation,
+    decoders: impl Iterator<Item = (usize, &'a Decoder)>,
+    (wire, sending): (&dyn Wire, &Sending<'_>),
+    x: &Tensor,
+) -> Result<Vec<Tensor>> {
     let decoders: Vec<(usize, &Decoder)> = decoders.collect();
     for (split, _) in &decoders {
         target.find_split(&split.to_string())?;
@@ -249,9 +286,13 @@ pub fn reconstruct<'a>(
     let mut guesses: Vec<Option<Tensor>> = vec![None; decoders.len()];
     let tape = Tape::eval();
     target.visit_taps(&normalisation.apply(x)?, last, |split, z| -> Result<()> {
+        if !decoders.iter().any(|(attacked, _)| *attacked == split) {
+            return Ok(());
+        }
+        let z = Var::constant(wire.receive(split, z, sending)?);
         for (i, (attacked, decoder)) in decoders.iter().enumerate() {
             if *attacked == split {
-                guesses[i] = Some(decoder.forward(&tape, &Var::constant(z.clone()))?.into_value());
+                guesses[i] = Some(decoder.forward(&tape, &z)?.into_value());
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! The inversion trainer: what it learns, what it does not depend on, and how it goes on after a stop.
 
-use gpz_data::{Dataset, ImageShape, Parts, SplitPlan};
+use gpz_data::{Dataset, ImageSet, ImageShape, Part, Parts, SplitPlan};
 use gpz_inversion::{
-    AttackPlan, Error, InversionTrainer, Observer, Silent, TrainingPlan, pictures, reconstruct,
+    AttackPlan, Error, Exact, InversionTrainer, Observer, Sending, Silent, TrainingPlan, Wire,
+    pictures, reconstruct,
 };
 use gpz_models::{ModelSpec, Normalisation, Target};
 use gpz_nn::{Module, Rule, Schedule, checkpoint, rng_for};
@@ -215,6 +216,57 @@ fn splits_that_do_not_exist_or_come_twice_are_refused() -> Fallible {
         assert!(error.starts_with(&format!("unknown split \"{split}\"")), "{error}");
     }
     assert!(reconstruct(&*target, &normalisation, std::iter::empty(), &x)?.is_empty());
+    Ok(())
+}
+
+/// Split, part, epoch and positions of the images.
+type Sent = (usize, Part, u64, Vec<usize>);
+
+/// Sends nothing of what a feature holds, and notes for whom.
+struct Silence(std::sync::Mutex<Vec<Sent>>);
+
+impl Wire for Silence {
+    fn receive(
+        &self,
+        split: usize,
+        z: &gpz_tensor::Tensor,
+        sending: &Sending<'_>,
+    ) -> gpz_inversion::Result<gpz_tensor::Tensor> {
+        let Sending { part, epoch, positions } = *sending;
+        if let Ok(mut seen) = self.0.lock() {
+            seen.push((split, part, epoch, positions.to_vec()));
+        }
+        Ok(gpz_tensor::Tensor::zeros(z.shape(), z.dtype())?)
+    }
+}
+
+/// An attack behind a wire learns from, and is chosen by, what arrives there; every image is sent once in an epoch, under its own position.
+#[test]
+fn attacks_see_only_what_arrives() -> Fallible {
+    let (parts, target, wire) = (cells()?, target()?, Silence(Default::default()));
+    let auxiliary = &parts.auxiliary;
+    let train = |wire: &dyn Wire| -> Result<f64, Box<dyn std::error::Error>> {
+        let mut trainer = InversionTrainer::new(&*target, &[1], plan(12, 0.01), 3)?.behind(wire);
+        trainer.train(auxiliary.train(), auxiliary.held_out(), &mut Silent, save_nothing)?;
+        let best = trainer.attacks()[0].1.curve().iter().map(|epoch| epoch.held_out_loss);
+        Ok(best.fold(f64::INFINITY, f64::min))
+    };
+    let (exact, silent) = (train(&Exact)?, train(&wire)?);
+    // Uniform values guessed by their mean: variance 1/12.
+    assert!((silent - 1.0 / 12.0).abs() < 0.015 && exact < 0.5 * silent, "{exact} {silent}");
+    let seen = wire.0.lock().map_err(|_| "poisoned")?;
+    for (part, len) in [
+        (Part::AuxiliaryTrain, auxiliary.train().len()),
+        (Part::AuxiliaryHeldOut, auxiliary.held_out().len()),
+    ] {
+        let mut positions: Vec<usize> = seen
+            .iter()
+            .filter(|(split, of, epoch, _)| (*split, *of, *epoch) == (1, part, 2))
+            .flat_map(|(.., positions)| positions.clone())
+            .collect();
+        positions.sort_unstable();
+        assert_eq!(positions, (0..len).collect::<Vec<_>>(), "{part}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::four_splits;
+use crate::testing::{bound, four_splits};
 use crate::zone::Verdict;
 
 fn run(splits: &[SplitInput], limits: &Limits) -> Result<(SplitsFile, ChoiceRecord)> {
@@ -54,6 +54,40 @@ fn an_undecided_choice_is_null_with_its_reason() {
         text.contains("\"choice\": null") && text.contains("\"choice_reason\": \"no split"),
         "{text}"
     );
+}
+
+/// A declared channel takes away what links the splits: effective figures are the measured ones, everywhere.
+#[test]
+fn behind_a_channel_every_split_stands_for_itself() {
+    let mut splits = four_splits();
+    for split in &mut splits {
+        split.leakage_bound = Some(bound(Some(1e-6), gpz_estimators::Kind::Lower));
+        split.accuracy_behind_channel = Some(0.5);
+    }
+    let (file, _) = run(&splits, &Limits::default()).unwrap();
+    assert_eq!(file.channel(), crate::declared::Declared::Bits(1));
+    for (s, tap) in file.splits.iter().zip(&file.zone.evidence.per_tap) {
+        let a = &s.attack;
+        assert_eq!((a.mse_effective, a.ssim_effective), (a.mse_per_element, a.ssim));
+        assert!(!a.attack_limited && a.ci.mse_effective == a.ci.mse_per_element);
+        assert_eq!(tap.mse_effective, a.mse_effective);
+    }
+    let text = file.to_json().unwrap();
+    assert_eq!(SplitsFile::from_json(&text).unwrap(), file);
+    for part in [
+        "\"channel\": \"bits:1\"",
+        "\"information_kind\": \"upper\"",
+        "\"mse_floor\": 1e-6",
+        "\"mse_floor_kind\": \"lower\"",
+        "\"reason\": null",
+        "\"accuracy_behind_channel\": 0.5",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let csv = file.to_csv().unwrap();
+    assert!(csv.contains(",bits:1,90,upper,0.1,0.000001,lower,0.5,test,"), "{csv}");
+    let plain = run(&four_splits(), &Limits::default()).unwrap().0.to_csv().unwrap();
+    assert!(plain.contains(",,,,,,,test,"), "{plain}");
 }
 
 /// The file reads back to itself, has the keys it is documented to have, in that order, and no NaN in disguise.

@@ -15,7 +15,13 @@ pub(super) struct Series<'a> {
     pub(super) mark: Mark,
     /// Class of its line and marks.
     pub(super) class: &'a str,
+    /// Whether values far below those of the other lines leave the axis alone: they are drawn at its lower edge, with an arrow and the
+    /// value.
+    pub(super) to_edge: bool,
 }
+
+/// How far below every other value one may lie and still stretch the axis.
+const IN_SIGHT: f64 = 100.0;
 
 /// A chart over the splits, shallow to deep.
 pub(super) struct SplitChart<'a> {
@@ -89,7 +95,7 @@ impl SplitChart<'_> {
             canvas.text("note", (left + 6.0, at - 5.0), Anchor::Start, name);
         }
         for series in &self.series {
-            draw_series(&mut canvas, series, &x, &y);
+            draw_series(&mut canvas, series, &x, &y, bottom);
         }
         if self.full {
             let entries: Vec<(&str, Mark, &str)> =
@@ -100,15 +106,18 @@ impl SplitChart<'_> {
     }
 
     fn scale(&self, bottom: f64, top: f64) -> Scale {
-        let values = self.series.iter().flat_map(|s| s.values.iter().copied());
-        let ends = self
-            .series
-            .iter()
-            .filter_map(|s| s.intervals.as_ref())
-            .flatten()
-            .flat_map(|i| [i.lo, i.hi]);
-        let floor = self.floor.map(|(_, level)| level);
-        Scale::fit(values.chain(ends).chain(floor), self.log, bottom, top)
+        let values = |series: &Series<'_>| -> Vec<f64> {
+            let ends = series.intervals.iter().flatten().flat_map(|i| [i.lo, i.hi]);
+            series.values.iter().copied().chain(ends).collect()
+        };
+        let (edge, plain): (Vec<_>, Vec<_>) = self.series.iter().partition(|s| s.to_edge);
+        let mut shown: Vec<f64> = plain.into_iter().flat_map(values).collect();
+        shown.extend(self.floor.map(|(_, level)| level));
+        let positive = shown.iter().copied().filter(|v| v.is_finite() && *v > 0.0);
+        let least = positive.fold(f64::INFINITY, f64::min);
+        let near = |v: &f64| *v >= least / IN_SIGHT || least.is_infinite();
+        shown.extend(edge.into_iter().flat_map(values).filter(near));
+        Scale::fit(shown, self.log, bottom, top)
     }
 
     /// Writes as many names of splits as fit side by side, always the first.
@@ -148,8 +157,15 @@ impl SplitChart<'_> {
     }
 }
 
-fn draw_series(canvas: &mut Canvas, series: &Series<'_>, x: &impl Fn(usize) -> f64, y: &Scale) {
-    let at = |k: usize| series.values.get(k).and_then(|v| y.at(*v)).map(|py| (x(k), py));
+fn draw_series(
+    canvas: &mut Canvas,
+    series: &Series<'_>,
+    x: &impl Fn(usize) -> f64,
+    y: &Scale,
+    bottom: f64,
+) {
+    let place = |v: f64| y.at(v).filter(|py| !series.to_edge || *py <= bottom);
+    let at = |k: usize| series.values.get(k).and_then(|v| place(*v)).map(|py| (x(k), py));
     let points: Vec<Option<(f64, f64)>> = (0..series.values.len()).map(at).collect();
     for run in points.split(Option::is_none) {
         let run: Vec<(f64, f64)> = run.iter().flatten().copied().collect();
@@ -163,8 +179,27 @@ fn draw_series(canvas: &mut Canvas, series: &Series<'_>, x: &impl Fn(usize) -> f
         }
     }
     let size = if points.len() > 20 { 3.0 } else { 4.5 };
-    for point in points.into_iter().flatten() {
-        canvas.mark(&format!("mark {}", series.class), series.mark, point, size);
+    for (k, point) in points.into_iter().enumerate() {
+        match point {
+            Some(point) => canvas.mark(&format!("mark {}", series.class), series.mark, point, size),
+            None if series.to_edge && series.values[k].is_finite() => {
+                below(canvas, series, x(k), bottom, series.values.len() <= 8, series.values[k]);
+            }
+            None => {}
+        }
+    }
+}
+
+/// An arrow to the lower edge, with the value where there is room for it.
+fn below(canvas: &mut Canvas, series: &Series<'_>, x: f64, bottom: f64, named: bool, value: f64) {
+    let class = format!("whisker {}", series.class);
+    let tip = (x, bottom - 2.0);
+    for from in [(x, bottom - 16.0), (x - 4.0, bottom - 8.0), (x + 4.0, bottom - 8.0)] {
+        canvas.line(&class, from, tip);
+    }
+    if named {
+        let text = crate::words::significant(value, 2);
+        canvas.text("tick", (x, bottom - 20.0), Anchor::Middle, &text);
     }
 }
 
@@ -198,6 +233,8 @@ pub(super) struct ParetoChart<'a> {
     pub(super) id: &'a str,
     pub(super) title: &'a str,
     pub(super) cost_axis: &'a str,
+    /// What the error is.
+    pub(super) error_axis: &'a str,
     pub(super) log_cost: bool,
     pub(super) offers: Vec<Offer<'a>>,
     pub(super) size: (f64, f64),
@@ -234,12 +271,7 @@ impl ParetoChart<'_> {
             canvas.text("tick", (at, bottom + 17.0), Anchor::Middle, &tick_label(tick));
         }
         canvas.line("axis", (left, bottom), (right, bottom));
-        canvas.text(
-            "axis-title",
-            (4.0, 14.0),
-            Anchor::Start,
-            "effective MSE per element, higher is safer",
-        );
+        canvas.text("axis-title", (4.0, 14.0), Anchor::Start, self.error_axis);
         canvas.text("axis-title", (right, height - 6.0), Anchor::End, self.cost_axis);
         legend(
             &mut canvas,

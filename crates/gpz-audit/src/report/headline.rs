@@ -1,5 +1,6 @@
 //! The first screen: verdict, recommended cut, price, grounds and objections, in plain words.
 
+use gpz_estimators::Kind;
 use serde::Serialize;
 
 use super::ReportInput;
@@ -60,10 +61,9 @@ impl Headline {
     }
 }
 
-/// The best SSIM an attacker reaches on the first split of the zone; `None` without a zone.
+/// The best SSIM an attacker reaches in the zone; `None` without a zone.
 fn zone_ssim(input: &ReportInput) -> Option<f64> {
-    let first = input.splits.zone.first_split.as_deref()?;
-    input.splits.split(first).map(|s| s.attack.ssim_effective)
+    words::zone_figures(&input.splits).map(|(_, ssim)| ssim)
 }
 
 /// The verdict as one sentence for somebody who has never heard of zones. It never leaves out what an attacker still gets.
@@ -73,12 +73,17 @@ fn verdict(input: &ReportInput) -> String {
     let gets = |ssim: f64| {
         format!("{} (SSIM {})", words::what_an_attacker_gets(ssim), words::significant(ssim, 2))
     };
-    if let (Some(first), Some(ssim)) = (file.zone.first_split.as_deref(), zone_ssim(input)) {
-        let step = file.zone.evidence.steps.iter().find(|s| s.to == first);
-        let ratio = step.map_or(f64::NAN, |s| s.error_ratio);
+    let ends = (file.zone.first_split.as_deref(), file.zone.last_split.as_deref());
+    if let ((Some(first), Some(last)), Some((ratio, ssim))) = (ends, words::zone_figures(file)) {
+        // Behind a channel a zone need not reach to the end.
+        let place = match file.splits.last() {
+            Some(deepest) if deepest.name == last => format!("From {first} on"),
+            _ if first == last => format!("At {first}"),
+            _ => format!("From {first} to {last}"),
+        };
         let joint = if ssim < RECOGNISABLE { "and gets" } else { "but still gets" };
         return format!(
-            "From {first} on, whoever intercepts what {model} sends makes at least {} times the error of any earlier cut, {joint} {}.",
+            "{place}, whoever intercepts what {model} sends makes at least {} times the error of any earlier cut, {joint} {}.",
             words::significant(ratio, 2),
             gets(ssim)
         );
@@ -120,6 +125,14 @@ fn cost(input: &ReportInput, split: &SplitRecord) -> Vec<[String; 2]> {
             words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals),
         ),
     ];
+    if let Some((kind, floor)) =
+        split.leakage_bound.as_ref().and_then(|b| Some((b.mse_floor_kind?, b.mse_floor?)))
+    {
+        rows.push(row(words::lower_end(kind), words::significant(floor, 2)));
+    }
+    if let Some(accuracy) = split.accuracy_behind_channel {
+        rows.push(row("accuracy behind the channel", words::percent(accuracy)));
+    }
     if let Some(blind) = input.run.mean_image {
         rows.push(row(
             "share of a blind guess's",
@@ -242,13 +255,7 @@ fn objections(input: &ReportInput) -> Vec<String> {
             list(&limited)
         ));
     }
-    if input.splits.splits.iter().all(|s| s.leakage_bound.is_none()) {
-        out.push(
-            "These are the errors of the attackers that were tried. No noise or quantisation of the wire was declared, so there is no \
-             bound on what a better attacker could do."
-                .to_string(),
-        );
-    }
+    out.push(bound_objection(input));
     out.push("One training of the network and of each attack: the intervals cover the choice of images, not that of the seed.".to_string());
     if let Some(found) = input
         .splits
@@ -278,6 +285,35 @@ fn objections(input: &ReportInput) -> Vec<String> {
         ));
     }
     out
+}
+
+/// What the measured errors do not prove, and what is proved beside them.
+fn bound_objection(input: &ReportInput) -> String {
+    let tried = "These are the errors of the attackers that were tried.";
+    let cut = input.choice.split.as_deref().and_then(|name| input.splits.split(name));
+    let bound = cut
+        .or_else(|| least_leaking(input))
+        .and_then(|s| Some((s, s.leakage_bound.as_ref()?)))
+        .and_then(|(s, bound)| Some((s, bound.mse_floor?, bound.mse_floor_kind?)));
+    match bound {
+        Some((split, floor, Kind::Lower)) => format!(
+            "{tried} What is certain for any attacker at {} is an error of {}, {} times less: a better attacker may come as close as that.",
+            split.name,
+            words::significant(floor, 2),
+            words::significant(split.attack.mse_per_element / floor, 2)
+        ),
+        Some((split, floor, _)) => format!(
+            "{tried} The lower end for any attacker at {} is estimated at {} from the variances of the features: it is no bound.",
+            split.name,
+            words::significant(floor, 2)
+        ),
+        None if input.splits.channel().is_none() => format!(
+            "{tried} No noise or quantisation of the wire was declared, so there is no bound on what a better attacker could do."
+        ),
+        None => format!(
+            "{tried} The channel is declared but no prior is, so there is no bound on what a better attacker could do."
+        ),
+    }
 }
 
 /// Names in a sentence, no more than six of them.

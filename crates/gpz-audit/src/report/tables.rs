@@ -1,8 +1,10 @@
 //! The tables of the report: what is shown of each split, with units.
 
+use gpz_estimators::Kind;
 use serde::Serialize;
 
 use super::ReportInput;
+use crate::declared::Declared;
 use crate::intervals::Interval;
 use crate::run_dir::files;
 use crate::splits::{RadiusRecord, SplitRecord, VarianceRecord};
@@ -25,8 +27,13 @@ struct TableRow {
 
 /// The tables of figures; those without a row are left out.
 pub(super) fn figures(input: &ReportInput) -> Vec<Table> {
-    let all =
-        [attack_table(input), feature_table(input), held_out_table(input), steps_table(input)];
+    let all = [
+        attack_table(input),
+        bound_table(input),
+        feature_table(input),
+        held_out_table(input),
+        steps_table(input),
+    ];
     all.into_iter().filter(|t| !t.rows.is_empty()).collect()
 }
 
@@ -64,9 +71,17 @@ pub(super) fn price(input: &ReportInput) -> Table {
         "of the model",
         "edge MACs",
         "accuracy",
-        "effective MSE",
+        error_name(input),
     ];
-    let caption = "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction.";
+    let caption = match input.splits.channel() {
+        Declared::None => {
+            "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction.".to_owned()
+        }
+        channel => format!(
+            "What each cut costs, per image. The feature is sent through the channel {channel}, and the accuracy is that of the network \
+             behind it; it is {accuracy} without the channel."
+        ),
+    };
     let decimals = input
         .splits
         .splits
@@ -74,15 +89,57 @@ pub(super) fn price(input: &ReportInput) -> Table {
         .map(|s| words::spread_decimals(s.attack.mse_effective, &s.attack.ci.mse_effective))
         .max()
         .unwrap_or(0);
-    per_split(input, caption, head, |s| {
+    per_split(input, &caption, head, |s| {
         Some(vec![
             shape(&s.shape),
             words::bytes(s.wire_bytes),
             thousands(s.edge_params),
             percent(s.edge_params_fraction),
             percent(s.edge_macs_fraction),
-            accuracy.clone(),
+            s.accuracy_behind_channel.map_or_else(|| accuracy.clone(), percent),
             words::with_spread(s.attack.mse_effective, &s.attack.ci.mse_effective, decimals),
+        ])
+    })
+}
+
+/// Behind a channel nothing but the measured error stands for a split.
+fn error_name(input: &ReportInput) -> &'static str {
+    if input.splits.channel().is_none() { "effective MSE" } else { "MSE" }
+}
+
+/// What is bounded behind a declared channel.
+fn bound_table(input: &ReportInput) -> Table {
+    let caption = "Behind the declared channel: what arrives of the picture, in nats, and the error per element that any attacker is left with \
+                   if pictures are known up to noise of the declared τ, pixels in [0, 1]. A bound is certain; an estimate rests on the \
+                   sample's variances and may err either way.";
+    let head = vec![
+        "split",
+        "channel",
+        "information",
+        "which is",
+        "τ",
+        "lower end of the MSE",
+        "which is",
+        "measured MSE",
+    ];
+    let what = |kind: Kind, bound: &'static str| match kind {
+        Kind::Heuristic => "an estimate",
+        _ => bound,
+    };
+    per_split(input, caption, head, |s| {
+        let bound = s.leakage_bound.as_ref()?;
+        let none = || "none".to_owned();
+        Some(vec![
+            bound.channel.to_string(),
+            significant(bound.information_nats, 4),
+            what(bound.information_kind, "an upper bound").to_owned(),
+            bound.prior_tau.map_or_else(none, |tau| tau.to_string()),
+            bound.mse_floor.map_or_else(none, |floor| significant(floor, 3)),
+            match bound.mse_floor_kind {
+                Some(kind) => what(kind, "a bound for any attacker").to_owned(),
+                None => bound.reason.clone().unwrap_or_default(),
+            },
+            significant(s.attack.mse_per_element, 4),
         ])
     })
 }
@@ -121,8 +178,9 @@ fn attack_table(input: &ReportInput) -> Table {
 
 fn feature_table(input: &ReportInput) -> Table {
     let part = input.splits.splits.first().map_or("", |s| s.radius_sq.part.as_str());
+    let before = if input.splits.channel().is_none() { "" } else { " before the channel" };
     let caption = format!(
-        "Features, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
+        "Features{before}, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
          nats bound h(Z) from above. They neither bound what leaks nor rank splits by it: H(X|Z) ≥ H(X) − h(Z) − κ, and κ is unknown and \
          another at each layer."
     );

@@ -1,5 +1,6 @@
 //! From the files of a run to what the template shows: finished texts, tables and charts.
 
+use gpz_estimators::Kind;
 use serde::Serialize;
 
 use super::ReportInput;
@@ -8,9 +9,10 @@ use super::grid::Grid;
 use super::headline::Headline;
 use super::svg::Mark;
 use super::tables::{self, Table};
+use crate::declared::Declared;
 use crate::run_dir::files;
 use crate::splits::SplitRecord;
-use crate::words::{counted, percent, shape, significant, thousands};
+use crate::words::{self, counted, percent, shape, significant, thousands};
 
 /// Everything the template refers to.
 #[derive(Serialize)]
@@ -22,8 +24,10 @@ pub(super) struct View {
     grid: Option<Grid>,
     charts: Charts,
     floor: Option<String>,
-    /// Whether a bound on leakage stands at any split.
-    bounded: bool,
+    /// What is bounded, or why nothing is.
+    bound: Bound,
+    /// Behind a channel effective figures are the measured ones.
+    effective: bool,
     price: Table,
     done: Done,
     tables: Vec<Table>,
@@ -49,9 +53,57 @@ struct Done {
     resumed: bool,
     phases: Vec<[String; 2]>,
     notes: Vec<String>,
-    not_done: Vec<&'static str>,
+    not_done: Vec<String>,
     conventions: Vec<&'static str>,
     command: String,
+}
+
+/// What the figure of the error says of bounds.
+#[derive(Serialize)]
+struct Bound {
+    /// In bold.
+    label: String,
+    text: String,
+    /// Whether a lower end is drawn.
+    drawn: bool,
+}
+
+impl Bound {
+    fn new(input: &ReportInput) -> Self {
+        let (label, text) = match words::floor_kind(&input.splits) {
+            Some(Kind::Lower) => (
+                "Triangles: no attacker comes below, known or unknown.",
+                "It follows from the bits that are sent and from the noise on the pictures alone, and holds on average over pictures and \
+                 noise. Where it lies far below, an arrow points to it.",
+            ),
+            Some(_) => (
+                "Triangles: the estimated lower end of any attacker's error.",
+                "It rests on estimated variances of the features: an estimate, not a bound. Where it lies far below, an arrow points to it.",
+            ),
+            None if input.splits.channel().is_none() => {
+                ("No bound: no channel declared.", no_channel(input))
+            }
+            None => (
+                "No bound on the error: no prior declared.",
+                "What arrives is limited, but a picture as such has no density: as long as anything may be expected of it, nothing \
+                 keeps an attacker from guessing it. A bound needs noise declared on the pictures (--prior-tau).",
+            ),
+        };
+        let drawn = words::floor_kind(&input.splits).is_some();
+        Self { label: label.to_owned(), text: text.to_owned(), drawn }
+    }
+}
+
+fn no_channel(input: &ReportInput) -> &'static str {
+    match input.run.prior_tau {
+        Some(_) => {
+            "A prior is declared, but a feature that is sent exactly carries infinite information all the same (--channel)."
+        }
+        None => {
+            "A feature that is sent exactly carries infinite information, and a picture as such has no density: a bound needs a declared \
+             channel (--channel) and noise declared on the pictures (--prior-tau)."
+        }
+    }
 }
 
 impl View {
@@ -79,7 +131,8 @@ impl View {
             grid: Grid::new(input),
             charts: charts(input),
             floor: run.mean_image.map(|m| significant(m.mse_per_element, 3)),
-            bounded: input.splits.splits.iter().any(|s| s.leakage_bound.is_some()),
+            bound: Bound::new(input),
+            effective: input.splits.channel().is_none(),
             price: tables::price(input),
             done: done(input),
             tables: tables::figures(input),
@@ -132,29 +185,53 @@ fn charts(input: &ReportInput) -> Charts {
         .draw()
     };
     let single = |values: Vec<f64>, mark: Mark| {
-        vec![Series { name: "value", values, intervals: None, mark, class: "third" }]
+        vec![Series {
+            name: "value",
+            values,
+            intervals: None,
+            mark,
+            class: "third",
+            to_edge: false,
+        }]
     };
+    let mut series = vec![Series {
+        name: "measured",
+        values: all(|s| s.attack.mse_per_element),
+        intervals: Some(splits.iter().map(|s| s.attack.ci.mse_per_element).collect()),
+        mark: Mark::Circle,
+        class: "measured",
+        to_edge: false,
+    }];
+    if input.splits.channel().is_none() {
+        series.push(Series {
+            name: "effective",
+            values: all(|s| s.attack.mse_effective),
+            intervals: Some(splits.iter().map(|s| s.attack.ci.mse_effective).collect()),
+            mark: Mark::Square,
+            class: "effective",
+            to_edge: false,
+        });
+    }
+    if let Some(kind) = words::floor_kind(&input.splits) {
+        let floor = |s: &SplitRecord| s.leakage_bound.as_ref().and_then(|bound| bound.mse_floor);
+        series.push(Series {
+            name: match kind {
+                Kind::Lower => "no attacker comes below",
+                _ => "estimated lower end",
+            },
+            values: splits.iter().map(|s| floor(s).unwrap_or(f64::NAN)).collect(),
+            intervals: None,
+            mark: Mark::Triangle,
+            class: "bound",
+            to_edge: true,
+        });
+    }
     let error = SplitChart {
         id: "error",
         title: "Error the attackers are left with, over splits",
         axis: "mean squared error per element, log scale; higher is safer",
         splits: &names,
-        series: vec![
-            Series {
-                name: "measured",
-                values: all(|s| s.attack.mse_per_element),
-                intervals: Some(splits.iter().map(|s| s.attack.ci.mse_per_element).collect()),
-                mark: Mark::Circle,
-                class: "measured",
-            },
-            Series {
-                name: "effective",
-                values: all(|s| s.attack.mse_effective),
-                intervals: Some(splits.iter().map(|s| s.attack.ci.mse_effective).collect()),
-                mark: Mark::Square,
-                class: "effective",
-            },
-        ],
+        series,
         floor: input.run.mean_image.map(|m| ("answering with the mean image", m.mse_per_element)),
         zone,
         recommended,
@@ -236,7 +313,12 @@ fn pareto(
             recommended: *recommended,
         })
         .collect();
-    ParetoChart { id, title, cost_axis, log_cost, offers, size: (520.0, 340.0) }.draw()
+    let error_axis = match input.splits.channel().is_none() {
+        true => "effective MSE per element, higher is safer",
+        false => "MSE per element, higher is safer",
+    };
+    let size = (520.0, 340.0);
+    ParetoChart { id, title, cost_axis, error_axis, log_cost, offers, size }.draw()
 }
 
 /// Held-out curves of the decoders; with more than eight they would hide each other.
@@ -303,6 +385,8 @@ fn done(input: &ReportInput) -> Done {
                 run.data.class_names.len()
             ),
         ),
+        ("Channel", channel_in_words(input)),
+        ("Prior", prior_in_words(input)),
         ("Seed", run.provenance.seed.to_string()),
         (
             "Device",
@@ -344,25 +428,82 @@ fn done(input: &ReportInput) -> Done {
             .map(|p| [p.name.clone(), format!("{:.1} s", p.seconds)])
             .collect(),
         notes: run.notes.clone(),
-        not_done: NOT_DONE.to_vec(),
-        conventions: CONVENTIONS.to_vec(),
+        not_done: not_done(input),
+        conventions: conventions(input),
         command: run.provenance.command.clone(),
     }
 }
 
-const NOT_DONE: [&str; 5] = [
-    "No bound on leakage: for a feature that is sent exactly, every such bound is infinite. A bound needs a declared channel (noise or \
-     quantisation).",
+fn channel_in_words(input: &ReportInput) -> String {
+    match input.splits.channel() {
+        Declared::None => "none: features are sent exactly as they were computed".to_owned(),
+        channel => format!(
+            "{channel}: attackers and the rest of the network get what arrives; statistics of features are those before it"
+        ),
+    }
+}
+
+fn prior_in_words(input: &ReportInput) -> String {
+    match input.run.prior_tau {
+        None => "none: pictures are read as they are stored".to_owned(),
+        Some(tau) => format!(
+            "each picture is read with Gaussian noise of its own, τ = {tau}, at the size it is stored in; values are cut off for display \
+             alone"
+        ),
+    }
+}
+
+fn not_done(input: &ReportInput) -> Vec<String> {
+    let channel = input.splits.channel();
+    let no_bound = match (words::floor_kind(&input.splits), channel) {
+        (Some(Kind::Lower), _) => None,
+        (Some(_), _) => Some(
+            "No proven bound on the error: behind noise it rests on estimated variances of the features.",
+        ),
+        (None, Declared::None) => Some(
+            "No bound on leakage: for a feature that is sent exactly, every such bound is infinite. A bound needs a declared channel (noise or \
+             quantisation), and noise declared on the pictures.",
+        ),
+        (None, _) => Some(
+            "No bound on the error: what arrives is bounded, but no prior was declared, and a picture as such has no density.",
+        ),
+    };
+    let defence = match channel {
+        Declared::None => "No defence was tried: features were sent as they are.".to_owned(),
+        channel => format!(
+            "No defence was tried but the channel {channel}; the network was not trained for it."
+        ),
+    };
+    let mut all: Vec<String> = no_bound.map(str::to_owned).into_iter().collect();
+    all.extend(NOT_DONE[..2].iter().map(|text| (*text).to_owned()));
+    all.push(defence);
+    all.extend(NOT_DONE[2..].iter().map(|text| (*text).to_owned()));
+    all
+}
+
+const NOT_DONE: [&str; 3] = [
     "No attack by optimisation of the input, no attack without access to the network, no attacker with a generative prior.",
     "No repetition over seeds: the spread between two trainings is not in the intervals.",
-    "No defence was tried: features were sent as they are.",
     "No measurement of latency or energy; no perceptual distance (LPIPS).",
 ];
 
-const CONVENTIONS: [&str; 6] = [
+fn conventions(input: &ReportInput) -> Vec<&'static str> {
+    let effective = match input.splits.channel() {
+        Declared::None => {
+            "The effective error of a split is the smallest error measured on it or on any deeper split, because its holder can compute every \
+             deeper feature."
+        }
+        _ => {
+            "Behind a channel the effective error of a split is the measured one: what arrives at a deeper split has noise or rounding of its \
+             own, and does not follow from what arrives at an earlier one."
+        }
+    };
+    let [first, rest @ ..] = CONVENTIONS;
+    [first, effective].into_iter().chain(rest).collect()
+}
+
+const CONVENTIONS: [&str; 5] = [
     "Error per element is the mean over height, width and channels; the channel sum is that times the number of channels.",
-    "The effective error of a split is the smallest error measured on it or on any deeper split, because its holder can compute every \
-     deeper feature.",
     "SSIM: Gaussian window σ = 1.5, 11×11, population covariances, range 1, mean over images and channels.",
     "R_c² is the mean squared distance to the class mean with 1/N_c, averaged over classes, by true labels; the unbiased form has \
      1/(N_c − 1). Its intervals are jackknife intervals.",

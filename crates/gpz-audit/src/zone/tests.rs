@@ -53,6 +53,10 @@ impl Sweep {
     }
 
     fn try_locate(&self) -> Result<ZoneRecord> {
+        self.locate_where(Deeper::Follows)
+    }
+
+    fn locate_where(&self, deeper: Deeper) -> Result<ZoneRecord> {
         let tap = |k: usize| TapEvidence {
             name: NAMES[k],
             within_i: &self.within[k],
@@ -61,7 +65,7 @@ impl Sweep {
             radius_sq: self.radius_sq[k],
         };
         let taps: Vec<TapEvidence<'_>> = (0..self.within.len()).map(tap).collect();
-        locate(&taps, &Resampling { resamples: 400, ..Resampling::default() })
+        locate(&taps, deeper, &Resampling { resamples: 400, ..Resampling::default() })
     }
 }
 
@@ -114,6 +118,24 @@ fn one_condition_alone_is_not_enough() {
     assert_eq!(answer(&got), NO_ZONE);
     assert!(got.evidence.steps[5].error_condition && !got.evidence.steps[5].variance_condition);
     assert!(got.evidence.reason.ends_with("at least doubles (at t7)"), "{}", got.evidence.reason);
+}
+
+/// Behind a channel every tap stands for itself: an earlier error counts as it was measured, and a zone ends where an error falls back.
+#[test]
+fn behind_a_channel_a_zone_need_not_be_a_tail() {
+    let mut sweep = Sweep::planted(0.5, 8);
+    sweep.mse[8] = Sweep::new(&[0.3], &[0.006], 0.5, 9).mse.remove(0);
+    let apart = sweep.locate_where(Deeper::Differs).unwrap();
+    assert_eq!(answer(&apart), (Verdict::Zone, Some("t7"), Some("t8")));
+    // Where features follow, the ninth shows that those before it do no better.
+    assert_eq!(answer(&sweep.locate()), NO_ZONE);
+    // An early error that is large is not talked down by a deeper one.
+    let mut early = Sweep::planted(0.5, 8);
+    early.mse[2] = Sweep::new(&[0.3], &[0.01], 0.5, 10).mse.remove(0);
+    let apart = early.locate_where(Deeper::Differs).unwrap();
+    assert_eq!(answer(&apart), NO_ZONE);
+    assert!((apart.evidence.steps[5].error_ratio - 1.5).abs() < 0.2);
+    assert_eq!(answer(&early.locate()), (Verdict::Zone, Some("t7"), Some("t10")));
 }
 
 /// Shallow attacks that have not converged look strong until the effective error corrects them.
@@ -196,7 +218,7 @@ fn the_edges_are_decided() {
 
 #[test]
 fn bad_input_is_named() {
-    assert!(matches!(locate(&[], &Resampling::default()), Err(Error::NoSplits)));
+    assert!(matches!(locate(&[], Deeper::Follows, &Resampling::default()), Err(Error::NoSplits)));
     let good = Sweep::planted(0.3, 11);
     let mut short = good.clone();
     short.mse[3].pop();

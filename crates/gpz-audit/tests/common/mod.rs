@@ -2,6 +2,7 @@
 
 use gpz_audit::assemble::{SplitInput, assemble};
 use gpz_audit::choice::Limits;
+use gpz_audit::declared::Declared;
 use gpz_audit::intervals::{Interval, Resampling};
 use gpz_audit::pictures::{Picture, encode_png};
 use gpz_audit::report::{PicturePngs, ReportInput};
@@ -9,7 +10,7 @@ use gpz_audit::run_record::{
     AttackTraining, Baseline, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase,
     PictureRecord, PictureScore, Provenance, RunRecord, TargetRecord, converged,
 };
-use gpz_audit::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
+use gpz_audit::splits::{EntropyBounds, HeldOutRecord, LeakageBound, RadiusRecord, VarianceRecord};
 use gpz_inversion::metrics::{ImageShape, compare};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) pictures: usize,
     /// Limits on the choice.
     pub(crate) limits: Limits,
+    /// What a declared channel bounds at each split, counted from 0.
+    pub(crate) bound: Option<fn(usize) -> LeakageBound>,
 }
 
 impl Plan {
@@ -54,6 +57,7 @@ impl Plan {
             channels: 1,
             pictures: 8,
             limits: Limits::default(),
+            bound: None,
         }
     }
 
@@ -69,6 +73,7 @@ impl Plan {
             channels: 3,
             pictures: 8,
             limits: Limits { max_edge_macs_fraction: Some(0.9), ..Limits::default() },
+            bound: None,
         }
     }
 }
@@ -195,6 +200,8 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
                 mixture: -2345.6,
             },
             held_out: Some(HeldOutRecord { radius_sq: held_out.0, variance: held_out.1 }),
+            leakage_bound: plan.bound.map(|bound| bound(k)),
+            accuracy_behind_channel: plan.bound.map(|_| 0.8 - 0.01 * k as f64),
             within_i: around(total * plan.share[k]),
             total_i: around(total),
             mse_i,
@@ -306,6 +313,8 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             curve: curve(0.4, 5),
         },
         attacks: plan.names.iter().enumerate().map(attack).collect(),
+        channel: plan.bound.map_or(Declared::None, |bound| bound(0).channel),
+        prior_tau: plan.bound.and_then(|bound| bound(0).prior_tau),
         mean_image: Some(Baseline { mse_per_element: 0.061, ssim: 0.21 }),
         pictures,
         notes: vec![

@@ -9,7 +9,7 @@ use std::f64::consts::{E, PI};
 
 use serde::Serialize;
 
-use super::{Given, positive, width_of};
+use super::{Given, LinearMap, positive, width_of};
 use crate::entropy::isotropic_gaussian_nats;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
@@ -195,7 +195,7 @@ impl SmoothedPrior {
     /// `d/2 · ln(2πe τ²)` in nats: `h(x̃)` is at least this, that of the noise alone.
     #[must_use]
     pub fn entropy_lower_nats(&self) -> f64 {
-        self.width as f64 / 2.0 * ((2.0 * PI * E).ln() + 2.0 * self.tau.ln())
+        white_noise_nats(self.width, self.tau)
     }
 
     /// The lower end of any attacker's mean squared error per dimension of `x̃`, from the information a channel lets through:
@@ -215,7 +215,55 @@ impl SmoothedPrior {
         information: &Estimated,
         entropy: Option<Given>,
     ) -> Result<Estimated, Error> {
-        let least = self.entropy_lower_nats();
+        self.mse_floor_through(information, entropy, &LinearMap::identity(self.width)?)
+    }
+
+    /// The lower end of any attacker's mean squared error per dimension of `y = U·x̃`, what is shown of the input, such as a resized
+    /// picture: `(k/W) · τ² · pdet(U·Uᵀ)^(1/k) · exp(−2C/k)`, `k` the rank of `U` and `W` the width of `y`.
+    ///
+    /// - `information`: `C`, an upper bound of `I(X̃;Z')` in nats, as in [`mse_floor`](Self::mse_floor)
+    /// - `entropy`: `h(y)` in nats, in an orthonormal basis of the range of `U`. None takes that of the smoothing alone,
+    ///   `k/2 · ln(2πe τ²) + ½ ln pdet(U·Uᵀ)`
+    /// - `map`: `U`, from as many dimensions as the prior has
+    ///
+    /// In squared units of `y`. Within the range of `U` entropy power bounds the error; beside it, where `y` never is, an error only
+    /// adds. Hence `k/W`: an attacker who knows `U` makes none there. Reached where the posterior of `y` is Gaussian and isotropic on
+    /// the range; far below the least error where `U` stretches some directions much more than others.
+    ///
+    /// [`Kind::Lower`] only if nothing that went in is an estimate.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for NaN, [`Error::Shape`] for a map of another width. Inside: why there is no bound, such as
+    /// [`NotIdentifiable::NoChannel`].
+    ///
+    /// # Source
+    /// Entropy power as in [`bound_entropy_power`]; entropy under a linear map: Cover and Thomas, *Elements of Information Theory*, ch. 8.
+    ///
+    /// ```
+    /// use gpz_estimators::channel::{Cast, Channel, LinearMap, SmoothedPrior};
+    /// use ndarray::array;
+    ///
+    /// // A line of two pixels is shown as three, and a feature of one dimension is sent in half precision.
+    /// let shown = LinearMap::of(array![[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]].view())?;
+    /// let information = Channel::Cast(Cast::F16).limit_nats(1)?;
+    /// let floor = SmoothedPrior::new(2, 0.1)?.mse_floor_through(&information, None, &shown)?;
+    /// let want = 2.0 / 3.0 * 0.01 * 1.5f64.sqrt() / 65_536.0;
+    /// assert!(floor.is_ok_and(|floor| (floor.value / want - 1.0).abs() < 1e-12));
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
+    pub fn mse_floor_through(
+        &self,
+        information: &Estimated,
+        entropy: Option<Given>,
+        map: &LinearMap,
+    ) -> Result<Estimated, Error> {
+        if map.inputs() != self.width {
+            let (found, expected) =
+                (vec![map.outputs(), map.inputs()], vec![map.outputs(), self.width]);
+            return Err(Error::Shape { what: "map", found, expected });
+        }
+        let (rank, outputs) = (map.rank(), map.outputs() as f64);
+        let least = white_noise_nats(rank, self.tau) + 0.5 * map.log_pdet();
         let entropy = match entropy {
             None => Given::Known(least),
             Some(Given::Known(value)) if value < least => Given::Known(least),
@@ -228,11 +276,12 @@ impl SmoothedPrior {
                     Kind::Lower => Given::Known(left.value),
                     _ => Given::Estimated(left.value),
                 };
-                let mut floor = bound_entropy_power(given, self.width)?;
+                let mut floor = bound_entropy_power(given, rank)?;
+                floor.value *= rank as f64 / outputs;
                 floor.n_effective = left.n_effective;
                 if let (Some(error), Some(how)) = (left.std_err, left.uncertainty) {
-                    // d exp(2h/d) = 2/d · exp(2h/d) · dh
-                    let error = 2.0 / self.width as f64 * floor.value * error;
+                    // d exp(2h/k) = 2/k · exp(2h/k) · dh
+                    let error = 2.0 / rank as f64 * floor.value * error;
                     floor = floor.std_err(error, how);
                 }
                 Ok(Ok(floor))
@@ -255,4 +304,9 @@ impl SmoothedPrior {
         };
         bound_van_trees(trace, Given::Known(self.fisher_trace_upper()), self.width)
     }
+}
+
+/// `d/2 · ln(2πe τ²)` in nats.
+fn white_noise_nats(width: usize, tau: f64) -> f64 {
+    width as f64 / 2.0 * ((2.0 * PI * E).ln() + 2.0 * tau.ln())
 }

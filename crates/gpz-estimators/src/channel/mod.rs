@@ -20,7 +20,8 @@
 //!   does so behind noise, by simulation.
 //! - [`LinearGaussian`] has every quantity in closed form: the yardstick of the bounds.
 //! - The attacker's side: [`bound_entropy_power`] and [`bound_van_trees`] hold for any attacker, [`bound_dfil_unbiased`] and
-//!   [`bound_crb_unbiased`] for unbiased ones only, which an attacker with a decoder is not.
+//!   [`bound_crb_unbiased`] for unbiased ones only, which an attacker with a decoder is not. [`SmoothedPrior`] needs no more than a
+//!   declaration; [`LinearMap`] carries its bound over to what is shown of the input, such as a resized picture.
 //!
 //! All in nats.
 //!
@@ -48,6 +49,7 @@ mod code_entropy;
 mod codes;
 mod fisher;
 mod linear_gaussian;
+mod linear_map;
 mod noisy_source;
 mod received;
 mod ridge;
@@ -59,6 +61,7 @@ pub use code_entropy::*;
 pub use codes::*;
 pub use fisher::*;
 pub use linear_gaussian::*;
+pub use linear_map::*;
 pub use noisy_source::*;
 pub use received::*;
 pub use ridge::*;

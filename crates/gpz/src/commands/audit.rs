@@ -10,7 +10,9 @@ use gpz_audit::summary;
 use gpz_audit::sweep::audit;
 
 use crate::commands::print;
-use crate::commands::run_options::{self, RunFlags, circumstances, headline, or_stopped};
+use crate::commands::run_options::{
+    self, DeclarationFlags, RunFlags, circumstances, headline, or_stopped,
+};
 use crate::progress::{Progress, stop_on_interrupt};
 
 /// Folder of numbered runs.
@@ -22,10 +24,16 @@ const RUNS: &str = "runs";
   gpz audit --data photos/ --model cnn4:width=32   on a folder of class folders
   gpz audit --weights target.safetensors --model cnn4:width=16 --data photos/
   gpz audit --max-wire-bytes 16384 --max-ssim 0.5  recommend a split under limits
+  gpz audit --channel bits:1 --prior-tau 0.1       send one bit for each number, and bound what any attacker can do
   gpz audit --out runs/007 --resume                go on where a run was stopped
 
 The run's directory holds splits.json and splits.csv (every figure), report.html (for people), choice.json, run.json, config.toml,
-checkpoints and pictures. Your own model: docs/your-model.md.")]
+checkpoints and pictures. Your own model: docs/your-model.md.
+
+With --channel the attacks learn from, and are tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
+added, in B bits for each number, or cast to a narrower type; noise is drawn anew for each feature. With --prior-tau as well the report says
+below which error no attacker comes, known or unknown. A picture that is sent exactly, or of which anything may be expected, has no
+such bound. docs/declared-bounds.md says why, and what the bound is worth.")]
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     run: RunFlags,
@@ -35,6 +43,8 @@ pub(crate) struct AuditArgs {
     /// Directory of the run; a new runs/NNN unless given, and with --resume the latest of them
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    declaration: DeclarationFlags,
     /// Epochs of the target's training
     #[arg(long, value_name = "N")]
     target_epochs: Option<usize>,
@@ -62,6 +72,7 @@ impl AuditArgs {
     fn configuration(&self, dir: Option<&Path>) -> Result<AuditConfig> {
         let mut config = self.run.configuration(&self.run.source("audit", dir)?)?;
         self.run.set(&mut config);
+        self.declaration.set(&mut config);
         if let Some(epochs) = self.target_epochs {
             config.target.training.set_epochs(epochs);
         }
@@ -81,7 +92,8 @@ impl AuditArgs {
 
     fn command(&self, config: &AuditConfig, dir: &RunDir) -> String {
         self.run.command("audit", config, dir, |line| {
-            line.flag("--weights", config.weights.as_ref())
+            DeclarationFlags::words(config, line)
+                .flag("--weights", config.weights.as_ref())
                 .flag("--target-epochs", self.target_epochs)
                 .flag("--attack-epochs", self.attack_epochs)
                 .flag("--max-wire-bytes", self.max_wire_bytes)
@@ -130,6 +142,9 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
         return print(&splits.to_json()?);
     }
     print(&summary::table(&splits))?;
+    if let Some(line) = summary::channel_line(&splits) {
+        print(&line)?;
+    }
     print(&summary::verdict_line(&splits))?;
     print(&summary::choice_line(&splits))?;
     let report = dir.file(files::REPORT_HTML);

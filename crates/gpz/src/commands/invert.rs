@@ -9,7 +9,7 @@ use gpz_audit::run_dir::{RunDir, files};
 
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, RunFlags, Source, circumstances, headline, in_file, or_stopped, set,
+    self, DeclarationFlags, RunFlags, Source, circumstances, headline, in_file, or_stopped, set,
 };
 use crate::progress::{Progress, stop_on_interrupt};
 
@@ -23,10 +23,15 @@ pub(crate) enum Attack {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   gpz invert --model cnn4:width=16 --weights target/target.safetensors --data fashion-mnist --split block4 --attack inverse --out attack/
+  gpz invert --model cnn4:width=16 --weights target/target.safetensors --data fashion-mnist --split block4 --channel bits:1 --prior-tau 0.1 --out attack/
   gpz invert --out attack/ --resume                go on where the attack was stopped
 
 The decoder learns on the auxiliary part, its checkpoint is chosen on a held-out tenth of it, and the test part is attacked once. The
-directory holds metrics.json, checkpoints/decoder_<split>.safetensors, pictures/, config.toml and run.json.")]
+directory holds metrics.json, checkpoints/decoder_<split>.safetensors, pictures/, config.toml and run.json.
+
+With --channel the attack learns from, and is tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
+added, in B bits for each number, or cast to a narrower type. With --prior-tau as well metrics.json says below which error no attacker
+comes, known or unknown: docs/declared-bounds.md.")]
 pub(crate) struct InvertArgs {
     #[command(flatten)]
     run: RunFlags,
@@ -39,6 +44,8 @@ pub(crate) struct InvertArgs {
     /// Kind of attack
     #[arg(long, value_enum, default_value = "inverse")]
     attack: Attack,
+    #[command(flatten)]
+    declaration: DeclarationFlags,
     /// Epochs of the attack's training
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -76,6 +83,7 @@ impl InvertArgs {
         };
         let audit = &mut config.audit;
         run.set(audit);
+        self.declaration.set(audit);
         audit.weights = self.weights.clone().or_else(|| audit.weights.take());
         if let Some(epochs) = self.epochs {
             audit.attack.training.set_epochs(epochs);
@@ -88,7 +96,8 @@ impl InvertArgs {
     fn command(&self, config: &InversionConfig, dir: &RunDir) -> String {
         let audit = &config.audit;
         self.run.command("invert", audit, dir, |line| {
-            line.flag("--weights", audit.weights.as_ref())
+            DeclarationFlags::words(audit, line)
+                .flag("--weights", audit.weights.as_ref())
                 .flag("--split", Some(&config.split))
                 .flag("--attack", Some("inverse"))
                 .flag("--epochs", Some(audit.attack.training.epochs))
@@ -121,6 +130,9 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
         metrics.n,
         metrics.part,
     ))?;
+    if let Some(bound) = &metrics.leakage_bound {
+        print(&bound.in_words())?;
+    }
     print(&format!(
         "figures: {}        pictures: {}",
         dir.file(METRICS).display(),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gpz_audit::config::AuditConfig;
+use gpz_audit::config::{AuditConfig, parse_prior_tau};
+use gpz_audit::declared::Declared;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
@@ -49,6 +50,31 @@ pub(crate) struct RunFlags {
     /// Print JSON instead of text for people
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is declared of the wire and of the pictures.
+#[derive(Debug, Args)]
+pub(crate) struct DeclarationFlags {
+    /// What crosses the wire in place of the feature, for the attacks too: none, noise:SIGMA, bits:B, bf16, f16 or int8
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<Declared>,
+    /// Read each picture with noise of this standard deviation (pixels from 0 to 1): what a lower end of any attacker's error needs
+    #[arg(long, value_name = "TAU", value_parser = parse_prior_tau, allow_negative_numbers = true)]
+    prior_tau: Option<f64>,
+}
+
+impl DeclarationFlags {
+    /// Puts the flags over a configuration.
+    pub(crate) fn set(&self, config: &mut AuditConfig) {
+        set(&mut config.channel, &self.channel);
+        config.prior_tau = self.prior_tau.or(config.prior_tau);
+    }
+
+    /// The flags that declare what a configuration does.
+    pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
+        let channel = (!config.channel.is_none()).then_some(config.channel);
+        line.flag("--channel", channel).flag("--prior-tau", config.prior_tau)
+    }
 }
 
 /// What a configuration begins from.
@@ -245,8 +271,13 @@ pub(crate) fn quoted(word: &str) -> String {
 /// The first line of a run: what is computed, where and how.
 pub(crate) fn headline(config: &AuditConfig, dir: &RunDir) -> String {
     let built_in = gpz_data::built_in().iter().any(|set| set.name == config.data);
+    let channel = match config.channel {
+        Declared::None => String::new(),
+        channel => format!(" · channel {channel}"),
+    };
+    let prior = config.prior_tau.map_or_else(String::new, |tau| format!(" · prior τ = {tau}"));
     format!(
-        "gpz {} · {} · {}{} · cpu, {} · seed {} · {}",
+        "gpz {} · {} · {}{}{channel}{prior} · cpu, {} · seed {} · {}",
         env!("CARGO_PKG_VERSION"),
         config.model.to_string().replace([':', '='], " "),
         if built_in { "embedded " } else { "" },

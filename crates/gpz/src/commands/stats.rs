@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use gpz_audit::feature_estimates::{Declared, Limits};
+use gpz_audit::declared::Declared;
+use gpz_audit::feature_estimates::Limits;
 use gpz_audit::feature_statistics::{FeatureStatistics, Real, Value, describe};
+use gpz_audit::words;
 use gpz_data::ArrayFile;
-use gpz_estimators::Kind;
 
 use crate::commands::table::table;
 use crate::commands::{print, print_json};
@@ -83,7 +84,7 @@ fn for_people(statistics: &FeatureStatistics) -> String {
             vec![
                 estimate.quantity.to_owned(),
                 value(&estimate.value),
-                kind(estimate.kind).to_owned(),
+                words::kind(estimate.kind).to_owned(),
                 estimate.std_err.as_ref().map_or(String::new(), value),
                 estimate.flags.join(", "),
             ]
@@ -111,15 +112,6 @@ fn for_people(statistics: &FeatureStatistics) -> String {
         statistics.channel,
         table(&["quantity", "value", "kind", "std. error", "flags"], &rows, &[])
     )
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exact => "exact",
-        Kind::Upper => "upper",
-        Kind::Lower => "lower",
-        Kind::Heuristic => "heuristic",
-    }
 }
 
 /// Members of a list that a table shows; JSON has them all.

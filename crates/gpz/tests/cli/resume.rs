@@ -82,6 +82,21 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     }
 }
 
+/// Noise is drawn by place, not by turn: an attack that was killed amid its noise goes on with the same.
+#[test]
+fn a_killed_attack_behind_noise_resumes_to_the_same_bytes() {
+    let place = Place::with_images();
+    let noisy = |out: &str| audit(&format!("--channel noise:0.3 --prior-tau 0.1 --out {out}"));
+    place.ok(&noisy("whole"));
+    let mut child = started(&place, &noisy("part"), "part/checkpoints/attacks.state.safetensors");
+    child.kill().expect("a signal");
+    child.wait().expect("an end");
+    place.ok("audit --out part --resume");
+    for file in ["splits.json", "config.toml", "checkpoints/decoder_block1.safetensors"] {
+        assert_eq!(place.read(&format!("part/{file}")), place.read(&format!("whole/{file}")));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_and_says_how_to_go_on() {
