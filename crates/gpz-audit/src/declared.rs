@@ -114,6 +114,30 @@ impl Declared {
     }
 }
 
+/// Channels of one kind side by side, as they are written: `noise:0.01,0.1,1` or `bits:1,2,4,8`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sweep(Vec<Declared>);
+
+impl Sweep {
+    /// The channels, in the order given.
+    #[must_use]
+    pub fn channels(&self) -> &[Declared] {
+        &self.0
+    }
+}
+
+impl FromStr for Sweep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((kind @ ("noise" | "bits"), values)) = text.split_once(':') else {
+            return Err("a sweep is noise:SIGMA,SIGMA,… or bits:B,B,…".to_owned());
+        };
+        let channels = values.split(',').map(|value| format!("{kind}:{}", value.trim()).parse());
+        channels.collect::<Result<_, _>>().map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +169,15 @@ mod tests {
             );
             let error = serde_json::from_str::<Declared>(&format!("{text:?}")).unwrap_err();
             assert!(error.to_string().contains(&format!("channel {text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_is_a_list_of_values() {
+        let sweep: Sweep = "bits:1,2, 8".parse().unwrap();
+        assert_eq!(sweep.channels(), [Declared::Bits(1), Declared::Bits(2), Declared::Bits(8)]);
+        for text in ["", "bf16", "noise:", "noise:1,,2", "bits:1,0", "none:1"] {
+            assert!(text.parse::<Sweep>().is_err(), "{text}");
         }
     }
 

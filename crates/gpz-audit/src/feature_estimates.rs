@@ -15,7 +15,7 @@ use gpz_estimators::{ClassGeometry, Error, Estimate, Estimated, Kind, NotIdentif
 use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
 
-use crate::declared::Declared;
+use crate::declared::{Declared, Sweep};
 use crate::feature_statistics::{Quantity, Real, Value, estimated};
 use table::{Answer, Rows};
 
@@ -29,12 +29,36 @@ pub struct Limits {
     pub rows: usize,
     /// Bytes held at most, the rows among them with a quarter at most.
     pub bytes: u64,
+    /// Whether what streams, the moments of the classes, must fit as well; otherwise it may take what the machine has.
+    pub strict: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 5000, bytes: 2 << 30 }
+        Self { rows: 5000, bytes: 2 << 30, strict: false }
     }
+}
+
+/// What is asked of features.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Request {
+    /// What stands between the feature and the wire.
+    pub channel: Declared,
+    /// Channels to compare beside it.
+    pub sweep: Sweep,
+    /// What may be spent.
+    pub limits: Limits,
+}
+
+/// What one of several channels lets through.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SweepPoint {
+    /// The channel.
+    pub channel: Declared,
+    /// The figures.
+    pub estimates: Vec<Quantity>,
+    /// What is not given, and why.
+    pub not_estimated: Vec<NotEstimated>,
 }
 
 /// A quantity that is not given, and why.
@@ -123,11 +147,16 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn new(of: usize, width: usize, limits: Limits) -> Self {
-        let row = (width as u64).saturating_mul(8);
-        let fit = usize::try_from(limits.bytes / 4 / row).unwrap_or(usize::MAX);
-        let take = of.min(limits.rows).min(fit);
+        let take = Self::rows_of(of, width, limits);
         let (values, labels) = (Vec::new(), Vec::new());
         Self { values, width, labels, take, of, range: (f64::INFINITY, f64::NEG_INFINITY) }
+    }
+
+    /// How many of the rows are taken.
+    pub(crate) fn rows_of(of: usize, width: usize, limits: Limits) -> usize {
+        let row = (width as u64).saturating_mul(8);
+        let fit = usize::try_from(limits.bytes / 4 / row).unwrap_or(usize::MAX);
+        of.min(limits.rows).min(fit)
     }
 
     /// Takes its share of the rows that begin with row `first` of the file.
@@ -174,7 +203,7 @@ fn full_cost(n: f64, d: f64) -> (f64, f64) {
     (8.0 * (n * d + 2.0 * side * side), 2.0 * n * d * side + side * side * side)
 }
 
-/// Every estimate of the table on the sampled rows, and what a channel lets through of all rows.
+/// Every estimate of the table on the sampled rows, and what a channel lets through of all rows; then what each channel of a sweep does.
 ///
 /// - `geometry`: of all rows; `classes`: of the sample's labels, none without labels
 pub(crate) fn estimate(
@@ -182,9 +211,9 @@ pub(crate) fn estimate(
     sample: &Sample,
     geometry: &ClassGeometry,
     classes: Option<usize>,
-    declared: Declared,
-    limits: Limits,
-) -> Result<(), Error> {
+    request: &Request,
+) -> Result<Vec<SweepPoint>, Error> {
+    let (declared, limits) = (request.channel, request.limits);
     let (care, affordable) = (sample.care(), |cost: fn(f64, f64) -> (f64, f64)| {
         let (bytes, operations) = cost(sample.take as f64, sample.width as f64);
         let held = bytes + 8.0 * sample.take as f64 * sample.width as f64;
@@ -217,8 +246,15 @@ pub(crate) fn estimate(
         }
     }
     let afford = affordable(full_cost);
-    through(findings, sample, geometry, classes.is_some(), declared, afford);
-    Ok(())
+    let labelled = classes.is_some();
+    through(findings, sample, geometry, labelled, declared, afford.clone());
+    let point = |&channel: &Declared| {
+        let mut findings = Findings::default();
+        through(&mut findings, sample, geometry, labelled, channel, afford.clone());
+        let Findings { found: estimates, not: not_estimated } = findings;
+        SweepPoint { channel, estimates, not_estimated }
+    };
+    Ok(request.sweep.channels().iter().map(point).collect())
 }
 
 /// What the channel lets through at most.
@@ -313,7 +349,7 @@ mod tests {
             assert_eq!(sample.range, (0.0, 91.0));
             sample
         };
-        let some = take(Limits { rows: 4, bytes: 1 << 20 });
+        let some = take(Limits { rows: 4, bytes: 1 << 20, ..Limits::default() });
         assert_eq!(
             some.rows().map(|rows| rows.column(0).to_vec()),
             Ok(vec![20.0, 40.0, 70.0, 90.0])
@@ -322,10 +358,10 @@ mod tests {
             (some.labels.as_slice(), some.care()),
             (&[0, 0, 1, 1][..], vec!["rows:4-of-10".to_owned()])
         );
-        let all = take(Limits { rows: 40, bytes: 1 << 20 });
+        let all = take(Limits { rows: 40, bytes: 1 << 20, ..Limits::default() });
         assert_eq!((all.labels.len(), all.care().len()), (10, 0));
         // Sixteen bytes a row, of which a quarter of the memory holds three.
-        assert_eq!(take(Limits { rows: 40, bytes: 3 * 64 }).labels.len(), 3);
-        assert_eq!(take(Limits { rows: 40, bytes: 1 }).labels.len(), 0);
+        assert_eq!(take(Limits { rows: 40, bytes: 3 * 64, ..Limits::default() }).labels.len(), 3);
+        assert_eq!(take(Limits { rows: 40, bytes: 1, ..Limits::default() }).labels.len(), 0);
     }
 }

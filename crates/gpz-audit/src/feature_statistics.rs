@@ -1,11 +1,12 @@
 //! Class geometry of features that stand in a file: what the sweep measures at a split, on anybody's features.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use gpz_data::{ArrayFile, ArrayInfo, Block};
 use gpz_estimators::{
     ClassGeometry, ClassMoments, DeviationPass, Deviations, Estimate, Flag, Interval, Kind,
-    Normalisation, NotIdentifiable, Uncertainty, entropy, gaussian,
+    Normalisation, NotIdentifiable, Uncertainty, entropy, gaussian, plan::Plan,
 };
 use gpz_inversion::Observer;
 use ndarray::ArrayView2;
@@ -13,7 +14,8 @@ use serde::{Serialize, Serializer};
 
 use crate::declared::Declared;
 use crate::error::{Error, Result};
-use crate::feature_estimates::{Findings, Limits, NotEstimated, Sample};
+use crate::feature_estimates::{Findings, Limits, NotEstimated, Request, Sample, SweepPoint};
+use crate::words::{bytes as bytes_in_words, counted};
 use crate::{feature_estimates, memory, number};
 
 /// Confidence level behind each standard error; the error itself does not depend on it.
@@ -38,6 +40,59 @@ pub struct FeatureStatistics {
     pub estimates: Vec<Quantity>,
     /// What is not given, and why.
     pub not_estimated: Vec<NotEstimated>,
+    /// What other channels would let through.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sweep: Vec<SweepPoint>,
+}
+
+/// The memory that statistics of features take, before they are begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    moments: Plan,
+    /// What streams beside the moments, and what does not, with the bytes of each at most.
+    others: [(&'static str, u128); 2],
+    /// Rows taken for what does not stream, and what it may take in all.
+    sample: (usize, u64),
+}
+
+impl MemoryPlan {
+    fn of(
+        classes: usize,
+        (rows, width): (usize, usize),
+        block: usize,
+        limits: Limits,
+    ) -> Result<Self, gpz_estimators::Error> {
+        let sample = Sample::rows_of(rows, width, limits);
+        Ok(Self {
+            moments: Plan::of(classes, width, block)?,
+            others: [
+                ("a block of rows, as it is read and as it is used", 12 * (block * width) as u128),
+                ("each row's part in the variances", 24 * rows as u128),
+            ],
+            sample: (sample, limits.bytes),
+        })
+    }
+
+    /// Bytes of what streams, at most.
+    fn streamed(&self) -> u128 {
+        self.moments.bytes() + self.others.iter().map(|(_, bytes)| bytes).sum::<u128>()
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pieces = self.moments.pieces().iter().map(|piece| (piece.what, piece.bytes));
+        for (what, bytes) in pieces.chain(self.others) {
+            writeln!(f, "{:>10}  {what}", bytes_in_words(bytes))?;
+        }
+        let (rows, bytes) = self.sample;
+        write!(
+            f,
+            "{:>10}  at most, afterwards: {} side by side and what is estimated from them",
+            bytes_in_words(bytes),
+            counted(rows, "row")
+        )
+    }
 }
 
 /// One figure.
@@ -116,8 +171,8 @@ impl Serialize for Real {
 }
 
 /// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments, and of what
-/// `limits` allow for [estimates that do not stream](crate::feature_estimates). The rows of both passes are the steps that `observer`
-/// sees.
+/// limits allow for [estimates that do not stream](crate::feature_estimates). `announce` hears of it before anything is read; the rows of
+/// both passes are the steps that `observer` sees.
 ///
 /// Rows are flattened in their stored order. Without labels, only what needs none is given.
 ///
@@ -129,10 +184,11 @@ pub fn describe(
     file: &ArrayFile,
     features: &ArrayInfo,
     labels: Option<&ArrayInfo>,
-    channel: Declared,
-    limits: Limits,
+    request: &Request,
+    announce: &mut dyn FnMut(&MemoryPlan),
     observer: &mut dyn Observer,
 ) -> Result<FeatureStatistics> {
+    let limits = request.limits;
     let place = format!("{}:{}", file.file(), features.name);
     let (rows, width) = (features.rows(), features.row_len().unwrap_or(usize::MAX));
     if features.shape.is_empty() || rows == 0 || width == 0 {
@@ -142,11 +198,22 @@ pub fn describe(
     let wrong = |source| Error::Feature { file: place.clone(), source };
     let block = (BLOCK_BYTES / width.saturating_mul(8)).max(1);
     let present = classes.as_ref().map_or(1, |classes| classes.present.len());
+    let plan = MemoryPlan::of(present, (rows, width), block.min(rows), limits).map_err(wrong)?;
+    announce(&plan);
+    let what = format!("{place}: moments of {present} classes of width {width}");
     memory::check(
-        &format!("{place}: moments of {present} classes of width {width}"),
+        &what,
         ClassMoments::memory_bytes(present, width),
         "pool the features or take the classes in parts",
     )?;
+    if limits.strict && plan.streamed() > u128::from(limits.bytes) {
+        return Err(Error::Memory {
+            what,
+            needed: plan.streamed(),
+            available: limits.bytes.into(),
+            mend: "allow more with --memory, pool the features or take the classes in parts",
+        });
+    }
     observer.begin("statistics", 2 * rows as u64);
     let mut seen = |rows: usize| {
         observer.advance(rows as u64, "");
@@ -195,11 +262,12 @@ pub fn describe(
         by_class(&deviations, &moments, classes, &mut findings).map_err(wrong)?;
     }
     let labelled = classes.as_ref().map(|_| present);
-    feature_estimates::estimate(&mut findings, &sample, geometry, labelled, channel, limits)
+    let sweep = feature_estimates::estimate(&mut findings, &sample, geometry, labelled, request)
         .map_err(wrong)?;
     let (n, classes) = (geometry.rows(), classes.map(|classes| classes.declared));
     let Findings { found: estimates, not: not_estimated } = findings;
-    Ok(FeatureStatistics { n, d: width, classes, channel, estimates, not_estimated })
+    let channel = request.channel;
+    Ok(FeatureStatistics { n, d: width, classes, channel, estimates, not_estimated, sweep })
 }
 
 /// The classes of the rows. Moments are kept of those that occur; a gap between labels costs one number in the list of empty classes.
@@ -514,8 +582,8 @@ mod tests {
                 &file,
                 &file.arrays()[0],
                 None,
-                Declared::None,
-                Limits::default(),
+                &Request::default(),
+                &mut |plan| assert!(plan.to_string().contains("4 rows side by side")),
                 &mut patient
             )
             .unwrap()
@@ -528,8 +596,8 @@ mod tests {
             &file,
             &file.arrays()[0],
             None,
-            Declared::None,
-            Limits::default(),
+            &Request::default(),
+            &mut |_| {},
             &mut impatient,
         );
         assert!(stopped.is_err_and(|error| error.is_stop()));

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use gpz_audit::declared::Declared;
-use gpz_audit::feature_estimates::Limits;
-use gpz_audit::feature_statistics::{FeatureStatistics, Real, Value, describe};
+use gpz_audit::declared::{Declared, Sweep};
+use gpz_audit::feature_estimates::{Limits, Request, SweepPoint};
+use gpz_audit::feature_statistics::{FeatureStatistics, MemoryPlan, Real, Value, describe};
 use gpz_audit::words;
 use gpz_data::ArrayFile;
 
@@ -24,6 +24,7 @@ const LABELS: &str = "y";
   gpz stats --features features.npz --key features --labels-key labels
   gpz stats --features z.safetensors --channel noise:0.1
   gpz stats --features z.safetensors --channel bits:8 --json
+  gpz stats --features z.safetensors --sweep noise:0.01,0.1,1
 
 Rows are [n, ...], flattened in their stored order; half, single and double precision and integers are read. Without labels only what needs
 none is printed. Lists over classes are in the order of the labels that occur; classes without rows are absent. Entropies are in nats,
@@ -46,9 +47,12 @@ pub(crate) struct StatsArgs {
     /// Rows for estimates that want rows side by side: at most so many, evenly spaced
     #[arg(long, value_name = "N", default_value_t = Limits::default().rows)]
     rows: usize,
-    /// Memory for these estimates, in MiB; what does not fit is left out, and named
-    #[arg(long, value_name = "MIB", default_value_t = Limits::default().bytes >> 20)]
-    memory: u64,
+    /// Memory in MiB: estimates that do not fit are left out, and named; the plan is printed first. 2048 for estimates alone unless given
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
+    /// Channels to compare: noise:SIGMA,SIGMA,… or bits:B,B,…
+    #[arg(long, value_name = "CHANNELS")]
+    sweep: Option<Sweep>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -71,8 +75,19 @@ pub(crate) fn run(args: &StatsArgs) -> Result<()> {
         None => None,
     };
     stop_on_interrupt();
-    let limits = Limits { rows: args.rows, bytes: args.memory.saturating_mul(1 << 20) };
-    let statistics = describe(&file, features, labels, args.channel, limits, &mut Progress::new())?;
+    let mut limits = Limits { rows: args.rows, ..Limits::default() };
+    if let Some(mebibytes) = args.memory {
+        limits = Limits { bytes: mebibytes.saturating_mul(1 << 20), strict: true, ..limits };
+    }
+    let sweep = args.sweep.clone().unwrap_or_default();
+    let request = Request { channel: args.channel, sweep, limits };
+    let mut announce = |plan: &MemoryPlan| {
+        if args.memory.is_some() {
+            crate::failure::say(&format!("memory:\n{plan}"));
+        }
+    };
+    let progress = &mut Progress::new();
+    let statistics = describe(&file, features, labels, &request, &mut announce, progress)?;
     if args.json { print_json(&statistics) } else { print(&for_people(&statistics)) }
 }
 
@@ -104,14 +119,38 @@ fn for_people(statistics: &FeatureStatistics) -> String {
         .iter()
         .map(|missing| format!("\n{} is not given: {}", missing.quantity, missing.reason))
         .collect();
+    let sweep = sweep_table(&statistics.sweep);
     format!(
-        "{} row{} of width {}, {classes}, channel {}{bound}\n{}{missing}",
+        "{} row{} of width {}, {classes}, channel {}{bound}\n{}{missing}{sweep}",
         statistics.n,
         if statistics.n == 1 { "" } else { "s" },
         statistics.d,
         statistics.channel,
         table(&["quantity", "value", "kind", "std. error", "flags"], &rows, &[])
     )
+}
+
+/// One line for each channel that is compared.
+fn sweep_table(sweep: &[SweepPoint]) -> String {
+    if sweep.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<Vec<String>> = sweep
+        .iter()
+        .map(|point| {
+            let find = |name| point.estimates.iter().find(|estimate| estimate.quantity == name);
+            let cell = |name| find(name).map_or("–".to_owned(), |found| value(&found.value));
+            let information = find("information_upper_nats");
+            vec![
+                point.channel.to_string(),
+                cell("information_upper_nats"),
+                information.map_or("", |found| words::kind(found.kind)).to_owned(),
+                cell("plugin_entropy_sum"),
+            ]
+        })
+        .collect();
+    let columns = ["channel", "information_upper_nats", "kind", "plugin_entropy_sum"];
+    format!("\n\n{}", table(&columns, &rows, &[]).trim_end())
 }
 
 /// Members of a list that a table shows; JSON has them all.

@@ -375,12 +375,17 @@ fn channels_bound_what_features_tell() {
     let flags = &quantity(&few, "plugin_entropy_joint")["flags"];
     assert!(flags.as_array().is_some_and(|flags| flags.contains(&json!("rows:3-of-5"))), "{flags}");
     assert!(place.ok("stats --features z.npy").contains("no bound on leakage"));
-    let table = place.ok("stats --features z.npy --channel bits:3 --memory 0");
-    assert!(
-        !table.contains("no bound")
-            && table.contains("upper")
-            && table.contains("rows is not given")
-    );
+    let table = place.ok("stats --features z.npy --channel bits:3 --memory 1");
+    assert!(!table.contains("no bound") && table.contains("upper"));
+    let sweep = place.json("stats --features z.npy --sweep bits:1,2,8 --json");
+    let points = sweep["sweep"].as_array().expect("a sweep");
+    for (point, bits) in points.iter().zip([1.0, 2.0, 8.0]) {
+        assert_eq!(point["channel"], json!(format!("bits:{bits}")));
+        let bound = &quantity(point, "information_upper_nats")["value"];
+        near(number(bound), 2.0 * bits * ln_2, 1e-12);
+    }
+    let table = place.ok("stats --features z.npy --sweep noise:0.5,5");
+    assert!(table.contains("noise:0.5") && table.contains("noise:5"), "{table}");
 }
 
 /// A shift by one grey level has a closed form for the error; the same images in three containers give the same figures.
