@@ -210,6 +210,9 @@ fn decisive_step(input: &ReportInput) -> Option<&StepEvidence> {
     }
 }
 
+/// Loss of accuracy by the channel from which on it is an objection.
+const FELT: f64 = 0.01;
+
 /// What speaks against relying on this audit, the strongest first. Never empty: no audit of attacks proves their absence.
 fn objections(input: &ReportInput) -> Vec<String> {
     let evidence = &input.splits.zone.evidence;
@@ -221,6 +224,20 @@ fn objections(input: &ReportInput) -> Vec<String> {
              unrecognisable.",
             cut.name,
             words::significant(cut.attack.ssim_effective, 2)
+        ));
+    }
+    let without = input.run.target.accuracy_test;
+    if let Some((cut, behind)) = cut
+        .or_else(|| least_leaking(input))
+        .and_then(|cut| Some((cut, cut.accuracy_behind_channel?)))
+        .filter(|(_, behind)| without - behind > FELT)
+    {
+        out.push(format!(
+            "Behind the channel the network classifies {} of the test images right at {}, without it {}: what the attacker lacks, the network \
+             lacks too.",
+            words::percent(behind),
+            cut.name,
+            words::percent(without)
         ));
     }
     if let Some(path) = &input.run.target.loaded_from {
