@@ -168,7 +168,7 @@ fn distances_portable<T: private::Kernels, const R: usize>(
 pub(crate) const DOTS: usize = 4;
 
 /// `out[r][c] = Σ_j a[r][j]·b[c][j]`; `isa` must be available on this machine. All rows are equally long.
-#[cfg_attr(not(feature = "lapack"), allow(dead_code))] // products are made for factorisations
+#[cfg_attr(not(feature = "lapack-base"), allow(dead_code))] // products are made for factorisations
 pub(crate) fn dots(isa: Isa, a: [&[f64]; DOTS], b: [&[f64]; DOTS]) -> [[f64; DOTS]; DOTS] {
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -366,7 +366,7 @@ mod x86 {
     macro_rules! dots {
         ($name:ident, $features:literal, $columns:literal, $lanes:literal, $load:ident, $store:ident, $zero:ident, $fma:ident) => {
             #[target_feature(enable = $features)]
-            #[cfg_attr(not(feature = "lapack"), allow(dead_code))]
+            #[cfg_attr(not(feature = "lapack-base"), allow(dead_code))]
             pub(super) fn $name(
                 a: [&[f64]; DOTS],
                 b: [&[f64]; $columns],

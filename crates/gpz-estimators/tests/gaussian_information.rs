@@ -1,5 +1,5 @@
 //! Gaussian and cross-fitted information against stored cases, closed forms, and the bias and direction they claim.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 

@@ -132,7 +132,7 @@ fn quadratic_entropies_of_the_stored_case() -> Outcome<()> {
     Ok(())
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod lapack {
     use super::*;
     use gpz_estimators::information::renyi::{matrix_entropy_nats, matrix_information_nats};

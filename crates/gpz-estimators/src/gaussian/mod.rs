@@ -10,19 +10,19 @@
 //! | `ledoit_wolf`, `oas`: shrunk covariances, also of more dimensions than rows | feature `lapack` |
 
 mod diagonal;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod full;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod gaps;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod shrinkage;
 mod wishart;
 
 pub use diagonal::*;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub use full::*;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub use gaps::*;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub use shrinkage::*;
 pub use wishart::*;

@@ -52,10 +52,10 @@ fn trigamma(mut x: f64) -> f64 {
     value + inverse * (1.0 + 0.5 * inverse + series)
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub use corrected::*;
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod corrected {
     use super::{log_det_bias, log_det_variance};
     use crate::entropy::isotropic_gaussian_nats;

@@ -105,10 +105,10 @@ fn quadratic(samples: &[&Scaled]) -> f64 {
     2.0 * (n as f64).ln() - sum.ln()
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub use spectral::{matrix_entropy_nats, matrix_information_nats};
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod spectral {
     use ndarray_linalg::{EigValshInto, UPLO};
 
