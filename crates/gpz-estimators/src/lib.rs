@@ -66,6 +66,7 @@ mod jobs;
 mod lapack;
 mod moments;
 mod neighbours;
+mod oddities;
 mod parts;
 pub mod plan;
 mod projection;
@@ -80,7 +81,7 @@ pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContribu
 pub use error::Error;
 pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION, Uncertainty};
 pub use geometry::{ClassGeometry, Normalisation};
-pub use jackknife::Interval;
+pub use jackknife::{Interval, grouped_jackknife};
 pub use moments::ClassMoments;
 pub use neighbours::{Metric, Neighbours};
 pub use projection::{Projection, project};

@@ -125,7 +125,7 @@ impl NoisySource {
     /// `H(X)` in nats, exact.
     #[must_use]
     pub fn h_x_nats(&self) -> Estimate {
-        Estimate::new(self.h_x, Kind::Exact, self.inputs.len() as f64)
+        Estimate::new(self.h_x, Kind::Exact, 0.0)
     }
 
     /// `H(X|Z')` in nats: the mean entropy of the posterior.
