@@ -272,7 +272,10 @@ impl fmt::Display for Flag {
                 write!(f, "of a random projection of {from} dimensions onto {to}")
             }
             Self::UnbiasedAttackersOnly => {
-                write!(f, "bounds unbiased attackers only: one that knows what x looks like may err less")
+                write!(
+                    f,
+                    "bounds unbiased attackers only: one that knows what x looks like may err less"
+                )
             }
             Self::AssumesGaussian => write!(f, "right if the rows are Gaussian"),
             Self::RestsOnEstimate => {

@@ -19,12 +19,8 @@ fn key<T: Element>(seed: u64, row: ArrayView1<'_, T>, step: usize) -> u64 {
 ///
 /// Rows are told apart by 64 mixed bits; two different rows share them with a probability of `n²/2⁶⁵`.
 pub(crate) fn first_equal(rows: ArrayView2<'_, f64>) -> Vec<usize> {
-    let mut keys: Vec<(u64, usize)> = rows
-        .rows()
-        .into_iter()
-        .enumerate()
-        .map(|(row, values)| (key(0, values, 1), row))
-        .collect();
+    let mut keys: Vec<(u64, usize)> =
+        rows.rows().into_iter().enumerate().map(|(row, values)| (key(0, values, 1), row)).collect();
     keys.sort_unstable();
     let mut first = vec![0; keys.len()];
     for equal in keys.chunk_by(|a, b| a.0 == b.0) {

@@ -197,8 +197,7 @@ impl Received {
     }
 
     fn exact(&self, value: f64) -> Estimate {
-        Estimate::new(value, Kind::Exact, 0.0)
-            .flag(self.inputs.len() == 1, Flag::DegenerateSupport)
+        Estimate::new(value, Kind::Exact, 0.0).flag(self.inputs.len() == 1, Flag::DegenerateSupport)
     }
 }
 

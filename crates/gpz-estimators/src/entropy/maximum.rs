@@ -162,7 +162,8 @@ impl Deviations {
     #[must_use]
     pub fn isotropic_bound_nats(&self) -> Estimate {
         let (n, squares) = (self.geometry.rows() as f64, self.geometry.total());
-        let without = self.distances.iter().map(|distance| self.without(n * squares, n, distance[1]));
+        let without =
+            self.distances.iter().map(|distance| self.without(n * squares, n, distance[1]));
         isotropic_bound_nats(&self.geometry).jackknifed(&without.collect::<Vec<_>>())
     }
 
@@ -174,7 +175,8 @@ impl Deviations {
         let bound = class_bound_nats(&self.geometry, class)?;
         let squares = self.geometry.sum_of_squares(class).unwrap_or(0.0);
         let members = self.labels.iter().zip(&self.distances).filter(|(label, _)| **label == class);
-        let without = members.map(|(_, distance)| self.without(squares, bound.n_effective, distance[0]));
+        let without =
+            members.map(|(_, distance)| self.without(squares, bound.n_effective, distance[0]));
         let without: Vec<f64> = without.collect();
         Ok(bound.jackknifed(&without))
     }
@@ -202,7 +204,10 @@ impl Deviations {
     /// The isotropic bound of `n` rows less one at a squared distance from their mean.
     fn without(&self, squares: f64, n: f64, distance: f64) -> f64 {
         let left = (squares - n / (n - 1.0) * distance).max(0.0);
-        isotropic_gaussian_nats(self.geometry.width(), left / (n - 1.0) / self.geometry.width() as f64)
+        isotropic_gaussian_nats(
+            self.geometry.width(),
+            left / (n - 1.0) / self.geometry.width() as f64,
+        )
     }
 }
 
@@ -214,8 +219,9 @@ pub(crate) fn mixture_without(
     without: impl Iterator<Item = f64>,
 ) -> Vec<f64> {
     let present = || (0..counts.len()).filter(|&class| counts[class] > 0);
-    let entropies: Vec<f64> =
-        (0..counts.len()).map(|class| if counts[class] > 0 { of_class(class) } else { 0.0 }).collect();
+    let entropies: Vec<f64> = (0..counts.len())
+        .map(|class| if counts[class] > 0 { of_class(class) } else { 0.0 })
+        .collect();
     let n = labels.len() as f64;
     let sum: f64 = present().map(|class| counts[class] as f64 * entropies[class]).sum();
     let logarithms: f64 = present().map(|class| x_ln_x(counts[class])).sum();

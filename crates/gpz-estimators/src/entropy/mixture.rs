@@ -236,9 +236,7 @@ pub fn noise_information_bounds_nats<T: Element>(
     let terms: Vec<[f64; 2]> = (0..n).into_par_iter().map_init(Vec::new, term).collect();
     let bound = |which: usize, kind| {
         let mean = terms.iter().map(|term| term[which]).sum::<f64>() / n as f64;
-        Estimate::new(mean + 0.0, kind, n as f64)
-            .ceiling((n as f64).ln())
-            .odd(&odd)
+        Estimate::new(mean + 0.0, kind, n as f64).ceiling((n as f64).ln()).odd(&odd)
     };
     Ok(Bounds { lower: bound(0, Kind::Lower), upper: bound(1, Kind::Upper) })
 }

@@ -89,8 +89,7 @@ impl MaximumEntropy {
                     class_diagonal_bound_nats(&moments, class).map_or(0.0, |bound| bound.value)
                 };
                 let left = diagonal_without(&moments, features, labels);
-                let without =
-                    mixture_without(moments.counts(), labels, of_class, left.into_iter());
+                let without = mixture_without(moments.counts(), labels, of_class, left.into_iter());
                 bound.jackknifed(&without)
             }),
             full: full.map(|full| divided_by_rows(full, features.ncols(), &counts)),

@@ -16,7 +16,7 @@
 
 use ndarray::ArrayView2;
 
-use crate::entropy::discrete::{Codes, finish, counted_jackknife, x_ln_x};
+use crate::entropy::discrete::{Codes, counted_jackknife, finish, x_ln_x};
 use crate::error::Error;
 use crate::estimate::{Estimate, Kind};
 use crate::oddities::Oddities;

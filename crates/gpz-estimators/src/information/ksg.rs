@@ -24,7 +24,7 @@ use crate::simd::Element;
 /// dependent pair errs low, and by more the more dimensions there are: with 5,000 normal rows whose columns correlate in pairs by
 /// 0.6, estimate and truth are 0.62 and 0.67 nats in 3 + 3 dimensions, 0.87 and 1.12 in 5 + 5, 1.09 and 1.79 in 8 + 8, 1.11 and
 /// 3.57 in 16 + 16. More than ten together are flagged as [`Flag::HighDimension`];
-/// [`Projection::estimate_with`](crate::Projection::estimate_with) offers a way out. It cannot exceed
+/// [`Projection::estimate`](crate::Projection::estimate) offers a way out. It cannot exceed
 /// `ψ(n) − ψ(k)`, the ceiling. Scale matters where the samples' units differ: standardise, or transform each column to ranks
 /// or normal scores, which leaves the true value as it is. Negative values are sampling error about zero and stay.
 ///
