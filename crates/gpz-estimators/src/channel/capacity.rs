@@ -21,6 +21,8 @@ impl Channel {
     /// - bits and casts: `d·ln(codes)`, that is `d·b·ln 2`: [`Kind::Upper`] without any assumption, and without a look at the values.
     ///   [`code_entropy_sum_nats`](super::code_entropy_sum_nats) is smaller, and an estimate
     ///
+    /// For an example see the [module](super).
+    ///
     /// # Errors
     /// [`Error::NonFinite`] and the like of the first bad row, [`Error::Parameter`] for a σ or scale that is not positive. Inside:
     /// [`NotIdentifiable::NoChannel`] where nothing is declared.
@@ -38,6 +40,14 @@ impl Channel {
     }
 
     /// `width·ln(codes)` in nats: what the channel can carry, whatever is sent. Infinite for noise, whose power is not limited.
+    ///
+    /// ```
+    /// use gpz_estimators::channel::{Cast, Channel};
+    ///
+    /// let limit = Channel::Cast(Cast::Bf16).limit_nats(10)?.expect("a channel is declared");
+    /// assert!((limit.value - 160.0 * 2.0_f64.ln()).abs() < 1e-12 && limit.n_effective == 0.0);
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Parameter`] for a σ or scale that is not positive. Inside: [`NotIdentifiable::NoChannel`].

@@ -26,6 +26,9 @@ use crate::rows::checked;
 /// assert!(source.mi_nats().value.abs() < 1e-3 && source.h_x_given_z_nats().value < 2f64.ln());
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```
+///
+/// # Source
+/// As [`Received`](super::Received), with the posterior of a Gaussian mixture by Bayes' rule, averaged by Monte Carlo.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoisySource {
     h_x: f64,

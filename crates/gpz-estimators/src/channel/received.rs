@@ -27,6 +27,10 @@ const SUM: f64 = 1e-9;
 /// assert_eq!(received.mmse_per_dim(x.view())?.value, 0.125);
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```
+///
+/// # Source
+/// Cover and Thomas, Elements of Information Theory, chapter 2; the best guess: G. Smith, "On the foundations of quantitative information
+/// flow", 2009.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// Probability of each input.

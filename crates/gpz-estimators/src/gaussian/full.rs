@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView2, Axis};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, ClassRows};
 use crate::entropy::isotropic_gaussian_nats;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, Uncertainty};
@@ -100,15 +100,18 @@ pub(crate) fn variance_over_classes(rows: f64, classes: &[(f64, f64, f64)]) -> f
     terms.sum()
 }
 
-/// The covariance of each class that occurs, ascending.
+/// A class with its covariance, or why it has none.
+type OfClass = (usize, Result<Covariance, NotIdentifiable>);
+
+/// The covariance of each class that occurs, ascending, or why it has none.
 ///
 /// # Errors
-/// Those of [`covariance`] and of labels that do not fit. Inside: [`NotIdentifiable::TooFewRows`] of the first such class.
-pub(crate) fn by_class<T: Element>(
+/// Those of [`covariance`] and of labels that do not fit.
+pub(crate) fn each_class<T: Element>(
     features: ArrayView2<'_, T>,
     labels: &[usize],
     classes: usize,
-) -> Result<Result<Vec<(usize, Covariance)>, NotIdentifiable>, Error> {
+) -> Result<Vec<OfClass>, Error> {
     let width = features.ncols();
     let batch = Batch::new(features, labels, classes, width)?;
     // All of them at once, so that a bad row is named by its place among all rows.
@@ -116,19 +119,45 @@ pub(crate) fn by_class<T: Element>(
     if batch.len() == 0 {
         return Err(Error::NoRows);
     }
-    let mut parts = Vec::with_capacity(batch.present.len());
-    for rows in &batch.present {
+    let of_class = |rows: &ClassRows| {
         let members = features.select(Axis(0), &batch.rows()[rows.range.clone()]);
-        match covariance(members.view())? {
-            Ok(covariance) => parts.push((rows.class, covariance)),
-            Err(NotIdentifiable::TooFewRows { have, need, .. }) => {
-                let class = Some(rows.class);
-                return Ok(Err(NotIdentifiable::TooFewRows { class, have, need }));
+        let found = covariance(members.view())?.map_err(|reason| match reason {
+            NotIdentifiable::TooFewRows { have, need, .. } => {
+                NotIdentifiable::TooFewRows { class: Some(rows.class), have, need }
             }
-            Err(reason) => return Ok(Err(reason)),
-        }
+            other => other,
+        });
+        Ok((rows.class, found))
+    };
+    batch.present.iter().map(of_class).collect()
+}
+
+/// The covariance of each class that occurs, ascending; all of them or the first class's reason.
+///
+/// # Errors
+/// Those of [`each_class`]. Inside: [`NotIdentifiable::TooFewRows`] of the first such class.
+pub(crate) fn by_class<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+) -> Result<Result<Vec<(usize, Covariance)>, NotIdentifiable>, Error> {
+    let each = each_class(features, labels, classes)?.into_iter();
+    Ok(each.map(|(class, found)| found.map(|covariance| (class, covariance))).collect())
+}
+
+/// An estimate for each declared class, from its covariance.
+pub(crate) fn of_each_class<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+    estimate: impl Fn(&Covariance) -> Estimate,
+) -> Result<Vec<Estimated>, Error> {
+    let empty = |class| Err(NotIdentifiable::EmptyClass { class });
+    let mut answers: Vec<Estimated> = (0..classes).map(empty).collect();
+    for (class, found) in each_class(features, labels, classes)? {
+        answers[class] = found.map(|covariance| estimate(&covariance));
     }
-    Ok(Ok(parts))
+    Ok(answers)
 }
 
 /// `½ ln det(2πe S)`, `S` the covariance of the rows with the divisor `n − 1`: the plug-in of the largest entropy that rows of
@@ -165,6 +194,39 @@ pub(crate) fn by_class<T: Element>(
 /// Maximum entropy under a given covariance: Cover and Thomas, Elements of Information Theory, theorem 8.6.5.
 pub fn full_bound_nats<T: Element>(features: ArrayView2<'_, T>) -> Result<Estimated, Error> {
     Ok(covariance(features)?.map(|covariance| covariance.bound()))
+}
+
+/// `½ ln det(2πe S_c)` of each class by itself, `[classes]`, in nats: [`full_bound_nats`] of its rows.
+///
+/// - `features`: `[n, d]`; `labels`: `n` class indices below `classes`
+///
+/// Bias, standard error and failure as there, with the class's rows. A class without rows, or with no more than dimensions, is not
+/// identifiable and does not keep the others from being so.
+///
+/// ```
+/// use gpz_estimators::{NotIdentifiable, gaussian};
+/// use ndarray::array;
+///
+/// let rows = array![[0.0], [1.0], [2.0], [50.0]];
+/// let bounds = gaussian::class_full_bounds_nats(rows.view(), &[0, 0, 0, 2], 3)?;
+/// let two_pi_e = 2.0 * std::f64::consts::PI * std::f64::consts::E;
+/// assert!(bounds[0].as_ref().is_ok_and(|bound| (bound.value - 0.5 * two_pi_e.ln()).abs() < 1e-13));
+/// assert_eq!(bounds[1], Err(NotIdentifiable::EmptyClass { class: 1 }));
+/// assert_eq!(bounds[2], Err(NotIdentifiable::TooFewRows { class: Some(2), have: 1, need: 2 }));
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`full_bound_nats`], and [`Error::Width`], [`Error::LabelCount`], [`Error::LabelOutOfRange`], [`Error::NoRows`].
+///
+/// # Source
+/// As [`full_bound_nats`], given the class.
+pub fn class_full_bounds_nats<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+) -> Result<Vec<Estimated>, Error> {
+    of_each_class(features, labels, classes, Covariance::bound)
 }
 
 /// `Σ_c N_c/N · ½ ln det(2πe S_c)`: the plug-in of an upper bound of `h(Z|Y)`, each class with its own covariance.

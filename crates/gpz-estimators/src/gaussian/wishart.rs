@@ -78,7 +78,7 @@ mod corrected {
     use crate::error::Error;
     use crate::estimate::{Estimate, Estimated, Flag, Kind, Uncertainty};
     use crate::gaussian::full::{
-        Covariance, by_class, covariance, gaussian_error, variance_over_classes,
+        Covariance, by_class, covariance, gaussian_error, of_each_class, variance_over_classes,
     };
     use crate::simd::Element;
     use ndarray::ArrayView2;
@@ -173,14 +173,39 @@ mod corrected {
     pub fn entropy_corrected_nats<T: Element>(
         features: ArrayView2<'_, T>,
     ) -> Result<Estimated, Error> {
-        Ok(covariance(features)?.map(|covariance| {
-            let (value, std_err) = entropy(&covariance);
-            let estimate = Estimate::new(value, Kind::Heuristic, covariance.rows as f64)
-                .std_err(std_err, Uncertainty::Formula)
-                .flag(true, Flag::AssumesGaussian)
-                .flag(true, Flag::PlugInOfUpperBound);
-            covariance.flags(estimate)
-        }))
+        Ok(covariance(features)?.map(|covariance| corrected_entropy(&covariance)))
+    }
+
+    /// [`entropy_corrected_nats`] of each class by itself, `[classes]`, in nats.
+    ///
+    /// - `features`: `[n, d]`; `labels`: `n` class indices below `classes`
+    ///
+    /// Bias, standard error and failure as there, with the class's rows. A class without rows, or with no more than dimensions, is not
+    /// identifiable and does not keep the others from being so.
+    ///
+    /// ```
+    /// use gpz_estimators::gaussian;
+    /// use ndarray::array;
+    ///
+    /// let (rows, labels) = (array![[0.0], [1.0], [2.0], [50.0]], [0, 0, 0, 1]);
+    /// let entropies = gaussian::class_entropies_corrected_nats(rows.view(), &labels, 2)?;
+    /// let own = gaussian::entropy_corrected_nats(array![[0.0], [1.0], [2.0]].view())?;
+    /// assert_eq!(entropies[0], own);
+    /// assert!(entropies[1].is_err());
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`class_full_bounds_nats`](crate::gaussian::class_full_bounds_nats).
+    ///
+    /// # Source
+    /// As [`log_det_bias`], applied to each class.
+    pub fn class_entropies_corrected_nats<T: Element>(
+        features: ArrayView2<'_, T>,
+        labels: &[usize],
+        classes: usize,
+    ) -> Result<Vec<Estimated>, Error> {
+        of_each_class(features, labels, classes, corrected_entropy)
     }
 
     /// `Σ_c N_c/N · h_c`, each class's entropy corrected as by [`entropy_corrected_nats`]: `h(Z|Y)` of classes that are Gaussian,
@@ -237,6 +262,16 @@ mod corrected {
             estimate = covariance.flags(estimate);
         }
         Ok(Ok(estimate.flag(empty > 0, Flag::EmptyClasses(empty))))
+    }
+
+    /// The entropy of Gaussian rows of this covariance, as an estimate.
+    fn corrected_entropy(covariance: &Covariance) -> Estimate {
+        let (value, std_err) = entropy(covariance);
+        let estimate = Estimate::new(value, Kind::Heuristic, covariance.rows as f64)
+            .std_err(std_err, Uncertainty::Formula)
+            .flag(true, Flag::AssumesGaussian)
+            .flag(true, Flag::PlugInOfUpperBound);
+        covariance.flags(estimate)
     }
 
     /// Log-determinant without its bias, and its variance.
