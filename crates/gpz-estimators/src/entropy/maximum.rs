@@ -24,7 +24,7 @@ pub fn isotropic_gaussian_nats(width: usize, variance: f64) -> f64 {
 ///
 /// - `geometry`: of features of any width `D`; scaling them by `a` adds `D ln|a|`
 ///
-/// **It bounds h(Z), not leakage**: see the [module](self). `-inf` if nothing varies. Constant dimensions make h(Z) itself `-inf`; the
+/// **It bounds h(Z), not leakage**: see the [module](crate::entropy). `-inf` if nothing varies. Constant dimensions make h(Z) itself `-inf`; the
 /// bound stays true, and flagged.
 ///
 /// **Bias**: low by about `(D + D/P)/(2N)` nats for Gaussian rows of participation ratio `P`: `D/(2N)` for the divisor, the rest for the

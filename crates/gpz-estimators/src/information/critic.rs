@@ -68,7 +68,7 @@ pub fn infonce_nats<T: Element>(scores: ArrayView2<'_, T>) -> Result<Estimated, 
 ///
 /// The formula has no ceiling, yet no lower bound that holds for every law can show more than about `ln B` from `B` pairs with any
 /// confidence: scores of rare pairs, which decide the exponentials' mean, are not among them. `ln B` stands as the
-/// [ceiling](Estimate::ceiling), and a value near it or beyond is [`Flag::Saturated`]: it is on average right and in this sample worth
+/// [ceiling](field@Estimate::ceiling), and a value near it or beyond is [`Flag::Saturated`]: it is on average right and in this sample worth
 /// little.
 ///
 /// ```
