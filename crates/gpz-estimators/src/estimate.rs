@@ -100,8 +100,8 @@ impl Estimate {
     /// `t` is Student's quantile with the [degrees of freedom](Self::degrees_of_freedom), the normal one where there are none stated:
     /// eight disjoint parts have seven, and the normal quantile would leave out 9 % where 5 % are meant.
     ///
-    /// It covers the **estimator's expectation** on so many rows. Whatever bias the estimator's page states comes on top: an
-    /// interval of a bound reaches to one side of the truth only by chance, and at a ceiling it says nothing. Not clipped.
+    /// It covers the **estimator's expectation** on so many rows. Whatever bias the estimator's page states comes on top: an interval
+    /// about a bound need not hold the truth, and at a ceiling it says nothing. Not clipped.
     ///
     /// # Errors
     /// [`Error::Level`] unless `0 < level < 1`.

@@ -94,7 +94,7 @@ fn every_estimator_says_what_is_odd_about_its_rows() -> Outcome {
     ] {
         says(&bound, &columns);
     }
-    says(&mixture_diagonal_bound_nats(&moments)??, &[Flag::ConstantDimensions(2)]);
+    says(&mixture_diagonal_bound_nats(&moments)??, &columns);
     Ok(())
 }
 

@@ -7,26 +7,12 @@ use rayon::prelude::*;
 
 use super::attacker::from_given;
 use super::{Given, positive};
+use crate::entropy::discrete::{Codes, x_ln_x};
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 
 /// Columns of a piece of work.
 const BLOCK_COLUMNS: usize = 64;
-
-/// `n ln n`, continued by zero.
-fn n_log_n(n: f64) -> f64 {
-    if n > 0.0 { n * n.ln() } else { 0.0 }
-}
-
-/// Runs of equal items in a sorted order: their lengths.
-fn runs<T>(order: &[T], same: impl Fn(&T, &T) -> bool) -> Vec<usize> {
-    order.chunk_by(same).map(<[T]>::len).collect()
-}
-
-/// Plug-in entropy of counts that sum to `n`.
-fn entropy_of(counts: impl IntoIterator<Item = usize>, n: f64) -> f64 {
-    n.ln() - counts.into_iter().map(|count| n_log_n(count as f64)).sum::<f64>() / n
-}
 
 fn shape_of(codes: ArrayView2<'_, i64>) -> Result<(usize, usize), Error> {
     let (n, width) = codes.dim();
@@ -59,22 +45,16 @@ fn shape_of(codes: ArrayView2<'_, i64>) -> Result<(usize, usize), Error> {
 /// Data processing: Cover and Thomas, theorem 2.8.1; the bias: Miller 1955, Paninski 2003.
 pub fn code_entropy_nats(codes: ArrayView2<'_, i64>) -> Result<Estimate, Error> {
     let (n, _) = shape_of(codes)?;
-    let mut order: Vec<usize> = (0..n).collect();
-    order.par_sort_unstable_by(|&a, &b| codes.row(a).iter().cmp(codes.row(b).iter()));
-    let counts = runs(&order, |&a, &b| codes.row(a) == codes.row(b));
-    let value = entropy_of(counts.iter().copied(), n as f64);
-    let sum: f64 = counts.iter().map(|&count| n_log_n(count as f64)).sum();
-    let without: Vec<f64> = counts
-        .iter()
-        .flat_map(|&count| std::iter::repeat_n(left_out(sum, count, n as f64), count))
-        .collect();
-    Ok(plug_in(value, n, 1, &without))
+    let codes = Codes::by(n, |&a, &b| codes.row(a).iter().cmp(codes.row(b).iter()))?;
+    let (rows, sum) = (n as f64, codes.sum_of_logs());
+    let of_row = |&symbol: &usize| left_out(sum, codes.counts()[symbol], rows);
+    let without: Vec<f64> = codes.symbols().iter().map(of_row).collect();
+    Ok(plug_in(rows.ln() - sum / rows, n, 1, &without))
 }
 
 /// The entropy without one row whose code occurs `count` times; `sum` is `Σ c ln c`.
-fn left_out(sum: f64, count: usize, n: f64) -> f64 {
-    let (count, rest) = (count as f64, n - 1.0);
-    rest.ln() - (sum - n_log_n(count) + n_log_n(count - 1.0)) / rest
+fn left_out(sum: f64, count: u64, n: f64) -> f64 {
+    (n - 1.0).ln() - (sum - x_ln_x(count) + x_ln_x(count - 1)) / (n - 1.0)
 }
 
 fn plug_in(value: f64, n: usize, dimensions: usize, without: &[f64]) -> Estimate {
@@ -124,11 +104,11 @@ pub fn code_entropy_sum_nats(codes: ArrayView2<'_, i64>) -> Result<Estimate, Err
                     codes.column(column).iter().enumerate().map(|(row, &code)| (code, row)),
                 );
                 order.sort_unstable();
-                let counts = runs(&order, |a, b| a.0 == b.0);
-                value += entropy_of(counts.iter().copied(), n as f64);
-                let sum: f64 = counts.iter().map(|&count| n_log_n(count as f64)).sum();
-                for run in order.chunk_by(|a, b| a.0 == b.0) {
-                    let left = left_out(sum, run.len(), n as f64);
+                let runs = || order.chunk_by(|a, b| a.0 == b.0);
+                let sum: f64 = runs().map(|run| x_ln_x(run.len() as u64)).sum();
+                value += (n as f64).ln() - sum / n as f64;
+                for run in runs() {
+                    let left = left_out(sum, run.len() as u64, n as f64);
                     run.iter().for_each(|&(_, row)| without[row] += left);
                 }
             }

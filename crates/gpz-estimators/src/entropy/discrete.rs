@@ -113,7 +113,14 @@ impl Codes {
         Self::by(self.rows(), |&a, &b| pair(a).cmp(&pair(b)))
     }
 
-    fn by(n: usize, compare: impl Fn(&usize, &usize) -> Ordering + Sync) -> Result<Self, Error> {
+    /// Rows `0..n` that compare as equal are one symbol.
+    ///
+    /// # Errors
+    /// [`Error::NoRows`].
+    pub(crate) fn by(
+        n: usize,
+        compare: impl Fn(&usize, &usize) -> Ordering + Sync,
+    ) -> Result<Self, Error> {
         if n == 0 {
             return Err(Error::NoRows);
         }

@@ -46,7 +46,8 @@ pub fn diagonal_bound_nats(geometry: &ClassGeometry) -> Estimate {
 ///
 /// - `moments`: `16·K·D` bytes hold what this reads; `class`: below `K`
 ///
-/// `-inf` where a dimension never changes within the class; a class of one row has the formal value `-inf` and is flagged.
+/// `-inf` where a dimension never changes within the class; a class of one row has the formal value `-inf` and is flagged. Constant
+/// dimensions and dead units are counted within the class.
 ///
 /// **Bias**: low by about `D/N_c` nats for Gaussian rows, as [`diagonal_bound_nats`] with the rows of the class, which are few: at 30 rows
 /// and 1,000 dimensions 33 nats. No standard error, for the reason given there.
@@ -72,7 +73,11 @@ pub fn class_diagonal_bound_nats(moments: &ClassMoments, class: usize) -> Estima
     let variance: Array1<f64> =
         moments.class_variance(class).ok_or(NotIdentifiable::EmptyClass { class })?;
     let count = moments.counts()[class];
-    Ok(estimate(variance.iter(), count).flag(count == 1, Flag::SingletonClass))
+    let means = moments.mean_of(class).unwrap_or_default();
+    let dead = means.iter().zip(&variance).filter(|cell| *cell == (&0.0, &0.0)).count();
+    Ok(estimate(variance.iter(), count)
+        .flag(dead > 0, Flag::DeadUnits(dead))
+        .flag(count == 1, Flag::SingletonClass))
 }
 
 /// `h(Z) ≤ H(Y) + Σ_c p_c Σ_j ½ ln(2πe σ_cj²)`, valid for the mixture of all classes, in nats.
