@@ -405,7 +405,7 @@ fn whole(deviations: &Deviations, findings: &mut Findings) -> Result<(), gpz_est
     let width = geometry.width() as f64;
     let per_dim = total().map(|interval| interval.map(|interval| interval.per(width)));
     let (isotropic, diagonal) =
-        (entropy::isotropic_bound_nats(geometry), gaussian::diagonal_bound_nats(geometry));
+        (deviations.isotropic_bound_nats(), gaussian::diagonal_bound_nats(geometry));
     findings.found.extend([
         number_of("global_trace_var", geometry.total(), Some(total()))?,
         number_of("global_sigma2", geometry.mean_variance(), Some(per_dim))?,
@@ -495,7 +495,7 @@ fn by_class(
     quantities.push(class_bounds(geometry));
     quantities.push(estimated("label_entropy_nats", &entropy::label_entropy_nats(geometry)));
     findings.found.append(&mut quantities);
-    let mixture = entropy::mixture_bound_nats(geometry);
+    let mixture = deviations.mixture_bound_nats();
     if let Ok(mixture) = &mixture {
         findings.gap("gap_iso_over_mixture", &entropy::isotropic_bound_nats(geometry), mixture);
     }

@@ -18,6 +18,8 @@ use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 use crate::gram::{add_product, blocks, centred};
 use crate::lapack;
 use crate::moments::ClassMoments;
+use crate::oddities::Oddities;
+use crate::plan::{Needs, in_whole};
 use crate::simd::Element;
 
 /// Share by which the passes' sums of squares may differ, as in the pass of deviations.
@@ -32,8 +34,13 @@ pub struct Classifier<'a> {
     pub bias: ArrayView1<'a, f64>,
 }
 
-/// How far the features have collapsed. Statistics of the rows given and not of a population: class means of few rows scatter, which
-/// raises NC1's denominator and spoils NC2's angles.
+/// How far the features have collapsed, dimensionless; formulas and source: see the [module](self).
+///
+/// **Exact for the rows given**, and not of a population: class means of few rows scatter, which raises NC1's denominator (so NC1 is low)
+/// and spoils NC2's lengths and angles (so those are high). **No standard error** for that reason; as estimates they have one by
+/// [`grouped_jackknife`](crate::grouped_jackknife) over [`collapse`], as long as every group leaves rows of each class.
+///
+/// Columns that never change are flagged; rows that repeat are not seen by a pass in batches: [`RowReport`](crate::RowReport) counts them.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Collapse {
@@ -258,8 +265,10 @@ impl<'a> CollapsePass<'a> {
         let (empty, singletons) = (geometry.empty_classes(), geometry.singleton_classes());
         let k = self.present.len();
         let n: u64 = self.sums.counts.iter().sum();
+        let odd = Oddities::of_moments(&geometry);
         let estimate = |value: f64| {
             Estimate::new(value, Kind::Exact, n as f64)
+                .odd(&odd)
                 .flag(!empty.is_empty(), Flag::EmptyClasses(empty.len()))
                 .flag(!singletons.is_empty(), Flag::SingletonClass)
         };
@@ -356,7 +365,25 @@ impl<'a> CollapsePass<'a> {
 
 /// All measures of features that are at hand at once.
 ///
-/// - `features`: `[n, d]`; `labels`: `n` class indices below `classes`
+/// - `features`: `[n, d]`; `labels`: `n` class indices below `classes`; `classifier`: for NC3 and NC4
+///
+/// Its memory is that of [`Needs::of_collapse`] with batches of 1,024 rows; [`collapse_within`] keeps to a budget.
+///
+/// ```
+/// use gpz_estimators::collapse::{Classifier, collapse};
+/// use ndarray::array;
+///
+/// // Two classes on two opposite points, and a classifier that points at them.
+/// let (features, labels) = (array![[2.0, 0.0], [2.0, 0.0], [-2.0, 0.0], [-2.0, 0.0]], [0, 0, 1, 1]);
+/// let (weights, bias) = (array![[1.0, 0.0], [-1.0, 0.0]], array![0.0, 0.0]);
+/// let classifier = Classifier { weights: weights.view(), bias: bias.view() };
+/// let found = collapse(features.view(), &labels, 2, Some(classifier))?;
+/// assert_eq!(found.nc1_trace.expect("two classes").value, 0.0);
+/// assert_eq!(found.nc2_equiangle.expect("two classes").value, 0.0);
+/// assert!(found.nc3_self_duality.is_some_and(|nc3| nc3.is_ok_and(|nc3| nc3.value < 1e-15)));
+/// assert!(found.nc4_agreement.is_some_and(|nc4| nc4.is_ok_and(|nc4| nc4.value == 1.0)));
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`ClassMoments::new`], [`ClassMoments::update`] and [`CollapsePass::new`].
@@ -366,17 +393,59 @@ pub fn collapse<T: Element>(
     classes: usize,
     classifier: Option<Classifier<'_>>,
 ) -> Result<Collapse, Error> {
+    in_batches(features, labels, classes, classifier, MOST_ROWS)
+}
+
+/// [`collapse`] in batches of so many rows that all of its memory, beside the features and the classifier, fits a budget.
+///
+/// - `budget`: in bytes. The measures do not depend on it, but for rounding
+///
+/// # Errors
+/// Those of [`collapse`], and [`Error::Budget`] if not even batches of one row fit: the moments and the classes' products are held
+/// whole.
+pub fn collapse_within<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+    classifier: Option<Classifier<'_>>,
+    budget: u128,
+) -> Result<Collapse, Error> {
+    let needs =
+        |rows: usize| Needs::of_collapse(classes, features.ncols(), rows, classifier.is_some());
+    // Bytes grow with the rows of a batch, so halving finds one that fits.
+    let mut rows = MOST_ROWS.min(features.nrows().max(1));
+    while rows > 1 && needs(rows)?.bytes() > budget {
+        rows /= 2;
+    }
+    needs(rows)?.within(budget)?;
+    in_batches(features, labels, classes, classifier, rows)
+}
+
+/// Rows whose products with all means are held at once, at most.
+const MOST_ROWS: usize = 1024;
+
+fn in_batches<T: Element>(
+    features: ArrayView2<'_, T>,
+    labels: &[usize],
+    classes: usize,
+    classifier: Option<Classifier<'_>>,
+    rows: usize,
+) -> Result<Collapse, Error> {
+    if labels.len() != features.nrows() {
+        return Err(Error::LabelCount { rows: features.nrows(), labels: labels.len() });
+    }
+    let batches = || features.axis_chunks_iter(Axis(0), rows).zip(labels.chunks(rows)).enumerate();
     let mut moments = ClassMoments::new(classes, features.ncols())?;
-    moments.update(features, labels)?;
+    for (at, (features, labels)) in batches() {
+        moments.update(features, labels).map_err(|error| in_whole(error, at * rows, 0))?;
+    }
     // Views do not shorten their lifetimes by themselves.
     let classifier = classifier.map(|Classifier { weights, bias }| Classifier {
         weights: weights.reborrow(),
         bias: bias.reborrow(),
     });
     let mut pass = CollapsePass::new(&moments, classifier)?;
-    /// Rows whose products with all means are held at once.
-    const ROWS: usize = 1024;
-    for (features, labels) in features.axis_chunks_iter(Axis(0), ROWS).zip(labels.chunks(ROWS)) {
+    for (_, (features, labels)) in batches() {
         pass.update(features, labels)?;
     }
     pass.finish()

@@ -5,7 +5,7 @@
 //!
 //! | function | removes | at independence |
 //! |---|---|---|
-//! | [`distance_correlation_sq`] | bias; the square, may be negative | 0 on average, whatever `n` and the widths |
+//! | [`distance_correlation_sq`], also as [`distance_correlation`] | bias; the square, may be negative | 0 on average, whatever `n` and the widths |
 //! | [`distance_correlation_v`] | nothing | positive; towards 1 as widths grow at fixed `n` |
 //! | [`independence_test`] | | Student's t of the first |
 //!
@@ -32,7 +32,8 @@ use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use crate::error::Error;
-use crate::estimate::{Estimate, Estimated, Kind, NotIdentifiable, Uncertainty, number};
+use crate::estimate::{Estimate, Estimated, Kind, NotIdentifiable, number};
+use crate::oddities::Oddities;
 use crate::rows::checked_pairs;
 use crate::simd::Element;
 
@@ -63,6 +64,27 @@ pub fn distance_correlation_sq<T: Element, U: Element>(
     y: ArrayView2<'_, U>,
 ) -> Result<Estimated, Error> {
     correlation(x, y, 4, unbiased, |ratio| ratio)
+}
+
+/// Distance correlation, in the form to use unless another is asked for: bias-corrected and squared,
+/// [`distance_correlation_sq`].
+///
+/// ```
+/// use gpz_estimators::dependence::{distance_correlation, distance_correlation_sq};
+/// use ndarray::array;
+///
+/// let (x, y) = (array![[1.0], [2.0], [3.0], [4.0], [5.0]], array![[1.0], [4.0], [9.0], [16.0], [25.0]]);
+/// assert_eq!(distance_correlation(x.view(), y.view())?, distance_correlation_sq(x.view(), y.view())?);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`distance_correlation_sq`].
+pub fn distance_correlation<T: Element, U: Element>(
+    x: ArrayView2<'_, T>,
+    y: ArrayView2<'_, U>,
+) -> Result<Estimated, Error> {
+    distance_correlation_sq(x, y)
 }
 
 /// Distance correlation as first defined, the square root of a ratio of V-statistics; between 0 and 1.
@@ -102,6 +124,20 @@ pub struct IndependenceTest {
 ///
 /// `t = √(ν − 1) R/√(1 − R²)` with `R` of [`distance_correlation_sq`] and `ν = n(n − 3)/2`. The law is Student's as the **widths** grow
 /// with exchangeable dimensions, for any `n`. In few dimensions its tail is heavier than that: a small p-value is then too small.
+///
+/// - `x`: `[n, d_x]`, `y`: `[n, d_y]`, rows in pairs
+///
+/// ```
+/// use gpz_estimators::dependence::independence_test;
+/// use ndarray::Array2;
+///
+/// let x = Array2::from_shape_fn((60, 1), |(i, _)| (i as f64 * 0.618_033_988_749_894_9).fract());
+/// let y = x.mapv(|value| (value - 0.5).powi(2));
+/// let test = independence_test(x.view(), y.view())??;
+/// assert_eq!(test.degrees_of_freedom, 60.0 * 57.0 / 2.0 - 1.0);
+/// assert!(test.p_value < 1e-6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`distance_correlation_sq`].
@@ -174,6 +210,7 @@ fn correlation<T: Element, U: Element>(
             need: need as u64,
         }));
     }
+    let odd = Oddities::of(&[x.view(), y.view()]);
     let (Some(x), Some(y)) = (scaled(x), scaled(y)) else {
         return Ok(Err(NotIdentifiable::NoVariance));
     };
@@ -188,7 +225,7 @@ fn correlation<T: Element, U: Element>(
             return Ok(Err(NotIdentifiable::Equidistant));
         }
     }
-    let estimate = Estimate::new(value(totals), Kind::Heuristic, n as f64);
+    let estimate = Estimate::new(value(totals), Kind::Heuristic, n as f64).odd(&odd);
     if n == need {
         return Ok(Ok(estimate));
     }
@@ -197,15 +234,8 @@ fn correlation<T: Element, U: Element>(
             value([0, 1, 2].map(|which| without(&sums, Pair::ALL[which], totals[which], row)))
         })
         .collect();
-    let mean = without.iter().sum::<f64>() / n as f64;
-    let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
-    let std_err = ((n as f64 - 1.0) / n as f64 * spread).sqrt();
-    // Not a number if all rows but one are equal: without that one there is nothing to correlate.
-    Ok(Ok(if std_err.is_finite() {
-        estimate.std_err(std_err, Uncertainty::Jackknife)
-    } else {
-        estimate
-    }))
+    // None if all rows but one are equal: without that one there is nothing to correlate.
+    Ok(Ok(estimate.jackknifed(&without)))
 }
 
 fn totals(sums: &Sums, pair: Pair) -> Totals {

@@ -108,6 +108,28 @@ impl<'a> DeviationPass<'a> {
         Ok(())
     }
 
+    /// Adds the images of another pass over the same moments behind those seen here, as if they had been given here.
+    ///
+    /// # Errors
+    /// [`Error::MergeShape`] if the moments differ in shape, [`Error::PassCounts`] if they differ in a class's rows, so that they are
+    /// moments of other rows; the pass is then what it was before.
+    pub fn merge(&mut self, other: Self) -> Result<(), Error> {
+        let shape = |pass: &Self| (pass.moments.classes(), pass.moments.width());
+        if shape(self) != shape(&other) {
+            let ((classes, width), (other_classes, other_width)) = (shape(self), shape(&other));
+            return Err(Error::MergeShape { classes, width, other_classes, other_width });
+        }
+        let counts = self.moments.counts().iter().zip(other.moments.counts()).enumerate();
+        for (class, (&first, &second)) in counts {
+            if first != second {
+                return Err(Error::PassCounts { class, first, second });
+            }
+        }
+        self.labels.extend(other.labels);
+        self.distances.extend(other.distances);
+        Ok(())
+    }
+
     /// The distances of all images, once every row of the first pass has been seen.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 use crate::jobs;
 use crate::neighbours::{Euclidean, Neighbours, Space, rescale};
+use crate::oddities::Oddities;
 use crate::parts::deal;
 use crate::repeats::first_equal;
 use crate::rows::{self, KNN_DIMENSIONS};
@@ -128,6 +129,7 @@ fn estimate<T: Element>(
     let mut rows = rows::checked(features)?;
     rescale(&mut rows);
     options.check(rows.nrows().max(options.k + 1))?;
+    let odd = Oddities::of_columns(&[rows.view()]);
     let first = first_equal(rows.view());
     let distinct: Vec<usize> = (0..rows.nrows()).filter(|&row| first[row] == row).collect();
     let (n, repeats) = (distinct.len(), (rows.nrows() - distinct.len()) as u64);
@@ -147,6 +149,7 @@ fn estimate<T: Element>(
         .flag(repeats > 0, Flag::DuplicateRows(repeats))
         .flag(repeats > 0, Flag::LeftOut(repeats))
         .flag(ties > 0, Flag::Ties(ties))
+        .odd(&odd)
         .flag(value > KNN_DIMENSIONS as f64, Flag::HighDimension(value.round() as usize))
         .std_err_of_parts(&values)))
 }

@@ -1,11 +1,20 @@
 //! What every estimate of this crate says of itself.
 
+use std::fmt;
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize, Serializer};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+use crate::error::Error;
+use crate::rows::KNN_DIMENSIONS;
 
 /// An estimate, or the reason why the data cannot give one.
 pub type Estimated = Result<Estimate, NotIdentifiable>;
 
 /// A number with its direction: what it is, which way it errs, and when not to believe it.
+///
+/// Serialises to numbers, words and arrays that read back; infinities and NaN are the words `inf`, `-inf` and `nan`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Estimate {
@@ -19,9 +28,15 @@ pub struct Estimate {
     pub std_err: Option<f64>,
     /// How the standard error was found; none where there is none.
     pub uncertainty: Option<Uncertainty>,
-    /// Rows that carried information; fewer than the rows given where some were left out.
+    /// Degrees of freedom of the standard error, where it rests on few or countable terms: the disjoint parts less one, say. None
+    /// where there is no standard error or a formula gave it.
+    pub degrees_of_freedom: Option<f64>,
+    /// Rows that carried information; fewer than the rows given where some were left out. **Zero where no row stands behind the
+    /// value**: it follows from what was declared or known.
+    #[serde(serialize_with = "number")]
     pub n_effective: f64,
-    /// The largest value the estimator could have returned on so many rows, such as `ln N`; none where it has no such ceiling.
+    /// The largest value the estimator could have returned on so many rows, or that so many rows can show, such as `ln N`; none where
+    /// there is no such ceiling.
     #[serde(serialize_with = "optional_number")]
     pub ceiling: Option<f64>,
     /// What a reader must know beside the number.
@@ -35,6 +50,7 @@ impl Estimate {
             kind,
             std_err: None,
             uncertainty: None,
+            degrees_of_freedom: None,
             n_effective,
             ceiling: None,
             flags: Vec::new(),
@@ -49,6 +65,12 @@ impl Estimate {
         self
     }
 
+    /// With a flag more, if it applies and is not there yet.
+    pub(crate) fn flag_once(self, applies: bool, flag: Flag) -> Self {
+        let known = self.flags.contains(&flag);
+        self.flag(applies && !known, flag)
+    }
+
     /// With the largest value that so many rows can give; flagged as [`Flag::Saturated`] where the value is within 5 % of it.
     ///
     /// A ceiling of zero or less is none.
@@ -58,10 +80,57 @@ impl Estimate {
         self.flag(saturated, Flag::Saturated)
     }
 
-    /// With a standard error and how it was found.
+    /// With a standard error and how it was found. What rests on the spread of the rows has one degree of freedom less than rows.
     pub(crate) fn std_err(mut self, std_err: f64, uncertainty: Uncertainty) -> Self {
         (self.std_err, self.uncertainty) = (Some(std_err), Some(uncertainty));
+        let of_rows = matches!(uncertainty, Uncertainty::Jackknife | Uncertainty::SpreadOfTerms);
+        let freedom = self.n_effective - 1.0;
+        self.degrees_of_freedom = (of_rows && freedom >= 1.0).then_some(freedom);
         self
+    }
+
+    /// With the degrees of freedom of its standard error, where they are not those of the rows.
+    pub(crate) fn freedom(mut self, degrees: f64) -> Self {
+        self.degrees_of_freedom = (self.std_err.is_some() && degrees >= 1.0).then_some(degrees);
+        self
+    }
+
+    /// The interval `value ± t · std_err` at a confidence level, such as 0.95; none where there is no standard error.
+    ///
+    /// `t` is Student's quantile with the [degrees of freedom](Self::degrees_of_freedom), the normal one where there are none stated:
+    /// eight disjoint parts have seven, and the normal quantile would leave out 9 % where 5 % are meant.
+    ///
+    /// It covers the **estimator's expectation** on so many rows. Whatever bias the estimator's page states comes on top: an interval
+    /// about a bound need not hold the truth, and at a ceiling it says nothing. Not clipped.
+    ///
+    /// # Errors
+    /// [`Error::Level`] unless `0 < level < 1`.
+    ///
+    /// ```
+    /// use gpz_estimators::{Metric, Neighbours, entropy::kozachenko_leonenko_nats};
+    /// use ndarray::Array2;
+    ///
+    /// let rows = Array2::from_shape_fn((800, 1), |(i, _)| ((i * i) as f64 * 0.618_033_988_749_894_9).fract());
+    /// let h = kozachenko_leonenko_nats(rows.view(), Metric::Euclidean, Neighbours::default())?.expect("no ties");
+    /// assert_eq!(h.degrees_of_freedom, Some(7.0));
+    /// let interval = h.interval(0.95)?.expect("800 rows make eight parts");
+    /// let reach = (interval.end() - interval.start()) / 2.0;
+    /// assert!((reach / h.std_err.expect("as above") - 2.364_624).abs() < 1e-6);
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
+    pub fn interval(&self, level: f64) -> Result<Option<RangeInclusive<f64>>, Error> {
+        if !(level > 0.0 && level < 1.0) {
+            return Err(Error::Level { level });
+        }
+        let Some(std_err) = self.std_err else { return Ok(None) };
+        let student = self.degrees_of_freedom.and_then(|df| StudentsT::new(0.0, 1.0, df).ok());
+        let quantile = match student {
+            // Beyond a million the two agree to 1e-6.
+            Some(student) if student.freedom() < 1e6 => student.inverse_cdf(0.5 + level / 2.0),
+            _ => Normal::standard().inverse_cdf(0.5 + level / 2.0),
+        };
+        let reach = quantile * std_err;
+        Ok(Some(self.value - reach..=self.value + reach))
     }
 }
 
@@ -78,26 +147,37 @@ pub enum Uncertainty {
     DisjointSubsamples,
     /// Leaving out one row at a time.
     Jackknife,
+    /// Leaving out a group of rows at a time: see [`grouped_jackknife`](crate::grouped_jackknife).
+    GroupedJackknife,
     /// Drawing as many rows with replacement, many times.
     Bootstrap,
     /// The spread of the terms of a mean, which are independent or nearly so.
     SpreadOfTerms,
-    /// A formula that holds for the law assumed.
+    /// A formula that holds for the law assumed, which is the one that the value itself rests on.
     Formula,
+    /// A formula that holds for Gaussian rows, of a value that does not ask for them: heavier tails vary more than it says.
+    GaussianFormula,
 }
 
 /// Which way an estimate errs.
+///
+/// **The rule.** `Upper` and `Lower` are said where it is proven, whatever the law of the rows, on which side of the true value the
+/// *expectation* of the value lies. If the rows are a sample, a single value scatters about that expectation by its standard error
+/// and may come to lie beyond: then [`Flag::InExpectation`] stands beside the kind. Without that flag the value itself is on that side.
+///
+/// A plug-in of an upper bound is **not** called an upper bound: the bound holds for the population's moments, and with the
+/// sample's its expectation may lie below the true value. It is `Heuristic`, as is all that rests on an estimate where a bound asks for
+/// a true value, or whose direction holds for some laws only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A function of the data given, without a population behind it.
+    /// A function of the data or the law given, without a population behind it.
     Exact,
-    /// At least the true value.
+    /// At least the true value; on average over samples where [`Flag::InExpectation`] says so.
     Upper,
-    /// At most the true value.
+    /// At most the true value; on average over samples where [`Flag::InExpectation`] says so.
     Lower,
-    /// An estimate that may err either way. So is the plug-in of an upper bound: the bound holds for the population's
-    /// variance, the sample's may be smaller.
+    /// An estimate that may err either way.
     Heuristic,
 }
 
@@ -122,14 +202,13 @@ pub enum Flag {
     DuplicateRows(u64),
     /// So many rows have neighbours at distance zero where the estimator takes the logarithm of a distance.
     Ties(u64),
-    /// The value is within 5 % of the largest that so many rows can give: the truth may be anything above.
+    /// The value is within 5 % of the largest that so many rows can give or show, or beyond: the truth may be anything above.
     Saturated,
     /// The value keeps growing with the number of rows, as it does where the true value is infinite. It bounds that one from
     /// below in expectation.
     GrowsWithRows,
-    /// Distances of so many dimensions say little about a density; project onto at most [`KNN_DIMENSIONS`] first and say so.
-    ///
-    /// [`KNN_DIMENSIONS`]: crate::KNN_DIMENSIONS
+    /// Distances of so many dimensions say little about a density. [`Projection::estimate`](crate::Projection::estimate) estimates from
+    /// at most [`KNN_DIMENSIONS`](crate::KNN_DIMENSIONS) of them, and says so.
     HighDimension(usize),
     /// The rows were projected onto fewer dimensions; the estimate is of the projection.
     Projected {
@@ -138,8 +217,6 @@ pub enum Flag {
         /// Width after.
         to: usize,
     },
-    /// The expectation is at most the true value; this sample's value scatters about it by its standard error, and may lie above.
-    LowerInExpectation,
     /// A bound on unbiased attackers only. One that knows what pictures look like is biased, and may err less.
     UnbiasedAttackersOnly,
     /// Right if the rows are Gaussian, in each class where classes are given.
@@ -150,7 +227,8 @@ pub enum Flag {
     LeftOut(u64),
     /// The critic's scores overflow the exponential of the bound; its value is decided by few of them.
     HeavyTail,
-    /// The direction holds for the mean over samples, not for each of them: this one's value may lie a few standard errors beyond.
+    /// The direction that the [`Kind`] states holds for the mean over samples, not for each of them: this one's value may lie a few
+    /// standard errors beyond.
     InExpectation,
     /// So many symbols occur once. By Good and Turing's rule about that many rows in `N` further ones show a symbol not seen here.
     Undersampled(u64),
@@ -161,6 +239,61 @@ pub enum Flag {
         /// Width of the features.
         width: usize,
     },
+}
+
+impl fmt::Display for Flag {
+    /// One line for a reader of the number, with the mend where there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlugInOfUpperBound => {
+                write!(f, "an upper bound's formula with the sample's moments: no bound itself")
+            }
+            Self::DegenerateSupport => {
+                write!(f, "nothing varies where the formula needs variation")
+            }
+            Self::SingletonClass => write!(f, "a class has one row, which shows no spread"),
+            Self::ConstantDimensions(count) => write!(f, "{count} dimensions never change"),
+            Self::EmptyClasses(count) => write!(f, "{count} classes have no row and take no part"),
+            Self::DeadUnits(count) => write!(f, "{count} dimensions are zero in every row"),
+            Self::DuplicateRows(count) => write!(f, "{count} rows equal an earlier one"),
+            Self::Ties(count) => write!(f, "{count} rows have a neighbour at distance zero"),
+            Self::Saturated => {
+                write!(f, "at the ceiling of so many rows: the truth may be anything above")
+            }
+            Self::GrowsWithRows => {
+                write!(f, "grows with the number of rows, as where the truth is infinite")
+            }
+            Self::HighDimension(width) => write!(
+                f,
+                "distances in {width} dimensions say little of a density; \
+                 project(rows, {KNN_DIMENSIONS}, seed) and estimate from the projection"
+            ),
+            Self::Projected { from, to } => {
+                write!(f, "of a random projection of {from} dimensions onto {to}")
+            }
+            Self::UnbiasedAttackersOnly => {
+                write!(
+                    f,
+                    "bounds unbiased attackers only: one that knows what x looks like may err less"
+                )
+            }
+            Self::AssumesGaussian => write!(f, "right if the rows are Gaussian"),
+            Self::RestsOnEstimate => {
+                write!(f, "rests on an estimate where the bound asks for the true value")
+            }
+            Self::LeftOut(count) => write!(f, "{count} rows or classes were left out"),
+            Self::HeavyTail => write!(f, "decided by few of the exponentials"),
+            Self::InExpectation => {
+                write!(f, "the direction holds on average over samples, not for each")
+            }
+            Self::Undersampled(count) => {
+                write!(f, "{count} symbols occur once, so many others were not seen")
+            }
+            Self::RankDeficient { rank, width } => {
+                write!(f, "the covariance has rank {rank} of {width}")
+            }
+        }
+    }
 }
 
 /// Why the data at hand cannot give an estimate, however it is computed.

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::moments::ClassMoments;
+use crate::oddities::Oddities;
 use crate::simd::{DOTS, Element, Isa, dots};
 
 /// Elements of the block of centred `f64` values that is held beside a product, 32 MiB of them.
@@ -54,6 +55,11 @@ impl<'a, T: Element> Sample<'a, T> {
     /// Sum of squared deviations of each column, `[d]`.
     pub(crate) fn squares(&self) -> &[f64] {
         self.moments.squares_of(0)
+    }
+
+    /// What is odd about columns and rows.
+    pub(crate) fn oddities(&self) -> Oddities {
+        Oddities::of(&[self.features])
     }
 
     /// Columns that never change, ascending.

@@ -26,13 +26,27 @@
 //! # Ok::<(), gpz_estimators::Error>(())
 //! ```
 //!
+//! # Features
+//! Nothing here needs a system library, but for what factorises a covariance. That is behind the feature `lapack`, which selects
+//! ndarray-linalg's `openblas-system` (`libopenblas-dev` on Debian). Any other of its back ends is chosen **instead of** `lapack`:
+//!
+//! | feature | what is linked |
+//! |---|---|
+//! | `lapack`, `lapack-openblas-system` | OpenBLAS as installed |
+//! | `lapack-openblas-static` | OpenBLAS, built from source |
+//! | `lapack-netlib-system`, `lapack-netlib-static` | the reference LAPACK as installed, or built from source |
+//! | `lapack-intel-mkl-system`, `lapack-intel-mkl-static` | Intel's MKL as installed, or downloaded |
+//! | `lapack-base` | nothing: for libraries, which leave the choice to the program that depends on them |
+//!
+//! Each gives the same functions. One is enough, and with two of them both libraries are linked.
+//!
 //! All sums are `f64`, whatever the input; work is cut by problem size, so that no bit depends on the number of threads.
 #![deny(unsafe_code)]
 
 mod batch;
 pub mod channel;
 mod cholesky;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub mod collapse;
 pub mod dependence;
 mod deviations;
@@ -43,15 +57,16 @@ mod error;
 mod estimate;
 pub mod gaussian;
 mod geometry;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod gram;
 pub mod information;
 mod jackknife;
 mod jobs;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod lapack;
 mod moments;
 mod neighbours;
+mod oddities;
 mod parts;
 pub mod plan;
 mod projection;
@@ -59,14 +74,14 @@ mod repeats;
 mod rows;
 #[allow(unsafe_code)]
 mod simd;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub mod spectrum;
 
 pub use deviations::{DeviationPass, Deviations, ImageContribution, ImageContributions};
 pub use error::Error;
 pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION, Uncertainty};
 pub use geometry::{ClassGeometry, Normalisation};
-pub use jackknife::Interval;
+pub use jackknife::{Interval, grouped_jackknife};
 pub use moments::ClassMoments;
 pub use neighbours::{Metric, Neighbours};
 pub use projection::{Projection, project};

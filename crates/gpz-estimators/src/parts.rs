@@ -41,7 +41,9 @@ impl Estimate {
     /// With the standard error that the values on disjoint parts give, if they give one.
     pub(crate) fn std_err_of_parts(self, values: &[f64]) -> Self {
         match std_err(values) {
-            Some(error) => self.std_err(error, Uncertainty::DisjointSubsamples),
+            Some(error) => self
+                .std_err(error, Uncertainty::DisjointSubsamples)
+                .freedom(values.len() as f64 - 1.0),
             None => self,
         }
     }

@@ -1,4 +1,5 @@
-//! What class statistics will take, before they start.
+//! What class statistics will take, before they start: a [`Plan`] of the first pass, which can read columns in blocks, and the [`Needs`] of
+//! a second one, which holds all columns.
 
 use std::ops::Range;
 
@@ -185,6 +186,134 @@ impl Plan {
     }
 }
 
+/// The memory of a second pass beside the features, piece by piece.
+///
+/// ```
+/// use gpz_estimators::plan::Needs;
+///
+/// // A label and two distances for each of a million rows, beside the moments.
+/// let needs = Needs::of_deviations(100, 512, 1_000_000, 256)?;
+/// assert!(needs.bytes() >= 24_000_000);
+/// assert!(needs.within(1 << 20).is_err());
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    what: &'static str,
+    mend: &'static str,
+    pieces: Vec<Piece>,
+}
+
+impl Needs {
+    /// Moments and a [`DeviationPass`](crate::DeviationPass) over them, at its end.
+    ///
+    /// - `classes`, `width`: as for [`ClassMoments::new`]; `rows`: of all batches; `batch_rows`: most of one
+    ///
+    /// # Errors
+    /// [`Error::EmptyShape`] if classes or width are zero.
+    pub fn of_deviations(
+        classes: usize,
+        width: usize,
+        rows: usize,
+        batch_rows: usize,
+    ) -> Result<Self, Error> {
+        let moments = moments_pieces(classes, width, batch_rows)?;
+        let pieces = [
+            ("a label and two distances of each row, with room to grow", 2 * 24 * rows as u128),
+            ("two distances of each row of a batch", 16 * batch_rows as u128),
+            ("mean and variance over all rows", 16 * width as u128 + 16 * classes as u128),
+        ];
+        Ok(Self {
+            what: "distances of all rows to their means",
+            mend: "allow more, or look at a part of the rows",
+            pieces: joined(moments, &pieces),
+        })
+    }
+
+    /// Moments and a [`CollapsePass`](crate::collapse::CollapsePass) over them, LAPACK's workspace included.
+    ///
+    /// - `classes`, `width`: as for [`ClassMoments::new`]; `batch_rows`: most rows of one batch; `classifier`: whether there is one
+    ///
+    /// # Errors
+    /// [`Error::EmptyShape`] if classes or width are zero.
+    #[cfg(feature = "lapack-base")]
+    pub fn of_collapse(
+        classes: usize,
+        width: usize,
+        batch_rows: usize,
+        classifier: bool,
+    ) -> Result<Self, Error> {
+        let moments = moments_pieces(classes, width, batch_rows)?;
+        let (k, rows) = (classes as u128, batch_rows as u128);
+        let columns =
+            |side: usize| crate::gram::blocks(side, width).next().map_or(0, |block| block.len());
+        let (update, setup) = (columns(batch_rows + classes) as u128, columns(classes) as u128);
+        let weights = if classifier { 2 * k } else { 0 };
+        let pieces = [
+            ("products of the class means with each other, and their root", 8 * 2 * k * k),
+            ("eigenvectors and their workspace while they are sought", 8 * 4 * k * k),
+            ("the centre of the class means, and sums of each class", 8 * (width as u128 + 3 * k)),
+            ("products of a batch with class means and weights", 8 * (2 * k + 3) * rows),
+            (
+                "blocks of centred rows, means and weights",
+                (8 * update * (2 * rows + k + weights)).max(8 * 2 * k * setup),
+            ),
+            ("geometry, to tell whether the rows are the same", 16 * width as u128 + 16 * k),
+        ];
+        Ok(Self {
+            what: "measures of neural collapse",
+            mend: "allow more, give smaller batches, or pool the features",
+            pieces: joined(moments, &pieces),
+        })
+    }
+
+    /// The pieces of memory held at once, largest bounds each.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// All pieces together, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u128 {
+        self.pieces.iter().map(|piece| piece.bytes).sum()
+    }
+
+    /// These needs, if a limit allows them.
+    ///
+    /// - `budget`: bytes allowed beside the features
+    ///
+    /// # Errors
+    /// [`Error::Budget`] if they exceed it; it says by how much.
+    pub fn within(self, budget: u128) -> Result<Self, Error> {
+        let needed = self.bytes();
+        if needed > budget {
+            return Err(Error::Budget { what: self.what, needed, budget, mend: self.mend });
+        }
+        Ok(self)
+    }
+}
+
+/// What the moments of a first pass over all columns at once take.
+fn moments_pieces(classes: usize, width: usize, batch_rows: usize) -> Result<Vec<Piece>, Error> {
+    Ok(Plan::of(classes, width, batch_rows)?.pieces)
+}
+
+fn joined(mut pieces: Vec<Piece>, more: &[(&'static str, u128)]) -> Vec<Piece> {
+    pieces.extend(more.iter().map(|&(what, bytes)| Piece { what, bytes }));
+    pieces
+}
+
+impl std::fmt::Display for Needs {
+    /// One line per piece, then the sum.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for piece in &self.pieces {
+            writeln!(f, "{:>12.1} MiB  {}", mib(piece.bytes), piece.what)?;
+        }
+        write!(f, "{:>12.1} MiB  in all, for {}", mib(self.bytes()), self.what)
+    }
+}
+
 impl std::fmt::Display for Plan {
     /// One line per piece, then the sum and how often the features are read.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -205,7 +334,7 @@ fn mib(bytes: u128) -> f64 {
 }
 
 /// An error of a block of rows and columns, with the places counted in the whole.
-fn in_whole(error: Error, rows_before: usize, columns_before: usize) -> Error {
+pub(crate) fn in_whole(error: Error, rows_before: usize, columns_before: usize) -> Error {
     match error {
         Error::NonFinite { row, column, value } => {
             Error::NonFinite { row: row + rows_before, column: column + columns_before, value }

@@ -5,18 +5,49 @@ use std::f64::consts::PI;
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::Error;
-use crate::estimate::Flag;
+use crate::estimate::{Estimated, Flag};
 use crate::parts::mix;
 use crate::rows;
 use crate::simd::Element;
 
-/// Rows projected onto fewer dimensions, and the flag that every estimate made from them must carry.
+/// Rows projected onto fewer dimensions, and the flag that every estimate made from them must carry: [`estimate`](Self::estimate) puts it
+/// there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     /// The projected rows, `[n, to]`.
     pub rows: Array2<f64>,
     /// [`Flag::Projected`] with both widths.
     pub flag: Flag,
+}
+
+impl Projection {
+    /// What an estimator says of the projected rows, flagged as being of the projection.
+    ///
+    /// # Errors
+    /// The estimator's.
+    ///
+    /// ```
+    /// use gpz_estimators::{Flag, Neighbours, information::ksg::ksg1_nats, project};
+    /// use ndarray::Array2;
+    ///
+    /// let features = Array2::from_shape_fn((400, 64), |(i, j)| ((i * 64 + j) as f64).sin());
+    /// let y = Array2::from_shape_fn((400, 1), |(i, _)| (i as f64 * 0.7).sin());
+    /// let direct = ksg1_nats(features.view(), y.view(), Neighbours::default())?.expect("no ties");
+    /// assert!(direct.flags.contains(&Flag::HighDimension(65)));
+    /// let mi = project(features.view(), 4, 1)?
+    ///     .estimate(|rows| ksg1_nats(rows, y.view(), Neighbours::default()))?
+    ///     .expect("no ties");
+    /// assert!(mi.flags.contains(&Flag::Projected { from: 64, to: 4 }));
+    /// assert!(!mi.flags.contains(&Flag::HighDimension(65)));
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
+    pub fn estimate(
+        &self,
+        estimator: impl FnOnce(ArrayView2<'_, f64>) -> Result<Estimated, Error>,
+    ) -> Result<Estimated, Error> {
+        let estimated = estimator(self.rows.view())?;
+        Ok(estimated.map(|estimate| estimate.flag_once(true, self.flag.clone())))
+    }
 }
 
 /// Projects rows orthogonally onto a random subspace: `Q·z`, the rows of `Q` orthonormal, the subspace uniform among all of its
@@ -45,10 +76,9 @@ pub struct Projection {
 /// use ndarray::Array2;
 ///
 /// let features = Array2::from_shape_fn((400, 64), |(i, j)| ((i * 64 + j) as f64).sin());
-/// let projection = project(features.view(), 4, 1)?;
-/// let h = entropy::kozachenko_leonenko_nats(projection.rows.view(), Metric::Euclidean, Neighbours::default())?;
-/// let mut h = h.expect("no ties");
-/// h.flags.push(projection.flag);
+/// let h = project(features.view(), 4, 1)?
+///     .estimate(|rows| entropy::kozachenko_leonenko_nats(rows, Metric::Euclidean, Neighbours::default()))?
+///     .expect("no ties");
 /// assert!(h.flags.contains(&Flag::Projected { from: 64, to: 4 }));
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::oddities::constant_columns;
 use crate::simd::Element;
 
 /// Dimensions from which on distances between rows say little: the nearest neighbour is hardly nearer than the farthest.
@@ -46,7 +47,18 @@ pub(crate) fn checked_pairs<T: Element, U: Element>(
     Ok((checked(x)?, checked(y)?))
 }
 
-/// What a look at the rows shows before anything is estimated from them.
+/// What a look at the rows shows before anything is estimated from them; estimates carry the same counts as flags.
+///
+/// ```
+/// use gpz_estimators::RowReport;
+/// use ndarray::array;
+///
+/// let report = RowReport::of(array![[1.0, 0.0, 3.0], [2.0, 0.0, 3.0], [1.0, 0.0, 3.0]].view())?;
+/// assert_eq!(report.constant_columns, [1, 2]);
+/// assert_eq!(report.dead_units, [1]);
+/// assert_eq!(report.duplicate_rows, 1);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RowReport {
@@ -83,15 +95,8 @@ impl RowReport {
         }
         Batch::new(features, &vec![0; n], 1, d)?.check_values()?;
         let first = features.row(0);
-        let mut constant = vec![true; d];
-        let mut zeros = 0_u64;
-        for row in features.rows() {
-            for (j, value) in row.iter().enumerate() {
-                constant[j] &= value.widen() == first[j].widen();
-                zeros += u64::from(value.widen() == 0.0);
-            }
-        }
-        let constant_columns: Vec<usize> = (0..d).filter(|&j| constant[j]).collect();
+        let zeros = features.iter().filter(|value| value.widen() == 0.0).count();
+        let constant_columns = constant_columns(&features);
         let dead = |&j: &usize| first[j].widen() == 0.0;
         let dead_units = constant_columns.iter().copied().filter(dead).collect();
         let compare = |a: &usize, b: &usize| compare_rows(&features, *a, *b);

@@ -8,6 +8,7 @@ use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 use crate::geometry::Normalisation;
 use crate::gram::Sample;
 use crate::lapack;
+use crate::oddities::Oddities;
 use crate::simd::Element;
 
 /// Eigenvalues of the covariance of the rows, divisor `N`, with what follows from them.
@@ -18,6 +19,9 @@ use crate::simd::Element;
 ///
 /// **Bias.** The spectrum of a sample is wider than the population's: its largest eigenvalues are high, its smallest low, however
 /// many rows there are, as long as `D/n` stays; see [`MarchenkoPastur`].
+///
+/// **Standard errors.** Eigenvalues, rank and ratios are exact for the covariance of the rows given, and say nothing of another sample's.
+/// As estimates for a population they scatter; [`grouped_jackknife`](crate::grouped_jackknife) says by how much.
 ///
 /// ```
 /// use gpz_estimators::spectrum::Spectrum;
@@ -39,6 +43,7 @@ pub struct Spectrum {
     eigenvalues: Vec<f64>,
     rank: usize,
     constant: Vec<usize>,
+    odd: Oddities,
 }
 
 impl Spectrum {
@@ -64,7 +69,8 @@ impl Spectrum {
             let values = lapack::eigenvalues(&standardised, rows, width)?;
             rank = lapack::rank(&values, rows, width).min(most);
         }
-        Ok(Self { rows, width, eigenvalues, rank, constant })
+        let odd = sample.oddities();
+        Ok(Self { rows, width, eigenvalues, rank, constant, odd })
     }
 
     /// Rows behind the spectrum.
@@ -119,6 +125,9 @@ impl Spectrum {
     ///
     /// # Errors
     /// [`NotIdentifiable::NoVariance`] where all rows are equal.
+    ///
+    /// # Source
+    /// Gao et al., A theory of multineuronal dimensionality, dynamics and measurement, 2017. An example: [`Spectrum`].
     pub fn participation_ratio(&self) -> Estimated {
         let squares: f64 = self.eigenvalues.iter().map(|value| value * value).sum();
         self.dimensions(self.trace().powi(2) / squares)
@@ -127,7 +136,22 @@ impl Spectrum {
     /// The participation ratio of the population's covariance, from unbiased estimates of `(tr Σ)²` and `tr Σ²` for Gaussian rows.
     ///
     /// With `ν = n − 1` and `S` of that divisor: `tr Σ² ≈ ν²/((ν − 1)(ν + 2)) · (tr S² − (tr S)²/ν)` and
-    /// `(tr Σ)² ≈ (tr S)² − 2/ν · tr Σ²`. A ratio of unbiased estimates is not itself unbiased, only nearly.
+    /// `(tr Σ)² ≈ (tr S)² − 2/ν · tr Σ²`. A ratio of unbiased estimates is not itself unbiased, only nearly; heavier tails than Gaussian ones
+    /// leave it low. Where few rows hardly show any structure, the estimate of `tr Σ²` may be near zero or below: the ratio is then
+    /// large or negative, and not clipped. Standard error: as [`Spectrum`] says.
+    ///
+    /// ```
+    /// use gpz_estimators::spectrum::Spectrum;
+    /// use ndarray::array;
+    ///
+    /// let spectrum = Spectrum::of(array![[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]].view())?;
+    /// let (plain, corrected) = (spectrum.participation_ratio()?, spectrum.participation_ratio_corrected()?);
+    /// // With ν = 3, tr S = 20/3 and tr S² = 328/9: tr Σ² ≈ 0.9 · (328/9 − 400/27) = 19.4667.
+    /// let squares = 0.9 * (328.0 / 9.0 - 400.0 / 27.0);
+    /// assert!((corrected.value - (400.0 / 9.0 - 2.0 / 3.0 * squares) / squares).abs() < 1e-13);
+    /// assert!(corrected.value > plain.value);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`NotIdentifiable::NoVariance`]; [`NotIdentifiable::TooFewRows`] below three rows.
@@ -150,12 +174,26 @@ impl Spectrum {
         let value = (trace * trace - 2.0 / nu * population) / population;
         Ok(Estimate::new(value, Kind::Heuristic, n)
             .flag(true, Flag::AssumesGaussian)
-            .flag(!self.constant.is_empty(), Flag::ConstantDimensions(self.constant.len())))
+            .odd(&self.odd))
     }
 
     /// `exp(−Σ p ln p)` with `p = λ/Σλ`: the effective rank, in dimensions.
     ///
-    /// At least the participation ratio, and as low for the population: never above `min(n − 1, D)`, its ceiling.
+    /// At least the participation ratio, and as low for the population: never above `min(n − 1, D)`, its ceiling. Standard error: as
+    /// [`Spectrum`] says.
+    ///
+    /// ```
+    /// use gpz_estimators::{Flag, grouped_jackknife, spectrum::Spectrum};
+    /// use ndarray::{Array2, Axis, array};
+    ///
+    /// let even = Spectrum::of(array![[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]].view())?;
+    /// assert!((even.effective_rank()?.value - 2.0).abs() < 1e-14); // two equal eigenvalues
+    /// // With an error, at twenty-one times the cost.
+    /// let rows = Array2::from_shape_fn((100, 5), |(i, j)| ((i * i + j * i) as f64 * 0.618_033_988_7).fract());
+    /// let rank = grouped_jackknife(100, 20, |kept| Ok(Spectrum::of(rows.select(Axis(0), kept).view())?.effective_rank()))??;
+    /// assert!(rank.std_err.is_some_and(|std_err| std_err > 0.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`NotIdentifiable::NoVariance`] where all rows are equal.
@@ -175,7 +213,18 @@ impl Spectrum {
     /// - `margin`: 1.02, say: the largest of noise overshoots the edge by about `n^(−2/3)`
     ///
     /// A lower count of the directions that are not noise: those with a variance below
-    /// [`MarchenkoPastur::threshold`] leave no trace in the eigenvalues.
+    /// [`MarchenkoPastur::threshold`] leave no trace in the eigenvalues. Needs the noise's variance: one estimated from the same rows is
+    /// high by the spikes' share, which lowers the count. A number of the rows given, without an error.
+    ///
+    /// ```
+    /// use gpz_estimators::{Normalisation, spectrum::Spectrum};
+    /// use ndarray::array;
+    ///
+    /// // Eigenvalues 8 and 1/2; noise of variance 1/2 reaches 0.5 · (1 + √½)² = 1.46.
+    /// let spectrum = Spectrum::of(array![[4.0, 0.0], [-4.0, 0.0], [0.0, 1.0], [0.0, -1.0]].view())?;
+    /// assert_eq!(spectrum.above_edge(0.5, 1.02, Normalisation::PlugIn)?, 1);
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`MarchenkoPastur::new`]; [`Error::Parameter`] for a margin that is not positive.
@@ -210,7 +259,7 @@ impl Spectrum {
         } else {
             estimate.ceiling = Some(ceiling as f64);
         }
-        Ok(estimate.flag(!self.constant.is_empty(), Flag::ConstantDimensions(self.constant.len())))
+        Ok(estimate.odd(&self.odd))
     }
 }
 

@@ -171,7 +171,7 @@ fn width_262144_by_rule() -> Outcome<()> {
     Ok(())
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod lapack {
     use super::*;
     use gpz_estimators::gaussian;

@@ -1,5 +1,5 @@
 //! Neural collapse against the stored simplex, against the definitions with full matrices, and its laws.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 

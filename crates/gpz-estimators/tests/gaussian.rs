@@ -1,5 +1,5 @@
 //! The Gaussian family against stored cases, brute force, its laws, and the bias it claims.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Gaussian and cross-fitted information against stored cases, closed forms, and the bias and direction they claim.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 
@@ -56,8 +56,8 @@ fn stored_classes() -> Outcome<()> {
         let found = qda::crossfit_nats(case.matrix("z")?.view(), &case.labels()?, classes)??;
         case.check("qda_crossfit_mi", &[found.value]);
         case.check_kind("population", "mi_label", &[found.value]);
-        assert_eq!(found.kind, Kind::Heuristic);
-        assert!(found.flags.contains(&Flag::LowerInExpectation));
+        assert_eq!(found.kind, Kind::Lower);
+        assert!(found.flags.contains(&Flag::InExpectation));
         assert_eq!(found.uncertainty, Some(Uncertainty::SpreadOfTerms));
         assert!(found.value <= found.ceiling.ok_or("H(Y)")?);
     }

@@ -102,8 +102,18 @@ fn kde_says_when_it_cannot() -> Outcome<()> {
     assert!(flat.flags.contains(&Flag::ConstantDimensions(1)));
     let twice = z.column(0).mapv(|value| 2.0 * value);
     z.column_mut(1).assign(&twice);
-    let singular = kde_entropy_loo_nats(z.view(), Bandwidth::ScottFull)?;
-    assert!(matches!(singular, Err(NotIdentifiable::Singular { width: 3, .. })));
+    for bandwidth in [Bandwidth::Scott, Bandwidth::ScottFull] {
+        let collinear = kde_entropy_loo_nats(z.view(), bandwidth)??;
+        assert_eq!(collinear.value, f64::NEG_INFINITY);
+        assert!(collinear.flags.contains(&Flag::DegenerateSupport));
+        assert!(collinear.flags.contains(&Flag::RankDeficient { rank: 2, width: 3 }));
+    }
+    // A kernel of its own width smooths what has no density; that it has none is said all the same.
+    let smoothed = kde_entropy_loo_nats(z.view(), Bandwidth::Fixed(0.5))??;
+    assert!(smoothed.value.is_finite());
+    assert!(smoothed.flags.contains(&Flag::RankDeficient { rank: 2, width: 3 }));
+    let few = kde_entropy_loo_nats(z.slice(s![..3, ..]), Bandwidth::ScottFull)?;
+    assert_eq!(few, Err(NotIdentifiable::TooFewRows { class: None, have: 3, need: 4 }));
     let one = kde_entropy_loo_nats(z.slice(s![..1, ..]), Bandwidth::Scott)?;
     assert_eq!(one, Err(NotIdentifiable::TooFewRows { class: None, have: 1, need: 2 }));
     let none = kde_entropy_loo_nats(z.slice(s![..0, ..]), Bandwidth::Scott);
@@ -132,7 +142,7 @@ fn quadratic_entropies_of_the_stored_case() -> Outcome<()> {
     Ok(())
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod lapack {
     use super::*;
     use gpz_estimators::information::renyi::{matrix_entropy_nats, matrix_information_nats};

@@ -1,5 +1,5 @@
 //! Spectra against stored cases, from both sides, and their laws.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 

@@ -7,8 +7,9 @@ use super::cholesky::pivoted;
 use super::{Channel, positive};
 use crate::entropy::label_entropy_nats;
 use crate::error::Error;
-use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, Uncertainty};
+use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 use crate::geometry::{ClassGeometry, Normalisation};
+use crate::oddities::Oddities;
 use crate::rows::checked;
 use crate::simd::Element;
 
@@ -19,6 +20,8 @@ impl Channel {
     /// - noise: [`noise_information_nats`], which rests on the sample's variances
     /// - bits and casts: `d·ln(codes)`, that is `d·b·ln 2`: [`Kind::Upper`] without any assumption, and without a look at the values.
     ///   [`code_entropy_sum_nats`](super::code_entropy_sum_nats) is smaller, and an estimate
+    ///
+    /// For an example see the [module](super).
     ///
     /// # Errors
     /// [`Error::NonFinite`] and the like of the first bad row, [`Error::Parameter`] for a σ or scale that is not positive. Inside:
@@ -38,6 +41,14 @@ impl Channel {
 
     /// `width·ln(codes)` in nats: what the channel can carry, whatever is sent. Infinite for noise, whose power is not limited.
     ///
+    /// ```
+    /// use gpz_estimators::channel::{Cast, Channel};
+    ///
+    /// let limit = Channel::Cast(Cast::Bf16).limit_nats(10)?.expect("a channel is declared");
+    /// assert!((limit.value - 160.0 * 2.0_f64.ln()).abs() < 1e-12 && limit.n_effective == 0.0);
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Parameter`] for a σ or scale that is not positive. Inside: [`NotIdentifiable::NoChannel`].
     pub fn limit_nats(&self, width: usize) -> Result<Estimated, Error> {
@@ -50,12 +61,23 @@ impl Channel {
     }
 }
 
-/// Variances of the dimensions, in squared feature units, and where they are from.
+/// Variances of the dimensions, in squared feature units, and where they are from: what they let through at most.
+///
+/// ```
+/// use gpz_estimators::{Kind, channel::Spread};
+///
+/// let known = Spread::population(vec![3.0, 0.0])?.information_nats(1.0)?; // ½ ln(1 + 3)
+/// assert!((known.value - 2.0_f64.ln()).abs() < 1e-15 && known.kind == Kind::Upper);
+/// // A sigmoid's features have a variance of at most 1/4 each.
+/// let bounded = Spread::bounded(10, 0.0, 1.0)?.isotropic_information_nats(0.5)?;
+/// assert!((bounded.value - 5.0 * 2.0_f64.ln()).abs() < 1e-14 && bounded.kind == Kind::Upper);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spread {
     variances: Vec<f64>,
-    /// Rows behind the variances; none if they are the population's.
-    rows: Option<u64>,
+    /// Rows behind the variances and what is odd about them; none if they are the population's.
+    sample: Option<(u64, Oddities)>,
 }
 
 impl Spread {
@@ -71,7 +93,7 @@ impl Spread {
                 value,
                 rule: "it must be finite and not negative",
             }),
-            None => Ok(Self { variances, rows: None }),
+            None => Ok(Self { variances, sample: None }),
         }
     }
 
@@ -84,7 +106,20 @@ impl Spread {
         Self::population(vec![half * half; width])
     }
 
-    /// The sample's, with the divisor `n − 1`.
+    /// The sample's, with the divisor `n − 1`. What follows is a plug-in without a standard error, which
+    /// [`noise_information_nats`] of the rows has.
+    ///
+    /// ```
+    /// use gpz_estimators::{ClassMoments, Kind, channel::Spread};
+    /// use ndarray::array;
+    ///
+    /// let mut moments = ClassMoments::new(1, 1)?;
+    /// moments.update(array![[0.0], [2.0], [4.0]].view(), &[0; 3])?; // variance 4
+    /// let spread = Spread::of(&moments.geometry()?).expect("three rows");
+    /// let information = spread.information_nats(2.0)?;
+    /// assert!((information.value - 0.5 * 2.0_f64.ln()).abs() < 1e-15 && information.kind == Kind::Heuristic);
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`NotIdentifiable::TooFewRows`] for one row.
@@ -96,15 +131,19 @@ impl Spread {
         let unbiased = rows as f64 / (rows - 1) as f64;
         let variances =
             geometry.variance_per_dim().iter().map(|variance| variance * unbiased).collect();
-        Ok(Self { variances, rows: Some(rows) })
+        Ok(Self { variances, sample: Some((rows, Oddities::of_moments(geometry))) })
     }
 
     /// `Σ_j ½ ln(1 + var_j/σ²)` in nats: the most that a feature of these variances tells through noise of `σ`.
     ///
-    /// A Gaussian feature of independent dimensions reaches it. [`Kind::Upper`] for the population's variances, otherwise a plug-in.
+    /// A Gaussian feature of independent dimensions reaches it. [`Kind::Upper`] for the population's variances, otherwise a plug-in, low
+    /// as [`noise_information_nats`] says.
     ///
     /// # Errors
     /// [`Error::Parameter`] unless σ is positive and finite.
+    ///
+    /// # Source
+    /// As [`noise_information_nats`].
     pub fn information_nats(&self, sigma: f64) -> Result<Estimate, Error> {
         let sigma = positive("sigma", sigma)?;
         Ok(self.estimate(self.variances.iter().map(|variance| half_log(*variance, sigma)).sum()))
@@ -115,15 +154,18 @@ impl Spread {
     ///
     /// # Errors
     /// [`Error::Parameter`] unless σ is positive and finite.
+    ///
+    /// # Source
+    /// As [`noise_information_nats`], by Jensen's inequality.
     pub fn isotropic_information_nats(&self, sigma: f64) -> Result<Estimate, Error> {
         let (sigma, width) = (positive("sigma", sigma)?, self.variances.len() as f64);
         Ok(self.estimate(width * half_log(self.variances.iter().sum::<f64>() / width, sigma)))
     }
 
     fn estimate(&self, value: f64) -> Estimate {
-        match self.rows {
+        match &self.sample {
             None => Estimate::new(value, Kind::Upper, 0.0),
-            Some(rows) => plug_in(value, rows as f64),
+            Some((rows, odd)) => plug_in(value, *rows as f64).odd(odd),
         }
     }
 }
@@ -195,7 +237,7 @@ pub fn noise_information_nats<T: Element>(
     }
     let n = rows as f64;
     let value = centred.squares.iter().map(|squares| half_log(squares / (n - 1.0), sigma)).sum();
-    let estimate = plug_in(value, n);
+    let estimate = plug_in(value, n).odd(&Oddities::of(&[features]));
     if rows < 3 {
         return Ok(Ok(estimate));
     }
@@ -210,17 +252,7 @@ pub fn noise_information_nats<T: Element>(
             left.sum()
         })
         .collect();
-    Ok(Ok(estimate.std_err(jackknife(&without), Uncertainty::Jackknife)))
-}
-
-/// Standard error from the values that leave out one row each.
-pub(super) fn jackknife(without: &[f64]) -> f64 {
-    let n = without.len() as f64;
-    // About the first: the values agree in most of their digits.
-    let deviation = |value: &f64| value - without[0];
-    let mean = without.iter().map(deviation).sum::<f64>() / n;
-    let squares = without.iter().map(|value| (deviation(value) - mean).powi(2));
-    ((n - 1.0) / n * squares.sum::<f64>()).sqrt()
+    Ok(Ok(estimate.jackknifed(&without)))
 }
 
 /// `½ ln det(I + S/σ²)` in nats, `S` the sample's covariance with the divisor `n − 1`: the tightest bound that second moments give.
@@ -228,12 +260,30 @@ pub(super) fn jackknife(without: &[f64]) -> f64 {
 /// - `features`: `[n, d]`, in the units of `σ`; `8·(n·d + 2·min(n, d)²)` bytes and `min(n, d)³/3` operations, so for thousands of
 ///   rows or of dimensions, not of both
 ///
-/// At most [`noise_information_nats`], and lower than the population's by more: `S` has rank `n − 1` at most, and its small
-/// eigenvalues are too small. With fewer rows than a few times the width, what it leaves out is the sample's size, not the
-/// encoder's; [`Flag::RankDeficient`] says so where `n ≤ d`. Computed by a Cholesky factorisation of the smaller side.
+/// At most [`noise_information_nats`]. **Bias**: low by up to `d(d + 1)/(4n)` nats for Gaussian rows, which is reached where σ is small
+/// beside every eigenvalue; in general by `(s² + s₂)/(4n)` with `s = Σ λ/(λ + σ²)` and `s₂ = Σ (λ/(λ + σ²))²`, `s` being the number of
+/// dimensions above the noise. `S` has rank `n − 1` at most: with fewer rows than a few times the width, what it leaves out is the sample's
+/// size, not the encoder's; [`Flag::RankDeficient`] says so where `n ≤ d`. Computed by a Cholesky factorisation of the smaller side.
+///
+/// **No standard error**: leaving one row out is another factorisation. [`grouped_jackknife`](crate::grouped_jackknife) gives one for as
+/// many of them as there are groups.
+///
+/// ```
+/// use gpz_estimators::channel::noise_information_full_nats;
+/// use ndarray::array;
+///
+/// // Two equal columns of variance 4/3 are one of 8/3.
+/// let z = array![[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]];
+/// let bound = noise_information_full_nats(z.view(), 1.0)?.expect("four rows");
+/// assert!((bound.value - 0.5 * (11.0_f64 / 3.0).ln()).abs() < 1e-14);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`noise_information_nats`].
+///
+/// # Source
+/// Telatar, Capacity of multi-antenna Gaussian channels, 1999; Cover and Thomas, section 9.5, for Gaussian vectors.
 pub fn noise_information_full_nats<T: Element>(
     features: ArrayView2<'_, T>,
     sigma: f64,
@@ -258,7 +308,9 @@ pub fn noise_information_full_nats<T: Element>(
     // what is left an upper bound.
     let hidden = factor.residual.iter().map(|left| 0.5 * left.max(1.0).ln());
     let value = roots.sum::<f64>() + hidden.sum::<f64>();
-    Ok(Ok(plug_in(value, n as f64).flag(n <= width, Flag::RankDeficient { rank: n - 1, width })))
+    Ok(Ok(plug_in(value, n as f64)
+        .flag(n <= width, Flag::RankDeficient { rank: n - 1, width })
+        .odd(&Oddities::of(&[features]))))
 }
 
 /// `H(Y) + Σ_c p_c · D/2 · ln(1 + R_c²/(D·σ²))` in nats, `R_c²` unbiased: the bound at the decision level, where a feature says little
@@ -267,8 +319,27 @@ pub fn noise_information_full_nats<T: Element>(
 /// From `h(Z') ≤ H(Y) + h(Z'|Y)` and the isotropic bound in each class. It is below [`Spread::isotropic_information_nats`] where the
 /// classes lie far apart beside their radii, and above it by at most `H(Y)` elsewhere.
 ///
+/// - `geometry`: of features of any width `D`; `sigma`: in their units
+///
+/// **Bias**: low by about `(K − 1)/(2N)` for the plug-in of `H(Y)`, and for Gaussian classes of equal variances by
+/// `(K/2N)·(r/(r + σ²))²`, `r = R_c²/D`, for the logarithm. A plug-in: [`Kind::Heuristic`]. **No standard error** from sums of squares.
+///
+/// ```
+/// use gpz_estimators::{ClassMoments, channel::noise_information_classes_nats};
+/// use ndarray::array;
+///
+/// let mut moments = ClassMoments::new(2, 1)?;
+/// moments.update(array![[0.0], [2.0], [90.0], [92.0]].view(), &[0, 0, 1, 1])?; // R_c² = 2 in both
+/// let bound = noise_information_classes_nats(&moments.geometry()?, 1.0)?.expect("two rows of each");
+/// assert!((bound.value - 2.0_f64.ln() - 0.5 * 3.0_f64.ln()).abs() < 1e-14);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Parameter`] unless σ is positive and finite. Inside: [`NotIdentifiable::SingletonClasses`], whose radius is unknown.
+///
+/// # Source
+/// The decision-level radius of arXiv 2506.15412 in the capacity of a Gaussian channel, by the chain rule of entropy.
 pub fn noise_information_classes_nats(
     geometry: &ClassGeometry,
     sigma: f64,
@@ -286,5 +357,7 @@ pub fn noise_information_classes_nats(
         }
     }
     let empty = geometry.empty_classes().len();
-    Ok(Ok(plug_in(value, n).flag(empty > 0, Flag::EmptyClasses(empty))))
+    Ok(Ok(plug_in(value, n)
+        .flag(empty > 0, Flag::EmptyClasses(empty))
+        .odd(&Oddities::of_moments(geometry))))
 }

@@ -6,28 +6,13 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::attacker::from_given;
-use super::capacity::jackknife;
 use super::{Given, positive};
+use crate::entropy::discrete::{Codes, x_ln_x};
 use crate::error::Error;
-use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, Uncertainty};
+use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 
 /// Columns of a piece of work.
 const BLOCK_COLUMNS: usize = 64;
-
-/// `n ln n`, continued by zero.
-fn n_log_n(n: f64) -> f64 {
-    if n > 0.0 { n * n.ln() } else { 0.0 }
-}
-
-/// Runs of equal items in a sorted order: their lengths.
-fn runs<T>(order: &[T], same: impl Fn(&T, &T) -> bool) -> Vec<usize> {
-    order.chunk_by(same).map(<[T]>::len).collect()
-}
-
-/// Plug-in entropy of counts that sum to `n`.
-fn entropy_of(counts: impl IntoIterator<Item = usize>, n: f64) -> f64 {
-    n.ln() - counts.into_iter().map(|count| n_log_n(count as f64)).sum::<f64>() / n
-}
 
 fn shape_of(codes: ArrayView2<'_, i64>) -> Result<(usize, usize), Error> {
     let (n, width) = codes.dim();
@@ -41,28 +26,35 @@ fn shape_of(codes: ArrayView2<'_, i64>) -> Result<(usize, usize), Error> {
 ///
 /// The plug-in is low by about `(K − 1)/(2n)` with `K` the codes that occur, and cannot exceed `ln n`: with features of more than a few
 /// dimensions each row has a code of its own, and the value is `ln n` whatever the encoder. [`Flag::Saturated`] says so. Standard
-/// error by the exact jackknife; none where saturated.
+/// error by the exact jackknife; none where saturated. A plug-in of an upper bound of `I(X;Z')`, hence [`Kind::Heuristic`]; as an
+/// estimate of the codes' entropy itself see [`plugin_entropy_nats`](crate::entropy::discrete::plugin_entropy_nats).
+///
+/// ```
+/// use gpz_estimators::channel::code_entropy_nats;
+/// use ndarray::array;
+///
+/// let entropy = code_entropy_nats(array![[0, 5], [1, 5], [0, 5], [1, 5]].view())?; // two codes, evenly
+/// assert!((entropy.value - 2.0_f64.ln()).abs() < 1e-15);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::EmptyShape`], [`Error::NoRows`].
+///
+/// # Source
+/// Data processing: Cover and Thomas, theorem 2.8.1; the bias: Miller 1955, Paninski 2003.
 pub fn code_entropy_nats(codes: ArrayView2<'_, i64>) -> Result<Estimate, Error> {
     let (n, _) = shape_of(codes)?;
-    let mut order: Vec<usize> = (0..n).collect();
-    order.par_sort_unstable_by(|&a, &b| codes.row(a).iter().cmp(codes.row(b).iter()));
-    let counts = runs(&order, |&a, &b| codes.row(a) == codes.row(b));
-    let value = entropy_of(counts.iter().copied(), n as f64);
-    let sum: f64 = counts.iter().map(|&count| n_log_n(count as f64)).sum();
-    let without: Vec<f64> = counts
-        .iter()
-        .flat_map(|&count| std::iter::repeat_n(left_out(sum, count, n as f64), count))
-        .collect();
-    Ok(plug_in(value, n, 1, &without))
+    let codes = Codes::by(n, |&a, &b| codes.row(a).iter().cmp(codes.row(b).iter()))?;
+    let (rows, sum) = (n as f64, codes.sum_of_logs());
+    let of_row = |&symbol: &usize| left_out(sum, codes.counts()[symbol], rows);
+    let without: Vec<f64> = codes.symbols().iter().map(of_row).collect();
+    Ok(plug_in(rows.ln() - sum / rows, n, 1, &without))
 }
 
 /// The entropy without one row whose code occurs `count` times; `sum` is `Σ c ln c`.
-fn left_out(sum: f64, count: usize, n: f64) -> f64 {
-    let (count, rest) = (count as f64, n - 1.0);
-    rest.ln() - (sum - n_log_n(count) + n_log_n(count - 1.0)) / rest
+fn left_out(sum: f64, count: u64, n: f64) -> f64 {
+    (n - 1.0).ln() - (sum - x_ln_x(count) + x_ln_x(count - 1)) / (n - 1.0)
 }
 
 fn plug_in(value: f64, n: usize, dimensions: usize, without: &[f64]) -> Estimate {
@@ -73,7 +65,7 @@ fn plug_in(value: f64, n: usize, dimensions: usize, without: &[f64]) -> Estimate
     if n < 2 || estimate.flags.contains(&Flag::Saturated) {
         return estimate;
     }
-    estimate.std_err(jackknife(without), Uncertainty::Jackknife)
+    estimate.jackknifed(without)
 }
 
 /// `Σ_j H(Z'_j) ≥ H(Z') ≥ I(X;Z')`, each dimension's entropy by plug-in, in nats.
@@ -86,6 +78,9 @@ fn plug_in(value: f64, n: usize, dimensions: usize, without: &[f64]) -> Estimate
 ///
 /// # Errors
 /// [`Error::EmptyShape`], [`Error::NoRows`].
+///
+/// # Source
+/// As [`code_entropy_nats`]; the sum: Cover and Thomas, theorem 2.6.6.
 ///
 /// ```
 /// use gpz_estimators::channel::code_entropy_sum_nats;
@@ -109,11 +104,11 @@ pub fn code_entropy_sum_nats(codes: ArrayView2<'_, i64>) -> Result<Estimate, Err
                     codes.column(column).iter().enumerate().map(|(row, &code)| (code, row)),
                 );
                 order.sort_unstable();
-                let counts = runs(&order, |a, b| a.0 == b.0);
-                value += entropy_of(counts.iter().copied(), n as f64);
-                let sum: f64 = counts.iter().map(|&count| n_log_n(count as f64)).sum();
-                for run in order.chunk_by(|a, b| a.0 == b.0) {
-                    let left = left_out(sum, run.len(), n as f64);
+                let runs = || order.chunk_by(|a, b| a.0 == b.0);
+                let sum: f64 = runs().map(|run| x_ln_x(run.len() as u64)).sum();
+                value += (n as f64).ln() - sum / n as f64;
+                for run in runs() {
+                    let left = left_out(sum, run.len() as u64, n as f64);
                     run.iter().for_each(|&(_, row)| without[row] += left);
                 }
             }
@@ -133,7 +128,19 @@ pub fn code_entropy_sum_nats(codes: ArrayView2<'_, i64>) -> Result<Estimate, Err
 /// - `codes`: `[n, d]` of a quantiser or of int8; **not** bit patterns, which are no lattice
 ///
 /// Holds for any law of integers. Unlike the plug-in it has no ceiling at `ln n`, so it serves where codes are fine and rows few; for
-/// coarse codes it is looser, and never below 0.176 for each dimension. Plug-in of the sample's variance, divisor `n − 1`.
+/// coarse codes it is looser, and never below 0.176 for each dimension. Plug-in of the sample's variance, divisor `n − 1`: the variance is
+/// unbiased and the logarithm concave, so each dimension is low by about `(κ/4n)·(var/(var + 1/12))²` nats, `κ` the variance of
+/// `(z − μ)²/var`, 2 for Gaussian codes. Standard error by the exact jackknife over rows; it needs three.
+///
+/// ```
+/// use gpz_estimators::channel::lattice_entropy_upper_nats;
+/// use ndarray::array;
+///
+/// let bound = lattice_entropy_upper_nats(array![[0], [2], [4]].view())?.expect("three rows"); // variance 4
+/// let (pi, e) = (std::f64::consts::PI, std::f64::consts::E);
+/// assert!((bound.value - 0.5 * (2.0 * pi * e * (4.0 + 1.0 / 12.0)).ln()).abs() < 1e-14);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::EmptyShape`], [`Error::NoRows`]. Inside: [`NotIdentifiable::TooFewRows`] for one row.
@@ -145,15 +152,26 @@ pub fn lattice_entropy_upper_nats(codes: ArrayView2<'_, i64>) -> Result<Estimate
     if n < 2 {
         return Ok(Err(NotIdentifiable::TooFewRows { class: None, have: 1, need: 2 }));
     }
-    let value = codes.axis_iter(Axis(1)).map(|column| {
+    let rows = n as f64;
+    let entropy = |squares: f64, freedom: f64| {
+        0.5 * (2.0 * PI * E * (squares.max(0.0) / freedom + 1.0 / 12.0)).ln()
+    };
+    let (mut value, mut without) = (0.0, vec![0.0; n]);
+    for column in codes.axis_iter(Axis(1)) {
         // Differences of codes are exact where the codes are below 2^53.
         let deviation = |&code: &i64| code.wrapping_sub(column[0]) as f64;
-        let mean = column.iter().map(deviation).sum::<f64>() / n as f64;
-        let squares = column.iter().map(|code| (deviation(code) - mean).powi(2)).sum::<f64>();
-        0.5 * (2.0 * PI * E * (squares / (n - 1) as f64 + 1.0 / 12.0)).ln()
-    });
-    let estimate = Estimate::new(value.sum(), Kind::Heuristic, n as f64);
-    Ok(Ok(estimate.flag(true, Flag::PlugInOfUpperBound)))
+        let mean = column.iter().map(deviation).sum::<f64>() / rows;
+        let distance = |code: &i64| (deviation(code) - mean).powi(2);
+        let squares = column.iter().map(distance).sum::<f64>();
+        value += entropy(squares, rows - 1.0);
+        if n > 2 {
+            for (left, code) in without.iter_mut().zip(column) {
+                *left += entropy(squares - rows / (rows - 1.0) * distance(code), rows - 2.0);
+            }
+        }
+    }
+    let estimate = Estimate::new(value, Kind::Heuristic, rows).flag(true, Flag::PlugInOfUpperBound);
+    Ok(Ok(estimate.jackknifed(&without)))
 }
 
 /// `h − d·ln(step)` in nats: the entropy of a density after rounding to multiples of `step`, where the step is small beside the

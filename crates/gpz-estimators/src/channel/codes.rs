@@ -17,6 +17,15 @@ const MOST_BITS: u32 = 32;
 /// The code of `v` is `⌊(v − low)/step⌋`, values outside the range take the code of the outermost cell; the code stands for the
 /// middle of its cell. `low` and `high` are part of the declaration: a range taken from the very feature that is sent would have to
 /// be sent as well.
+///
+/// ```
+/// use gpz_estimators::channel::Quantiser;
+///
+/// let quantiser = Quantiser::new(2, 0.0, 4.0)?;
+/// assert_eq!([-1.0, 0.0, 1.5, 9.0].map(|value| quantiser.code(value)), [0, 0, 1, 3]);
+/// assert_eq!(quantiser.decoded(1), 1.5);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiser {
     bits: u32,
@@ -92,6 +101,15 @@ impl Quantiser {
 
 /// A cast to a narrower type. Halves round to nearest, ties to even, straight from the value's own precision; what is too large
 /// becomes an infinity, as in hardware.
+///
+/// ```
+/// use gpz_estimators::channel::Cast;
+///
+/// let cast = Cast::Int8 { scale: 0.5 };
+/// assert_eq!((cast.code(1.3), cast.decoded(3), cast.code(1e9)), (3, 1.5, 127));
+/// // Half of the last of eight binary digits goes to the even neighbour.
+/// assert_eq!(Cast::Bf16.decoded(Cast::Bf16.code(1.0 + 1.0 / 256.0)), 1.0);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -210,6 +228,14 @@ impl Channel {
 /// Integer multiples of a step: `round(v/step)`, ties to even; a quantiser without a range, hence without a number of bits.
 ///
 /// - `features`: `[n, d]`; `step` in their units
+///
+/// ```
+/// use gpz_estimators::channel::rounded_codes;
+/// use ndarray::array;
+///
+/// assert_eq!(rounded_codes(array![[0.12, -0.7]].view(), 0.25)?, array![[0, -3]]);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Parameter`] unless the step is positive and every code fits 53 bits; those of a check of the rows.

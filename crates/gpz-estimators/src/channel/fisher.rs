@@ -96,6 +96,7 @@ pub fn dfil<E: From<Error>>(
             let spread = norms.iter().map(|norm| (norm - mean).powi(2)).sum::<f64>() / (n - 1.0);
             Estimate::new(mean / d, Kind::Heuristic, 1.0)
                 .std_err((spread / n).sqrt() / d, Uncertainty::SpreadOfTerms)
+                .freedom(n - 1.0)
         }
     })
 }
@@ -114,11 +115,24 @@ fn signs(seed: u64, probe: u64, direction: &mut Array1<f64>) {
 ///
 /// - `fisher`: `[d, d]`, symmetric and positive semidefinite; for a channel with noise `JᵀJ/σ²`, in 1 / squared units of `x`
 ///
-/// At least `1/dFIL`, the harmonic mean. Flagged [`Flag::UnbiasedAttackersOnly`].
+/// At least `1/dFIL`, the harmonic mean. Flagged [`Flag::UnbiasedAttackersOnly`]. The matrix is taken for known: one averaged over a
+/// sample gives an estimate, for which the inverse is high on average.
+///
+/// ```
+/// use gpz_estimators::channel::bound_crb_unbiased;
+/// use ndarray::array;
+///
+/// let bound = bound_crb_unbiased(array![[4.0, 0.0], [0.0, 1.0]].view())?.expect("an inverse"); // (1/4 + 1)/2
+/// assert!((bound.value - 0.625).abs() < 1e-15);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::NonFinite`], [`Error::Parameter`] for what is no information matrix. Inside:
 /// [`NotIdentifiable::Singular`]: some direction of `x` leaves no trace in `z`, and no attacker is unbiased there.
+///
+/// # Source
+/// Cramér 1946, Rao 1945; for private inference Hannun et al., UAI 2021.
 pub fn bound_crb_unbiased(fisher: ArrayView2<'_, f64>) -> Result<Estimated, Error> {
     let factor = Standardised::of("Fisher information", fisher)?;
     let width = fisher.nrows();
@@ -138,11 +152,25 @@ pub fn bound_crb_unbiased(fisher: ArrayView2<'_, f64>) -> Result<Estimated, Erro
 ///
 /// - `fisher`: `E[F(x)]` over `x`, `[d, d]`; `prior`: the Fisher information of the density of `x`, `[d, d]`
 ///
-/// At least [`bound_van_trees`](super::bound_van_trees), which needs the traces alone.
+/// At least [`bound_van_trees`](super::bound_van_trees), which needs the traces alone. [`Kind::Lower`] for matrices that are known, or
+/// known not to be exceeded; an average of Jacobians over a sample is neither.
+///
+/// ```
+/// use gpz_estimators::channel::bound_van_trees_matrix;
+/// use ndarray::array;
+///
+/// let (fisher, prior) = (array![[3.0, 0.0], [0.0, 0.0]], array![[1.0, 0.0], [0.0, 1.0]]);
+/// let bound = bound_van_trees_matrix(fisher.view(), prior.view())?.expect("a prior in every dimension"); // (1/4 + 1)/2
+/// assert!((bound.value - 0.625).abs() < 1e-15);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`bound_crb_unbiased`], and [`Error::Shape`] if the two differ in size. Inside: [`NotIdentifiable::Singular`] where neither says
 /// anything of some direction.
+///
+/// # Source
+/// van Trees 1968; Gill and Levit 1995, for the matrix form.
 pub fn bound_van_trees_matrix(
     fisher: ArrayView2<'_, f64>,
     prior: ArrayView2<'_, f64>,

@@ -21,6 +21,10 @@ use crate::estimate::{Estimate, Flag, Kind};
 /// assert!((model.mi_nats().value - 0.5 * 2f64.ln()).abs() < 1e-15);
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```
+///
+/// # Source
+/// Cover and Thomas, Elements of Information Theory, sections 8.4 and 9.4; Kay, Fundamentals of Statistical Signal Processing, chapters 3
+/// and 11, for the posterior and the Fisher information.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinearGaussian {
     width: usize,

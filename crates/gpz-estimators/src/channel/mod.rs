@@ -23,7 +23,9 @@
 //!   [`bound_crb_unbiased`] for unbiased ones only, which an attacker with a decoder is not. [`SmoothedPrior`] needs no more than a
 //!   declaration; [`LinearMap`] carries its bound over to what is shown of the input, such as a resized picture.
 //!
-//! All in nats.
+//! Informations and entropies are in nats. Errors are mean squared errors per dimension of `x`, in squared units of `x`; `d` is the width of
+//! `x` in its native resolution: an image that was upsampled lies on a subspace and has no density in the larger one. With
+//! [`Given::Known`] inputs the results bound; with [`Given::Estimated`] ones they are estimates and flagged.
 //!
 //! ```
 //! use gpz_estimators::NotIdentifiable;

@@ -26,6 +26,9 @@ use crate::rows::checked;
 /// assert!(source.mi_nats().value.abs() < 1e-3 && source.h_x_given_z_nats().value < 2f64.ln());
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```
+///
+/// # Source
+/// As [`Received`](super::Received), with the posterior of a Gaussian mixture by Bayes' rule, averaged by Monte Carlo.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoisySource {
     h_x: f64,
@@ -125,7 +128,7 @@ impl NoisySource {
     /// `H(X)` in nats, exact.
     #[must_use]
     pub fn h_x_nats(&self) -> Estimate {
-        Estimate::new(self.h_x, Kind::Exact, self.inputs.len() as f64)
+        Estimate::new(self.h_x, Kind::Exact, 0.0)
     }
 
     /// `H(X|Z')` in nats: the mean entropy of the posterior.

@@ -12,7 +12,7 @@ const SUM: f64 = 1e-9;
 /// A joint law of a listed input `X` and a discrete `Z`, such as all binary images of a few pixels and their codes.
 ///
 /// Exact for the law given. The rows of a **sample** are not such a law: taken for one, nearly every row has a code of its own, and
-/// `I(X;Z)` comes out as `ln n` whatever the encoder.
+/// `I(X;Z)` comes out as `ln n` whatever the encoder: flagged as [`Flag::Saturated`].
 ///
 /// ```
 /// use gpz_estimators::channel::Received;
@@ -27,6 +27,10 @@ const SUM: f64 = 1e-9;
 /// assert_eq!(received.mmse_per_dim(x.view())?.value, 0.125);
 /// # Ok::<(), gpz_estimators::Error>(())
 /// ```
+///
+/// # Source
+/// Cover and Thomas, Elements of Information Theory, chapter 2; the best guess: G. Smith, "On the foundations of quantitative information
+/// flow", 2009.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// Probability of each input.
@@ -109,13 +113,14 @@ impl Received {
         self.exact(left.sum())
     }
 
-    /// `I(X;Z) = H(X) − H(X|Z)` in nats. Its ceiling is `H(X)`; there, `Z` gives `X` away.
+    /// `I(X;Z) = H(X) − H(X|Z)` in nats, of the law given exactly. Its ceiling is `H(X)`, where `Z` gives `X` away.
+    ///
+    /// [`Flag::Saturated`] within 5 % of it. For all inputs that there are, that is the plain truth; if the inputs are the rows of a
+    /// sample, it says that nearly each has an output of its own: the value is `ln n`, whatever the encoder.
     #[must_use]
     pub fn mi_nats(&self) -> Estimate {
         let h_x = self.h_x_nats().value;
-        let mut estimate = self.exact(h_x - self.h_x_given_z_nats().value);
-        estimate.ceiling = Some(h_x);
-        estimate
+        self.exact(h_x - self.h_x_given_z_nats().value).ceiling(h_x)
     }
 
     /// `Σ_z max_x p(x, z)`: how often the best guess of `X` from `Z` is right.
@@ -196,8 +201,7 @@ impl Received {
     }
 
     fn exact(&self, value: f64) -> Estimate {
-        Estimate::new(value, Kind::Exact, self.inputs.len() as f64)
-            .flag(self.inputs.len() == 1, Flag::DegenerateSupport)
+        Estimate::new(value, Kind::Exact, 0.0).flag(self.inputs.len() == 1, Flag::DegenerateSupport)
     }
 }
 

@@ -7,6 +7,7 @@ use super::cholesky::Standardised;
 use super::positive;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, Uncertainty};
+use crate::oddities::Oddities;
 use crate::rows::checked_pairs;
 use crate::simd::Element;
 
@@ -29,13 +30,29 @@ impl Default for RidgeAttack {
 ///
 /// - `x`: `[n, d]`; `z`: `[n, m]`, row by row what the attacker saw; `8·min(m, n)²` bytes for each of two folds at a time
 ///
-/// What a given attacker reaches bounds the least error from above: in expectation, so the sample's value is a plug-in. For Gaussian
-/// pairs it approaches the least error itself, from above by about `m/n` of it. A non-linear encoder may give away much that no
-/// linear attacker finds: a large value here shows nothing. Standard error by the spread of the rows' errors.
+/// What a given attacker reaches on rows it has not seen is, on average over samples, no less than the least error that any reaches:
+/// [`Kind::Upper`] with [`Flag::InExpectation`]. For Gaussian pairs it approaches that error, from above by about `m/n` of it. A non-linear
+/// encoder may give away much that no linear attacker finds: a large value here shows nothing. Pairs that repeat may stand on both sides of a
+/// fold, which breaks the bound: flagged as [`Flag::DuplicateRows`]. Standard error by the spread of the rows' errors, which leaves out that
+/// rows of a fold share their attacker.
+///
+/// ```
+/// use gpz_estimators::channel::{RidgeAttack, ridge_attack_mse};
+/// use ndarray::Array2;
+///
+/// // z = 2x, sent as it is: a linear attacker finds x, but for the penalty.
+/// let x = Array2::from_shape_fn((50, 1), |(i, _)| (i as f64 * 0.618_033_988_749_894_9).fract());
+/// let mse = ridge_attack_mse(x.view(), (&x * 2.0).view(), RidgeAttack::default())?.expect("ten rows in each fold");
+/// assert!(mse.value < 1e-11);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::RowCount`], [`Error::NonFinite`] and the like; [`Error::Parameter`] for fewer than two folds or a penalty that is not
 /// positive, or too small beside collinear features. Inside: [`NotIdentifiable::TooFewRows`] below two rows for each fold.
+///
+/// # Source
+/// Hoerl and Kennard 1970, ridge regression; cross-validation: Stone 1974.
 pub fn ridge_attack_mse<T: Element, U: Element>(
     x: ArrayView2<'_, T>,
     z: ArrayView2<'_, U>,
@@ -59,8 +76,9 @@ pub fn ridge_attack_mse<T: Element, U: Element>(
     let errors: Vec<f64> = (0..n).map(|row| parts[row % folds][row / folds]).collect();
     let mean = errors.iter().sum::<f64>() / n as f64;
     let spread = errors.iter().map(|error| (error - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
-    Ok(Ok(Estimate::new(mean, Kind::Heuristic, n as f64)
-        .flag(true, Flag::PlugInOfUpperBound)
+    Ok(Ok(Estimate::new(mean, Kind::Upper, n as f64)
+        .flag(true, Flag::InExpectation)
+        .odd(&Oddities::of(&[x.view(), z.view()]))
         .std_err((spread / n as f64).sqrt(), Uncertainty::SpreadOfTerms)))
 }
 

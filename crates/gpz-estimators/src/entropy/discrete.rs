@@ -113,7 +113,14 @@ impl Codes {
         Self::by(self.rows(), |&a, &b| pair(a).cmp(&pair(b)))
     }
 
-    fn by(n: usize, compare: impl Fn(&usize, &usize) -> Ordering + Sync) -> Result<Self, Error> {
+    /// Rows `0..n` that compare as equal are one symbol.
+    ///
+    /// # Errors
+    /// [`Error::NoRows`].
+    pub(crate) fn by(
+        n: usize,
+        compare: impl Fn(&usize, &usize) -> Ordering + Sync,
+    ) -> Result<Self, Error> {
         if n == 0 {
             return Err(Error::NoRows);
         }
@@ -176,7 +183,7 @@ pub(crate) fn x_ln_x(count: u64) -> f64 {
 }
 
 /// Delete-one jackknife: from pairs of a value without one row and the number of rows that this holds for.
-pub(crate) fn grouped_jackknife(n: usize, without: &[(f64, u64)]) -> Option<f64> {
+pub(crate) fn counted_jackknife(n: usize, without: &[(f64, u64)]) -> Option<f64> {
     if n < 2 {
         return None;
     }
@@ -215,7 +222,8 @@ pub(crate) fn finish(
 /// `−Σ p ln p` of the shares in the sample, in nats; [`Kind::Lower`] in expectation.
 ///
 /// The entropy is concave in `p`, so the plug-in is low on average whatever the law: by about `(K − 1)/(2N)` for an alphabet of
-/// `K ≪ N` symbols, by much more where most symbols were not seen. The standard error is the exact jackknife's.
+/// `K ≪ N` symbols, by much more where most symbols were not seen. The standard error is the exact jackknife's. Rows that repeat are
+/// what is counted here, and no oddity.
 ///
 /// # Source
 /// G. A. Miller 1955; L. Paninski 2003 for the bias.
@@ -248,7 +256,7 @@ fn entropy(codes: &Codes, corrected: bool) -> Estimate {
         ((n - 1.0).ln() - left / (n - 1.0) + correction(kinds, n - 1.0), count)
     };
     let without: Vec<_> = codes.counts.iter().map(without).collect();
-    let std_err = grouped_jackknife(codes.rows(), &without);
+    let std_err = counted_jackknife(codes.rows(), &without);
     let kind = if corrected { Kind::Heuristic } else { Kind::Lower };
     finish(plugin, correction(kinds, n), correction(n, n), kind, codes, std_err)
 }
@@ -257,8 +265,22 @@ fn entropy(codes: &Codes, corrected: bool) -> Estimate {
 ///
 /// - `features`: `[n, d]`; a distinct value of a column is a symbol
 ///
+/// Each is low on average, by about `(K_j − 1)/(2N)`, so their sum is a plug-in of an upper bound and no bound.
+///
+/// ```
+/// use gpz_estimators::entropy::discrete::plugin_entropy_per_dim_nats;
+/// use ndarray::array;
+///
+/// let entropies = plugin_entropy_per_dim_nats(array![[0.0, 7.0], [1.0, 7.0], [2.0, 7.0], [3.0, 7.0]].view())?;
+/// assert!((entropies[0].value - 4.0_f64.ln()).abs() < 1e-15 && entropies[1].value == 0.0);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
 /// # Errors
 /// Those of [`Codes::of_rows`].
+///
+/// # Source
+/// As [`plugin_entropy_nats`]; the sum's bound: Cover and Thomas, theorem 2.6.6.
 pub fn plugin_entropy_per_dim_nats<T: Element>(
     features: ArrayView2<'_, T>,
 ) -> Result<Vec<Estimate>, Error> {
@@ -269,10 +291,24 @@ pub fn plugin_entropy_per_dim_nats<T: Element>(
     (0..rows.ncols()).into_par_iter().map(column).collect()
 }
 
-/// [`plugin_entropy_nats`] of whole rows. Saturates at `ln N` soon as dimensions grow.
+/// [`plugin_entropy_nats`] of whole rows, in nats. Saturates at `ln N` soon as dimensions grow.
+///
+/// - `features`: `[n, d]`; a distinct row is a symbol. Bias and standard error: as there
+///
+/// ```
+/// use gpz_estimators::entropy::discrete::plugin_entropy_joint_nats;
+/// use ndarray::array;
+///
+/// let entropy = plugin_entropy_joint_nats(array![[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]].view())?;
+/// assert!((entropy.value - 2.0_f64.ln()).abs() < 1e-15);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`Codes::of_rows`].
+///
+/// # Source
+/// As [`plugin_entropy_nats`].
 pub fn plugin_entropy_joint_nats<T: Element>(
     features: ArrayView2<'_, T>,
 ) -> Result<Estimate, Error> {
@@ -283,6 +319,20 @@ pub fn plugin_entropy_joint_nats<T: Element>(
 ///
 /// The largest share is convex in `p`, so the plug-in is high on average: [`Kind::Upper`] in expectation. The standard error is
 /// the binomial formula's.
+///
+/// High by about the largest of `K` nearly equal shares' chance, `√(2 ln K/(K N))`, where all symbols are about as frequent, and by little
+/// where one stands out. A symbol for each row makes it `1/N` whatever the law.
+///
+/// ```
+/// use gpz_estimators::entropy::discrete::{Codes, guess_probability};
+///
+/// let guess = guess_probability(&Codes::of_symbols(b"aaab")?);
+/// assert_eq!((guess.value, guess.std_err), (0.75, Some(0.1875_f64.sqrt() / 2.0)));
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
+/// # Source
+/// Rényi's entropy of infinite order; G. Smith, "On the foundations of quantitative information flow", 2009, for the guess.
 #[must_use]
 pub fn guess_probability(codes: &Codes) -> Estimate {
     let n = codes.rows() as f64;
@@ -292,7 +342,17 @@ pub fn guess_probability(codes: &Codes) -> Estimate {
         .std_err((share * (1.0 - share) / n).sqrt(), Uncertainty::Formula)
 }
 
-/// Share of zeros in each dimension, `[d]`; `-0` is a zero.
+/// Share of zeros in each dimension, `[d]`; `-0` is a zero. Of the rows given, exactly.
+///
+/// - `features`: `[n, d]`, `f32` or `f64`
+///
+/// ```
+/// use gpz_estimators::entropy::discrete::zero_share_per_dim;
+/// use ndarray::array;
+///
+/// assert_eq!(zero_share_per_dim(array![[0.0, 1.0], [-0.0, 0.0]].view())?, [1.0, 0.5]);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::EmptyShape`], [`Error::NoRows`], [`Error::NonFinite`], [`Error::Magnitude`].

@@ -23,7 +23,8 @@ use rayon::prelude::*;
 use crate::cholesky::Cholesky;
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, Uncertainty};
-use crate::rows::{KNN_DIMENSIONS, RowReport, checked};
+use crate::oddities::{Oddities, rank};
+use crate::rows::{KNN_DIMENSIONS, checked};
 use crate::simd::Element;
 
 /// The width of the kernel.
@@ -48,12 +49,13 @@ pub enum Bandwidth {
 /// [`Kind::Heuristic`] there. Heavy tails make it worse, up to infinity: a row far from all others counts with the square of
 /// its distance. The standard error is the spread of the terms `ln p̂(z_i)`, nearly independent, and leaves out the bias.
 ///
-/// `-inf` and flagged where Scott's rule meets a constant dimension.
+/// `-inf` and flagged where Scott's rule meets rows without a density: a constant dimension, or dimensions that depend on each other
+/// linearly (looked for up to 64 of them, with more rows than dimensions). A fixed bandwidth smooths those too; they are flagged.
 ///
 /// # Errors
 /// [`Error::NonFinite`], [`Error::Magnitude`], [`Error::EmptyShape`], [`Error::NoRows`]; [`Error::Parameter`] unless a fixed bandwidth
-/// is positive and finite. Inside: [`NotIdentifiable::TooFewRows`] below two rows; [`NotIdentifiable::Singular`] if the full
-/// covariance has no inverse.
+/// is positive and finite. Inside: [`NotIdentifiable::TooFewRows`] below two rows, and with [`Bandwidth::ScottFull`] unless there are more
+/// rows than dimensions; [`NotIdentifiable::Singular`] if the full covariance is too near to singular for its inverse.
 ///
 /// # Source
 /// Hall and Morton, "On the estimation of entropy", 1993; D. W. Scott 1992 for the rule.
@@ -67,7 +69,26 @@ pub fn kde_entropy_loo_nats<T: Element>(
 /// Resubstitution: each row under the density of all rows, itself included, in nats.
 ///
 /// The row's own kernel makes its density too high: by `O(1/(n·σ^d))` below [`kde_entropy_loo_nats`], which is the better one. For
-/// comparison with libraries that do it so. [`Kind::Heuristic`]. Otherwise, and in its errors, as that one.
+/// comparison with libraries that do it so. [`Kind::Heuristic`]. Otherwise as that one.
+///
+/// - `features`: `[n, d]`, `f32` or `f64`
+///
+/// # Errors
+/// As [`kde_entropy_loo_nats`].
+///
+/// # Source
+/// As [`kde_entropy_loo_nats`]; the name: Beirlant, Dudewicz, Györfi and van der Meulen, 1997.
+///
+/// ```
+/// use gpz_estimators::entropy::kde::{Bandwidth, kde_entropy_resubstitution_nats};
+/// use ndarray::array;
+///
+/// // Two rows far apart: each sees half a kernel, its own.
+/// let entropy = kde_entropy_resubstitution_nats(array![[0.0], [1000.0]].view(), Bandwidth::Fixed(1.0))??;
+/// let half_kernel = 2.0_f64.ln() + 0.5 * (2.0 * std::f64::consts::PI).ln();
+/// assert!((entropy.value - half_kernel).abs() < 1e-14);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn kde_entropy_resubstitution_nats<T: Element>(
     features: ArrayView2<'_, T>,
     bandwidth: Bandwidth,
@@ -85,16 +106,16 @@ fn entropy<T: Element>(
     if n < 2 {
         return Ok(Err(NotIdentifiable::TooFewRows { class: None, have: n as u64, need: 2 }));
     }
-    let report = RowReport::of(rows.view())?;
+    let odd = Oddities::of(&[rows.view()]);
+    let rank = if odd.constant == 0 { rank(rows.view()) } else { d };
     let bound = leave_one_out && matches!(bandwidth, Bandwidth::Fixed(_));
     let kind = if bound { Kind::Upper } else { Kind::Heuristic };
     let estimate = |value| {
-        let constant = report.constant_columns.len();
         Estimate::new(value, kind, n as f64)
             .flag(bound, Flag::InExpectation)
             .flag(value == f64::NEG_INFINITY, Flag::DegenerateSupport)
-            .flag(constant > 0, Flag::ConstantDimensions(constant))
-            .flag(report.duplicate_rows > 0, Flag::DuplicateRows(report.duplicate_rows))
+            .flag(rank < d, Flag::RankDeficient { rank, width: d })
+            .odd(&odd)
             .flag(d > KNN_DIMENSIONS, Flag::HighDimension(d))
     };
     let scott = (n as f64).powf(-1.0 / (d as f64 + 4.0));
@@ -106,8 +127,12 @@ fn entropy<T: Element>(
             let rule = "a bandwidth is positive and finite";
             return Err(Error::Parameter { name: "bandwidth", value, rule });
         }
-        _ if !report.constant_columns.is_empty() => return Ok(Ok(estimate(f64::NEG_INFINITY))),
+        _ if odd.constant > 0 || rank < d => return Ok(Ok(estimate(f64::NEG_INFINITY))),
         Bandwidth::Scott => per_dimension(rows, scott),
+        Bandwidth::ScottFull if n <= d => {
+            let (have, need) = (n as u64, d as u64 + 1);
+            return Ok(Err(NotIdentifiable::TooFewRows { class: None, have, need }));
+        }
         Bandwidth::ScottFull => match full(rows, scott) {
             Some(whitened) => whitened,
             None => {

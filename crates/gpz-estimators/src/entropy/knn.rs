@@ -10,12 +10,10 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind};
 use crate::jobs;
 use crate::neighbours::{Euclidean, MaxNorm, Metric, Neighbours, Norm, Space, rescale};
+use crate::oddities::{Oddities, rank};
 use crate::parts::deal;
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
-
-/// Widths up to which linear dependence of the columns is looked for: it costs `n·d²` operations.
-const DEPENDENCE_WIDTH: usize = 64;
 
 /// Kozachenko and Leonenko's estimate of the differential entropy `h(Z)`, in nats.
 ///
@@ -28,10 +26,11 @@ const DEPENDENCE_WIDTH: usize = 64;
 /// Assumes a density that is constant within `ε_i` of each row. At the edge of a sharp support the ball reaches outside, and the
 /// estimate is high: for 5,000 uniform rows in a cube of 3, 5, 10 and 20 dimensions by 0.08, 0.36, 1.4 and 4.4 nats. For as many
 /// normal rows it is within 0.1 nats up to ten dimensions, and high by 0.3 in 16 and 2.6 in 32. More than ten are flagged as
-/// [`Flag::HighDimension`]; [`project`](crate::project) offers a way out. Scaling by `a` adds exactly `d·ln|a|`; rotations change the Euclidean form by rounding alone.
+/// [`Flag::HighDimension`]; [`Projection::estimate`](crate::Projection::estimate) offers a way out. Scaling by `a` adds exactly
+/// `d·ln|a|`; rotations change the Euclidean form by rounding alone.
 ///
-/// The standard error is that of the variance alone, from the values on disjoint parts of the rows. A bootstrap would draw
-/// rows twice, and those are neighbours at distance zero.
+/// The standard error is that of the variance alone, from the values on disjoint parts of the rows, with as many degrees of freedom
+/// as parts less one. A bootstrap would draw rows twice, and those are neighbours at distance zero.
 ///
 /// # Failure
 /// `-inf`, with [`Flag::DegenerateSupport`], where no density exists: a constant column, columns that depend on each other
@@ -73,18 +72,16 @@ fn estimate<T: Element>(
     let (n, d) = rows.dim();
     options.check(n)?;
     let exponent = rescale(&mut rows);
-    let first = rows.row(0);
-    let constant = rows.columns().into_iter().zip(first);
-    let constant = constant.filter(|(column, first)| column.iter().all(|v| v == *first)).count();
-    let rank = if constant == 0 { rank(rows.view()) } else { d };
+    let odd = Oddities::of_columns(&[rows.view()]);
+    let rank = if odd.constant == 0 { rank(rows.view()) } else { d };
 
     let (value, ties) = entropy_of(rows.view(), metric, options.k);
-    let degenerate = constant > 0 || rank < d || value == f64::NEG_INFINITY;
+    let degenerate = odd.constant > 0 || rank < d || value == f64::NEG_INFINITY;
     let value =
         if degenerate { f64::NEG_INFINITY } else { value - d as f64 * exponent * 2.0_f64.ln() };
     let estimate = Estimate::new(value, Kind::Heuristic, n as f64)
         .flag(degenerate, Flag::DegenerateSupport)
-        .flag(constant > 0, Flag::ConstantDimensions(constant))
+        .odd(&odd)
         .flag(rank < d, Flag::RankDeficient { rank, width: d })
         .flag(ties > 0, Flag::Ties(ties))
         .flag(d > KNN_DIMENSIONS, Flag::HighDimension(d));
@@ -118,45 +115,4 @@ fn entropy_in<M: Norm>(rows: ArrayView2<'_, f64>, k: usize, ln_ball: f64) -> (f6
     let value =
         digamma.of(n) - digamma.of(k) + ln_ball + d as f64 * (logarithms / M::POWER / n as f64);
     (value, ties)
-}
-
-/// Numerical rank of the columns about their mean: the whole width where it was not looked at, because it is too large or the
-/// rows are too few to tell.
-fn rank(rows: ArrayView2<'_, f64>) -> usize {
-    let (n, d) = rows.dim();
-    if d == 1 || d > DEPENDENCE_WIDTH || n <= d {
-        return d;
-    }
-    let mut columns: Vec<Vec<f64>> = rows
-        .columns()
-        .into_iter()
-        .map(|column| {
-            let mean = column.iter().map(|v| v - column[0]).sum::<f64>() / n as f64;
-            column.iter().map(|v| v - column[0] - mean).collect()
-        })
-        .collect();
-    let length = |column: &[f64]| column.iter().map(|v| v * v).sum::<f64>().sqrt();
-    for column in &mut columns {
-        let length = length(column);
-        column.iter_mut().for_each(|v| *v /= length);
-    }
-    // Gram and Schmidt, the longest rest next.
-    for done in 0..d {
-        let lengths: Vec<f64> = columns[done..].iter().map(|column| length(column)).collect();
-        let longest =
-            (0..lengths.len()).fold(0, |a, b| if lengths[b] > lengths[a] { b } else { a });
-        // What rounding leaves of a column that depends on others.
-        if lengths[longest] <= 1e-13 * d as f64 {
-            return done;
-        }
-        columns.swap(done, done + longest);
-        let (taken, rest) = columns.split_at_mut(done + 1);
-        let taken = &mut taken[done];
-        taken.iter_mut().for_each(|v| *v /= lengths[longest]);
-        for column in rest {
-            let share: f64 = taken.iter().zip(column.iter()).map(|(a, b)| a * b).sum();
-            column.iter_mut().zip(taken.iter()).for_each(|(v, t)| *v -= share * t);
-        }
-    }
-    d
 }

@@ -1,12 +1,7 @@
-//! Covariances shrunk towards a multiple of the identity, also of more dimensions than rows (feature `lapack`).
+//! Covariances shrunk towards a multiple of the identity.
 //!
-//! `Σ̂ = (1 − a) S + a μ I` with `S` the covariance of the divisor `N` and `μ = tr S/D`. Everything needed of `S` follows from its
-//! eigenvalues and from the rows' lengths, so that with `D > N` the `N × N` Gram matrix is enough and a `D × D` array is never made:
-//! the remaining `D − N` eigenvalues of `Σ̂` are all `a μ`.
-//!
-//! **Bias and failure.** Shrinking pulls eigenvalues together, which raises the log-determinant; the sample's spread lowered it before.
-//! Neither cancels the other in general. With `D ≫ N` the value is mostly `(D − N) ln(a μ)`: it says what the shrinkage is. Rotations
-//! change nothing; scaling single columns does.
+//! Everything needed of `S` follows from its eigenvalues and from the rows' lengths, so that with `D > N` the `N × N` Gram matrix is
+//! enough and a `D × D` array is never made: the remaining `D − N` eigenvalues of the shrunk covariance are all `a μ`.
 
 use ndarray::ArrayView2;
 
@@ -17,7 +12,16 @@ use crate::gram::Sample;
 use crate::lapack;
 use crate::simd::Element;
 
-/// A shrunk covariance by its summary numbers.
+/// A shrunk covariance by its summary numbers: `Σ̂ = (1 − a) S + a μ I`, with `S` the covariance of the divisor `N` and `μ = tr S/D`.
+///
+/// Made by [`ledoit_wolf`] or [`oas`], also of more dimensions than rows: a `D × D` array is never made then.
+///
+/// **Bias and failure.** Shrinking pulls eigenvalues together, which raises the log-determinant; the sample's spread lowered it before.
+/// Neither cancels the other in general. With `D ≫ N` the value is mostly `(D − N) ln(a μ)`: it says what the shrinkage is, and hardly
+/// anything of the covariance. Rotations change nothing; scaling single columns does: standardise where units differ.
+///
+/// **No standard error**: the weight depends on the rows as the eigenvalues do, and no formula holds without the population's
+/// spectrum. [`grouped_jackknife`](crate::grouped_jackknife) gives one for as many further factorisations as there are groups.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Shrunk {
@@ -40,7 +44,7 @@ pub type Shrinkage = Result<Result<Shrunk, NotIdentifiable>, Error>;
 ///
 /// - `features`: `[n, d]`; `8·min(n, d)²` bytes and blocks of 32 MiB are held beside them
 ///
-/// Two rows give no shrinkage at all, and `-inf`: by this estimate their covariance is known without error.
+/// Bias and failure of what follows: see [`Shrunk`]. The weight itself is consistent as rows and dimensions grow in proportion. Two rows give no shrinkage at all, and `-inf`: by this estimate their covariance is known without error.
 ///
 /// ```
 /// use gpz_estimators::gaussian;
@@ -78,7 +82,22 @@ pub fn ledoit_wolf<T: Element>(features: ArrayView2<'_, T>) -> Shrinkage {
 /// `a = min(1, ((1 − 2/D) tr S² + (tr S)²) / ((N + 1 − 2/D)(tr S² − (tr S)²/D)))`, equation 23 of the source. scikit-learn leaves the
 /// two terms `2/D` out, which matters at few dimensions only.
 ///
-/// Shapes and memory as [`ledoit_wolf`].
+/// - `features`: `[n, d]`; memory as [`ledoit_wolf`]
+///
+/// Bias and failure of what follows: see [`Shrunk`]. For Gaussian rows the weight errs less than Ledoit and Wolf's where rows are few;
+/// heavier tails want theirs.
+///
+/// ```
+/// use gpz_estimators::gaussian;
+/// use ndarray::array;
+///
+/// // tr S = 1 and tr S² = 1/2: an identity already, so that all weight may lie on it.
+/// let rows = array![[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]];
+/// let shrunk = gaussian::oas(rows.view())?.expect("rows that differ");
+/// assert_eq!(shrunk.shrinkage, 1.0);
+/// assert!((shrunk.log_det.value - 2.0 * 0.5_f64.ln()).abs() < 1e-14);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// As [`ledoit_wolf`].
@@ -132,12 +151,12 @@ fn shrunk<T: Element>(sample: &Sample<'_, T>, weight: impl Fn(&Parts) -> f64) ->
     let rest = if zeros > 0.0 { zeros * (shrinkage * mean).ln() } else { 0.0 };
     let mixed = eigenvalues.iter().map(|value| ((1.0 - shrinkage) * value + shrinkage * mean).ln());
     let value = mixed.sum::<f64>() + rest;
-    let constant = sample.constant().len();
+    let odd = sample.oddities();
     let rank = lapack::rank(&eigenvalues, rows, width).min(rows - 1);
     let estimate = |value| {
         Estimate::new(value, Kind::Heuristic, n)
             .flag(value == f64::NEG_INFINITY, Flag::DegenerateSupport)
-            .flag(constant > 0, Flag::ConstantDimensions(constant))
+            .odd(&odd)
             .flag(rank < width, Flag::RankDeficient { rank, width })
     };
     let entropy = isotropic_gaussian_nats(width, 1.0) + 0.5 * value;

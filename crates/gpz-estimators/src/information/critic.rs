@@ -28,7 +28,8 @@ use crate::simd::Element;
 /// - `scores`: `[B, B]`; row `i` holds the scores of `x_i` against each `y_j`, its own in the mean
 ///
 /// Within 5 % of `ln B` it is flagged [`Flag::Saturated`]: the information may be anything above. The standard error is the spread of
-/// the rows' terms, which share the `y_j` and so are nearly independent.
+/// the rows' terms, which share the `y_j` and so are nearly independent. Besides what the critic lacks it is low by the more the nearer the
+/// truth is to `ln B`. For an example see the [module](self).
 ///
 /// # Errors
 /// [`Error::Shape`] unless square; [`Error::NonFinite`], [`Error::NoRows`]. Inside: [`NotIdentifiable::TooFewRows`] below two pairs.
@@ -65,11 +66,28 @@ pub fn infonce_nats<T: Element>(scores: ArrayView2<'_, T>) -> Result<Estimated, 
 /// like `e^I`: [`Flag::HeavyTail`] says that the exponentials weigh as little as fewer than `B` equal ones would, and `-inf` that
 /// they overflow. Standard error by the jackknife over pairs.
 ///
+/// The formula has no ceiling, yet no lower bound that holds for every law can show more than about `ln B` from `B` pairs with any
+/// confidence: scores of rare pairs, which decide the exponentials' mean, are not among them. `ln B` stands as the
+/// [ceiling](field@Estimate::ceiling), and a value near it or beyond is [`Flag::Saturated`]: it is on average right and in this sample worth
+/// little.
+///
+/// ```
+/// use gpz_estimators::information::critic::nwj_nats;
+/// use ndarray::Array2;
+///
+/// // A critic that says nothing, f = 0: 1 + 0 − e⁰.
+/// assert_eq!(nwj_nats(Array2::<f64>::zeros((8, 8)).view())??.value, 0.0);
+/// // Twice as much on the diagonal, with the density ratio at ln 2: 1 + ln 2 − 1.
+/// let scores = Array2::from_shape_fn((8, 8), |(i, j)| if i == j { 2.0_f64.ln() } else { 0.0 });
+/// assert!((nwj_nats(scores.view())??.value - 2.0_f64.ln()).abs() < 1e-15);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`infonce_nats`].
 ///
 /// # Source
-/// Nguyen, Wainwright, Jordan, arXiv 0809.0853; Poole et al., arXiv 1905.06922.
+/// Nguyen, Wainwright, Jordan, arXiv 0809.0853; Poole et al., arXiv 1905.06922; McAllester and Stratos, arXiv 1811.04251, for `ln B`.
 pub fn nwj_nats<T: Element>(scores: ArrayView2<'_, T>) -> Result<Estimated, Error> {
     off_diagonal(scores, Kind::Lower, |diagonal, shift, mean| {
         1.0 + diagonal - (mean.ln() + shift).exp()
@@ -82,7 +100,18 @@ pub fn nwj_nats<T: Element>(scores: ArrayView2<'_, T>) -> Result<Estimated, Erro
 ///
 /// With the expectation inside the logarithm it would bound the information from below. The mean of a batch stands there instead,
 /// and `E[−ln mean] ≥ −ln E[mean]`: on average the value exceeds that bound, and may exceed the information. It is no bound:
-/// [`Kind::Heuristic`]. [`Flag::HeavyTail`] as for [`nwj_nats`]; standard error by the jackknife over pairs.
+/// [`Kind::Heuristic`]. [`Flag::HeavyTail`], the ceiling `ln B` and [`Flag::Saturated`] as for [`nwj_nats`]; standard error by the jackknife
+/// over pairs.
+///
+/// ```
+/// use gpz_estimators::{Flag, information::critic::donsker_varadhan_nats};
+/// use ndarray::Array2;
+///
+/// // Scores of 50 on the diagonal alone give 50, of which eight pairs can show ln 8.
+/// let value = donsker_varadhan_nats((Array2::<f64>::eye(8) * 50.0).view())??;
+/// assert!((value.value - 50.0).abs() < 1e-13 && value.flags.contains(&Flag::Saturated));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`infonce_nats`].
@@ -123,7 +152,8 @@ fn off_diagonal<T: Element>(
     let estimate = Estimate::new(value(diagonal, shift, mean), kind, count)
         .flag(kind == Kind::Lower, Flag::InExpectation)
         // Kish's effective number of equal weights.
-        .flag(total * total < count * squares, Flag::HeavyTail);
+        .flag(total * total < count * squares, Flag::HeavyTail)
+        .ceiling(count.ln());
     if b < 3 {
         return Ok(Ok(estimate));
     }

@@ -56,6 +56,18 @@ pub fn mi_plugin_nats<T: Element, U: Element>(
 ///
 /// Shapes, standard error, errors and failure as there.
 ///
+/// ```
+/// use gpz_estimators::{gaussian::log_det_bias, information::gaussian};
+/// use ndarray::array;
+///
+/// let (x, y) = (array![[1.0], [2.0], [3.0], [4.0]], array![[1.0], [3.0], [2.0], [4.0]]);
+/// let plugin = gaussian::mi_plugin_nats(x.view(), y.view())?.expect("four pairs");
+/// let corrected = gaussian::mi_corrected_nats(x.view(), y.view())?.expect("four pairs");
+/// let bias = 0.5 * (2.0 * log_det_bias(1, 3) - log_det_bias(2, 3));
+/// assert!((plugin.value - corrected.value - bias).abs() < 1e-14);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`mi_plugin_nats`].
 ///
@@ -72,7 +84,16 @@ pub fn mi_corrected_nats<T: Element, U: Element>(
 ///
 /// - `map`: `A`, `[m, d]`; `covariance`: `Σ` of x, `[d, d]`, symmetric; `noise_variance`: `σ²` of each of the m outputs
 ///
-/// For any `x` of this covariance it is the most that it can be (Gaussian inputs fill a Gaussian channel).
+/// For any `x` of this covariance it is the most that it can be (Gaussian inputs fill a Gaussian channel). No rows stand behind it.
+///
+/// ```
+/// use gpz_estimators::information::gaussian::linear_channel_nats;
+/// use ndarray::array;
+///
+/// let mi = linear_channel_nats(array![[2.0]].view(), array![[1.0]].view(), 4.0)?; // signal and noise alike
+/// assert!((mi.value - 0.5 * 2.0_f64.ln()).abs() < 1e-15 && mi.n_effective == 0.0);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Parameter`] for a noise variance that is not positive or a covariance with a negative eigenvalue,
@@ -108,7 +129,7 @@ pub fn linear_channel_nats(
     let eigenvalues = lapack::eigenvalues(&gram, m, d)?;
     let value =
         eigenvalues.iter().map(|value| 0.5 * (value.max(0.0) / noise_variance).ln_1p()).sum();
-    Ok(Estimate::new(value, Kind::Exact, f64::INFINITY))
+    Ok(Estimate::new(value, Kind::Exact, 0.0))
 }
 
 fn mutual<T: Element, U: Element>(
@@ -130,6 +151,7 @@ fn mutual<T: Element, U: Element>(
     };
     let joint = concatenate(Axis(1), &[x.view(), y.view()]).map_err(shape)?;
     let sample = Sample::of(joint.view())?;
+    let odd = sample.oddities();
     let correlation = sample.scatter(Some(&sample.unit_weights()));
     let mut whiten = Vec::new();
     for (what, columns) in [("covariance of x", 0..p), ("covariance of y", p..width)] {
@@ -153,7 +175,8 @@ fn mutual<T: Element, U: Element>(
     if rank < width {
         return Ok(Ok(Estimate::new(f64::INFINITY, Kind::Heuristic, rows)
             .flag(true, Flag::DegenerateSupport)
-            .flag(true, Flag::RankDeficient { rank, width })));
+            .flag(true, Flag::RankDeficient { rank, width })
+            .odd(&odd)));
     }
     let log_det = |values: &[f64]| values.iter().map(|value| value.ln()).sum::<f64>();
     let mut value =
@@ -168,7 +191,8 @@ fn mutual<T: Element, U: Element>(
     let std_err = (beyond_chance / rows + pairs / (2.0 * rows * rows)).sqrt();
     Ok(Ok(Estimate::new(value, Kind::Heuristic, rows)
         .std_err(std_err, Uncertainty::Formula)
-        .flag(true, Flag::AssumesGaussian)))
+        .flag(true, Flag::AssumesGaussian)
+        .odd(&odd)))
 }
 
 /// Columns that turn a correlation matrix into the identity.

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable};
 use crate::jobs;
 use crate::neighbours::{MaxNorm, Neighbours, Space, Tree};
+use crate::oddities::Oddities;
 use crate::parts::{deal, std_err};
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
@@ -22,7 +23,8 @@ use crate::simd::Element;
 /// Nearly none for independent samples, whatever their dimension. Dependence on scales finer than `ε` is not seen, so a
 /// dependent pair errs low, and by more the more dimensions there are: with 5,000 normal rows whose columns correlate in pairs by
 /// 0.6, estimate and truth are 0.62 and 0.67 nats in 3 + 3 dimensions, 0.87 and 1.12 in 5 + 5, 1.09 and 1.79 in 8 + 8, 1.11 and
-/// 3.57 in 16 + 16. More than ten together are flagged as [`Flag::HighDimension`]. It cannot exceed
+/// 3.57 in 16 + 16. More than ten together are flagged as [`Flag::HighDimension`];
+/// [`Projection::estimate`](crate::Projection::estimate) offers a way out. It cannot exceed
 /// `ψ(n) − ψ(k)`, the ceiling. Scale matters where the samples' units differ: standardise, or transform each column to ranks
 /// or normal scores, which leaves the true value as it is. Negative values are sampling error about zero and stay.
 ///
@@ -135,6 +137,7 @@ fn estimate<T: Element, U: Element>(
     let estimate = Estimate::new(value, Kind::Heuristic, n as f64)
         .flag(ties > 0, Flag::Ties(ties))
         .flag(width > KNN_DIMENSIONS, Flag::HighDimension(width))
+        .odd(&Oddities::of_columns(&[x.view(), y.view()]))
         .ceiling(ceiling);
     Ok(Ok(match growth {
         Some(growth) => growth.mark(estimate),

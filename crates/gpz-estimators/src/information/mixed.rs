@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind};
 use crate::jobs;
 use crate::neighbours::{MaxNorm, Neighbours, Space, Tree};
+use crate::oddities::Oddities;
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
 
@@ -72,6 +73,7 @@ fn estimate<T: Element, U: Element>(
     let estimate = Estimate::new(value, Kind::Heuristic, n as f64)
         .flag(atoms > 0, Flag::Ties(atoms))
         .flag(width > KNN_DIMENSIONS, Flag::HighDimension(width))
+        .odd(&Oddities::of_columns(&[x.view(), y.view()]))
         .ceiling((n as f64).ln() - digamma.of(k));
     Ok(Ok(match growth {
         Some(growth) => growth.mark(estimate),

@@ -13,11 +13,11 @@
 
 pub mod critic;
 pub mod discrete;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub mod gaussian;
 pub mod ksg;
 pub mod mixed;
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub mod qda;
 pub mod renyi;
 pub mod ross;

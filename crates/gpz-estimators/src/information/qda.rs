@@ -10,6 +10,7 @@ use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, Uncertai
 use crate::gram::Sample;
 use crate::lapack;
 use crate::moments::ClassMoments;
+use crate::oddities::Oddities;
 use crate::simd::Element;
 
 /// `H(Y) + (1/N) Σ_i ln q(y_i|z_i)`, each row under the classes fitted on the half it is not in, in nats.
@@ -22,10 +23,11 @@ use crate::simd::Element;
 ///
 /// **Direction.** For any fixed model `H(Y) + E ln q(y|z) ≤ I(Z;Y)`, because what is lacking is `E KL(p(y|z) ‖ q(y|z))`. Rows are scored by
 /// a model that has not seen them and the plug-in of `H(Y)` is low on average, so this holds in expectation, whatever the law of the
-/// features. The mean over a sample scatters about that expectation and may come to lie above the truth by its standard error: hence
-/// [`Kind::Heuristic`] with [`Flag::LowerInExpectation`], not [`Kind::Lower`]. It is low by about the model's parameters over `N`,
+/// features: [`Kind::Lower`] with [`Flag::InExpectation`], as the mean over a sample scatters about that expectation and may come to lie
+/// above the truth by its standard error. It is low by about the model's parameters over `N`,
 /// `K d(d + 3)/(2N)`, for Gaussian classes, and by what other laws lack of being Gaussian. Not clipped: independent labels come out
-/// below zero.
+/// below zero. Rows that repeat may stand in both halves, so that a model has seen what it is scored on: flagged as
+/// [`Flag::DuplicateRows`].
 ///
 /// The standard error is the spread of the terms `ln q(y_i|z_i) − ln p_{y_i}` over `√N`; it leaves out that rows of a half share their
 /// model. The ceiling is `H(Y)`.
@@ -110,9 +112,10 @@ pub fn crossfit_nats<T: Element>(
     let value = terms.iter().sum::<f64>() / rows;
     let spread = terms.iter().map(|term| (term - value).powi(2)).sum::<f64>() / (rows - 1.0);
     let empty = classes - batch.present.len();
-    let mut estimate = Estimate::new(value, Kind::Heuristic, rows)
+    let mut estimate = Estimate::new(value, Kind::Lower, rows)
         .std_err((spread / rows).sqrt(), Uncertainty::SpreadOfTerms)
-        .flag(true, Flag::LowerInExpectation)
+        .flag(true, Flag::InExpectation)
+        .odd(&Oddities::of(&[features]))
         .flag(empty > 0, Flag::EmptyClasses(empty));
     // At this ceiling the truth is at its own: nothing saturates.
     estimate.ceiling = Some(label_entropy_nats(&geometry).value);

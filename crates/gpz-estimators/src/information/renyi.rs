@@ -6,7 +6,7 @@
 //!
 //! These are functions of the sample and the bandwidth, without a population behind them ([`Kind::Exact`]): as `σ → 0` every
 //! value goes to `ln n` ([`Flag::Saturated`](crate::Flag::Saturated)), as `σ → ∞` to 0. Compare values of one `n` and one `σ` only. `I_α`
-//! may be negative for `α` other than 1.
+//! may be negative for `α` other than 1. No standard error, for want of a population.
 //!
 //! The eigenvalues take `8·n²` bytes (three such matrices for `I`), `n³` operations, and the feature `lapack`. At `α = 2` the sum of
 //! squares of the entries does, with memory for `n` numbers: [`quadratic_entropy_nats`], [`quadratic_information_nats`].
@@ -29,12 +29,15 @@ use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::estimate::{Estimate, Kind};
+use crate::oddities::Oddities;
 use crate::rows::{checked, checked_pairs};
 use crate::simd::Element;
 
 /// `S_2 = −ln Σ_ij A_ij²`, in nats.
 ///
 /// - `x`: `[n, d]`; `sigma`: bandwidth in the units of `x`
+///
+/// Meaning, limits, source and an example: see the [module](self).
 ///
 /// # Errors
 /// [`Error::EmptyShape`], [`Error::NoRows`], [`Error::NonFinite`], [`Error::Magnitude`]; [`Error::Parameter`] unless `sigma` is
@@ -44,12 +47,27 @@ pub fn quadratic_entropy_nats<T: Element>(
     sigma: f64,
 ) -> Result<Estimate, Error> {
     let x = Scaled::new(checked(x)?, sigma)?;
-    Ok(estimate(quadratic(&[&x]), x.n()))
+    Ok(estimate(quadratic(&[&x]), &[&x]))
 }
 
 /// `I_2 = S_2(A) + S_2(B) − S_2(A, B)`, in nats.
 ///
 /// - `x`: `[n, d_x]`, `y`: `[n, d_y]`; `sigma`: bandwidths of `x` and of `y`
+///
+/// Meaning and limits: see the [module](self).
+///
+/// ```
+/// use gpz_estimators::information::renyi::quadratic_information_nats;
+/// use ndarray::array;
+///
+/// let (x, y) = (array![[0.0], [100.0]], array![[5.0], [900.0]]);
+/// let mi = quadratic_information_nats(x.view(), y.view(), [1.0, 1.0])?; // ln 2 + ln 2 − ln 2
+/// assert!((mi.value - 2.0_f64.ln()).abs() < 1e-12);
+/// # Ok::<(), gpz_estimators::Error>(())
+/// ```
+///
+/// # Source
+/// As the [module](self).
 ///
 /// # Errors
 /// Those of [`quadratic_entropy_nats`], and [`Error::RowCount`].
@@ -60,12 +78,14 @@ pub fn quadratic_information_nats<T: Element, U: Element>(
 ) -> Result<Estimate, Error> {
     let (x, y) = checked_pairs(x, y)?;
     let (x, y) = (Scaled::new(x, sigma[0])?, Scaled::new(y, sigma[1])?);
-    Ok(estimate(quadratic(&[&x]) + quadratic(&[&y]) - quadratic(&[&x, &y]), x.n()))
+    Ok(estimate(quadratic(&[&x]) + quadratic(&[&y]) - quadratic(&[&x, &y]), &[&x, &y]))
 }
 
-fn estimate(value: f64, n: usize) -> Estimate {
+fn estimate(value: f64, samples: &[&Scaled]) -> Estimate {
+    let n = samples[0].n() as f64;
+    let rows: Vec<_> = samples.iter().map(|sample| sample.0.view()).collect();
     // One row has the eigenvalue 1: rounding must not make that −0.
-    Estimate::new(value + 0.0, Kind::Exact, n as f64).ceiling((n as f64).ln())
+    Estimate::new(value + 0.0, Kind::Exact, n).ceiling(n.ln()).odd(&Oddities::of(&rows))
 }
 
 /// Rows in units of `√2 σ`, so that a kernel's exponent is a plain squared distance.
@@ -105,10 +125,10 @@ fn quadratic(samples: &[&Scaled]) -> f64 {
     2.0 * (n as f64).ln() - sum.ln()
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 pub use spectral::{matrix_entropy_nats, matrix_information_nats};
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod spectral {
     use ndarray_linalg::{EigValshInto, UPLO};
 
@@ -119,7 +139,20 @@ mod spectral {
     /// - `x`: `[n, d]`; `sigma`: bandwidth in the units of `x`; `alpha = 1` is von Neumann's, `∞` the negative logarithm of the
     ///   largest eigenvalue, `2` is [`quadratic_entropy_nats`]
     ///
-    /// Orders next to 1 cost no digits. Eigenvalues that rounding made negative count as zero.
+    /// Orders next to 1 cost no digits. Eigenvalues that rounding made negative count as zero. Meaning, limits and source: see the
+    /// [module](super).
+    ///
+    /// ```
+    /// use gpz_estimators::information::renyi::matrix_entropy_nats;
+    /// use ndarray::array;
+    ///
+    /// // Two rows far apart are two equal eigenvalues, whatever the order.
+    /// for alpha in [0.5, 1.0, 3.0, f64::INFINITY] {
+    ///     let entropy = matrix_entropy_nats(array![[0.0], [100.0]].view(), alpha, 1.0)?;
+    ///     assert!((entropy.value - 2.0_f64.ln()).abs() < 1e-12);
+    /// }
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`quadratic_entropy_nats`]; [`Error::Parameter`] unless `alpha > 0`; [`Error::Factorisation`].
@@ -129,12 +162,25 @@ mod spectral {
         sigma: f64,
     ) -> Result<Estimate, Error> {
         let x = Scaled::new(checked(x)?, sigma)?;
-        Ok(estimate(entropy(&[&x], alpha)?, x.n()))
+        Ok(estimate(entropy(&[&x], alpha)?, &[&x]))
     }
 
     /// `I_α = S_α(A) + S_α(B) − S_α(A, B)` of any positive order, in nats; feature `lapack`.
     ///
     /// - `x`: `[n, d_x]`, `y`: `[n, d_y]`; `sigma`: bandwidths of `x` and of `y`
+    ///
+    /// Meaning, limits and source: see the [module](super).
+    ///
+    /// ```
+    /// use gpz_estimators::information::renyi::matrix_information_nats;
+    /// use ndarray::array;
+    ///
+    /// let (x, constant) = (array![[0.0], [100.0]], array![[5.0], [5.0]]);
+    /// let own = matrix_information_nats(x.view(), x.view(), 1.01, [1.0, 1.0])?;
+    /// let none = matrix_information_nats(x.view(), constant.view(), 1.01, [1.0, 1.0])?;
+    /// assert!((own.value - 2.0_f64.ln()).abs() < 1e-12 && none.value.abs() < 1e-12);
+    /// # Ok::<(), gpz_estimators::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`matrix_entropy_nats`], and [`Error::RowCount`].
@@ -147,7 +193,7 @@ mod spectral {
         let (x, y) = checked_pairs(x, y)?;
         let (x, y) = (Scaled::new(x, sigma[0])?, Scaled::new(y, sigma[1])?);
         let value = entropy(&[&x], alpha)? + entropy(&[&y], alpha)? - entropy(&[&x, &y], alpha)?;
-        Ok(estimate(value, x.n()))
+        Ok(estimate(value, &[&x, &y]))
     }
 
     fn entropy(samples: &[&Scaled], alpha: f64) -> Result<f64, Error> {

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION};
 use crate::jobs;
 use crate::neighbours::{Euclidean, Neighbours, Space, rescale};
+use crate::oddities::Oddities;
 use crate::parts::deal;
 use crate::rows::{self, KNN_DIMENSIONS};
 use crate::simd::Element;
@@ -25,7 +26,7 @@ use crate::simd::Element;
 /// # Bias
 /// Nearly none for independent labels: 0.004 nats with 4,000 rows in 5 dimensions. Where classes differ on scales finer than `r`
 /// it errs low: two normal classes two deviations apart carry 0.337 nats, of which 5,000 rows show 0.32 in 10 dimensions and 0.28
-/// in 32. More than ten are flagged as [`Flag::HighDimension`]. The
+/// in 32. More than ten are flagged as [`Flag::HighDimension`]; [`Projection::estimate`](crate::Projection::estimate) offers a way out. The
 /// ceiling is `ψ(n) − ⟨ψ(n_c)⟩`, about the entropy of the labels, which is a true bound of `I(Z;Y)` also: a value near it says
 /// that classes do not overlap as far as so many rows show. It is [`Flag::Saturated`] only near `ln n`, where nearly each row has
 /// a class of its own.
@@ -84,6 +85,7 @@ fn estimate<T: Element>(
         .flag(found.left_out > 0, Flag::LeftOut(found.left_out))
         .flag(found.ties > 0, Flag::Ties(found.ties))
         .flag(d > KNN_DIMENSIONS, Flag::HighDimension(d))
+        .odd(&Oddities::of_columns(&[rows.view()]))
         .flag(kept > 1.0 && found.value >= (1.0 - SATURATION) * kept.ln(), Flag::Saturated);
     estimate.ceiling = Some(found.ceiling);
     let parts = options.parts_of(found.rows / found.classes);
