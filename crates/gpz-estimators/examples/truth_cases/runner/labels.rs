@@ -12,7 +12,9 @@ use super::case::{Case, on_rows};
 use super::mixtures::Law;
 
 /// Standard errors by which neighbours must exceed a parametric estimate to be believed instead.
-pub(crate) const BEYOND: f64 = 2.0;
+pub(crate) const BEYOND: f64 = 3.0;
+/// Products that distances may take where they are a second opinion.
+const WORK: f64 = 1e11;
 
 pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
     if !case.has("z") {
@@ -85,7 +87,8 @@ pub(crate) fn information(case: &Case, labels: &[usize], classes: usize) -> Opti
     let fitted = on_rows!(z, z => qda::crossfit_nats(z, labels, classes)).ok().and_then(Result::ok);
     let near = || on_rows!(z, z => ross_nats(z, labels, Neighbours::nth(3))).ok();
     let value = match fitted {
-        Some(fitted) if width > KNN_DIMENSIONS => fitted.value,
+        // Distances cost n²·d.
+        Some(fitted) if (labels.len() as f64).powi(2) * width as f64 > WORK => fitted.value,
         Some(fitted) => match near() {
             Some(Ok(near))
                 if near.value > fitted.value + BEYOND * near.std_err.unwrap_or_default() =>

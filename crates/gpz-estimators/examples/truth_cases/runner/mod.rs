@@ -5,11 +5,13 @@
 //!
 //! Where a quantity of a law may be answered by any estimator, the choice follows from the data by a stated rule:
 //!
-//! - `mi` of pairs: by Miller and Madow where both are symbols, after Gao where values repeat, otherwise the normal-scores estimate,
-//!   unless that of nearest neighbours lies more than two of its standard errors above. Both err low where dependence is strong: neighbours
-//!   by the number of dimensions, normal scores by what is not Gaussian.
-//! - `mi_label`: cross-fitted Gaussian classes, unless up to ten dimensions Ross's estimate lies more than two of its standard errors
-//!   above; both err low. At most the entropy of the labels.
+//! - `mi` of pairs: after Miller and Madow where both are symbols and most pairs were seen; infinite where a linear relation is exact; after
+//!   Gao where a value holds a twentieth of the rows; otherwise the Gaussian estimate, of normal scores where columns are not Gaussian,
+//!   unless that of nearest neighbours lies more than three of its standard errors above. Both err low where dependence is strong:
+//!   neighbours by the number of dimensions, the other by what is not Gaussian. Ties of rounded values are broken at random, which
+//!   costs no information.
+//! - `mi_label`: cross-fitted Gaussian classes, unless Ross's estimate lies more than three of its standard errors above; both err low,
+//!   neighbours by the number of dimensions, classes by their parameters. At most the entropy of the labels.
 //! - `entropy_z` where classes are: the classes' corrected Gaussian entropies plus `mi_label`, if the law is a stored mixture or rows have
 //!   more than ten dimensions; else the smaller of neighbours on standardised columns and the corrected Gaussian. Those two err high.
 //! - What is stored of the law (weights, means and covariances of a mixture) gives bounds, and estimates are kept within them.

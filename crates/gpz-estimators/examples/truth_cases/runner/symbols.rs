@@ -102,7 +102,6 @@ fn entropies(case: &Case, answers: &mut Answers<'_>) {
 /// correlations share if they are Gaussian, a sample being too small to see more.
 fn joint_entropy(codes: &Codes, rows: &Array2<f64>) -> f64 {
     let joint = miller_madow_entropy_nats(codes);
-    let unseen = |flag: &Flag| matches!(flag, Flag::Undersampled(_) | Flag::Saturated);
     if rows.ncols() == 1 || !joint.flags.iter().any(unseen) {
         return joint.value;
     }
@@ -119,6 +118,11 @@ fn joint_entropy(codes: &Codes, rows: &Array2<f64>) -> f64 {
     }
 }
 
+/// Whether a flag says that many symbols were not seen.
+pub(crate) fn unseen(flag: &Flag) -> bool {
+    matches!(flag, Flag::Undersampled(_) | Flag::Saturated)
+}
+
 fn pairs(case: &Case, answers: &mut Answers<'_>, x: &Array2<f64>, y: &Array2<f64>, second: &str) {
     let discrete = case.holds_integers("x") && case.holds_integers(second);
     if let (Ok(x), Ok(y)) = (Codes::of_rows(x.view()), Codes::of_rows(y.view())) {
@@ -127,7 +131,11 @@ fn pairs(case: &Case, answers: &mut Answers<'_>, x: &Array2<f64>, y: &Array2<f64
         answers.put("plugin_entropy_x", || plugin_entropy_nats(&x));
         if discrete {
             answers.put("entropy_x", || miller_madow_entropy_nats(&x));
-            answers.put("mi", || miller_madow_mi_nats(&x, &y));
+            // Where many pairs were not seen another estimator may see more.
+            let joint = miller_madow_mi_nats(&x, &y);
+            if joint.as_ref().is_ok_and(|joint| !joint.flags.iter().any(unseen)) {
+                answers.put("mi", || joint);
+            }
         }
     }
     let bins: Vec<usize> = case
