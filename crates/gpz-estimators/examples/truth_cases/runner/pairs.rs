@@ -106,8 +106,7 @@ fn information(
         Ok(near) => near.flags.iter().any(|flag| matches!(flag, Flag::Ties(_))),
         Err(_) => true,
     });
-    let broken = rounded
-        .then(|| ksg1_nats(x_scores.view(), y_scores.view(), Neighbours::nth(3)));
+    let broken = rounded.then(|| ksg1_nats(x_scores.view(), y_scores.view(), Neighbours::nth(3)));
     match (linear, broken.as_ref().unwrap_or(neighbours)) {
         (Ok(Ok(linear)), Ok(Ok(near))) => {
             let margin = BEYOND * near.std_err.unwrap_or_default();

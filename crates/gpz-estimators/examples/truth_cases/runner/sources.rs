@@ -113,7 +113,8 @@ pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
             .any(|name| answers.asks(|asked| asked == *name))
         || few_levels(case);
     let other = case.has("y") || matches!(case.group.as_str(), "mi" | "mixture" | "labels");
-    if !asked && !(about && answers.wants_behaviour()) || !listed || (other && !about) {
+    let wanted = asked || (about && answers.wants_behaviour());
+    if !wanted || !listed || (other && !about) {
         return;
     }
     let Some(source) = Source::of(case) else { return };
