@@ -9,8 +9,19 @@ use ndarray::{Array1, ArrayView2};
 use super::answers::{Answers, Finding};
 use super::case::{Case, on_rows};
 
-/// Room above the edge of noise where the name of the quantity gives none.
+/// Least room above the edge of noise where the name of the quantity gives none.
 const MARGIN: f64 = 1.02;
+/// What Tracy and Widom's law of the largest eigenvalue of real noise exceeds in one sample of a hundred.
+const ONE_IN_A_HUNDRED: f64 = 2.023;
+
+/// Room above the edge that the largest eigenvalue of noise alone exceeds in one sample of a hundred (Johnstone 2001), and at least
+/// [`MARGIN`].
+fn margin(rows: usize, width: usize) -> f64 {
+    let [n, d] = [rows.saturating_sub(1).max(1), width].map(|side| (side as f64).sqrt());
+    let scale = (n + d) * (1.0 / n + 1.0 / d).cbrt();
+    let edge = (1.0 + d / (rows as f64).sqrt()).powi(2) * n * n;
+    MARGIN.max(((n + d).powi(2) + ONE_IN_A_HUNDRED * scale) / edge)
+}
 
 const ENTROPIES: [&str; 6] = [
     "gaussian_upper_full",
@@ -157,7 +168,7 @@ fn spectra<T: Element>(case: &Case, answers: &mut Answers<'_>, z: ArrayView2<'_,
             answers.put_all(&name, || vec![count as f64]);
         }
     }
-    let spikes = above(MARGIN).unwrap_or(0);
+    let spikes = above(margin(z.nrows(), z.ncols())).unwrap_or(0);
     answers.put_all("n_spikes_detectable", || vec![spikes as f64]);
     let top = |count: usize| spectrum.eigenvalues().iter().take(count).copied().collect();
     answers.put_all("top_eigenvalues_expected", || top(spikes));
