@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gpz_estimators::{Error, Estimate, Estimated, Flag};
 use serde_json::Value;
 
-use crate::case::Case;
+use super::case::Case;
 
 /// What a call of the library amounted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,18 +22,22 @@ pub(crate) enum Finding {
     Infinity,
     /// A number and nothing to warn of.
     Value,
+    /// Ties were found, and the estimator for mixed samples took over.
+    Mixed,
 }
 
 impl Finding {
     /// The words that say this, the plainest first.
     fn words(self) -> &'static [&'static str] {
         match self {
-            Self::Error => &["error", "refuse"],
+            // Bad rows are named and counted, and what is told is told of the others.
+            Self::Error => &["error", "refuse", "skip+count"],
             Self::Refusal => &["refuse", "not-identifiable", "error"],
             Self::Flag => &["flag", "warn", "warning"],
             Self::MinusInfinity => &["-inf", "flag"],
             Self::Infinity => &["inf", "flag"],
             Self::Value => &["value"],
+            Self::Mixed => &["mixed-estimator"],
         }
     }
 }
@@ -87,6 +91,12 @@ impl Answer for Estimated {
     }
 }
 
+impl<R: Answer> Answer for Option<R> {
+    fn split(&self) -> (Option<f64>, Finding) {
+        self.as_ref().map_or((None, Finding::Refusal), Answer::split)
+    }
+}
+
 impl<R: Answer> Answer for Result<R, Error> {
     fn split(&self) -> (Option<f64>, Finding) {
         self.as_ref().map_or((None, Finding::Error), Answer::split)
@@ -97,14 +107,15 @@ impl<R: Answer> Answer for Result<R, Error> {
 pub(crate) struct Answers<'a> {
     case: &'a Case,
     values: BTreeMap<String, Vec<f64>>,
-    behaviour: Option<Finding>,
+    /// What was found, the estimators that the case is about first.
+    findings: Vec<Finding>,
 }
 
 impl<'a> Answers<'a> {
     pub(crate) fn new(case: &'a Case) -> Self {
-        let mut answers = Self { case, values: BTreeMap::new(), behaviour: None };
-        if let Some(bad_rows) = &case.bad_rows {
-            answers.put_all("bad_rows", || bad_rows.iter().map(|&row| row as f64).collect());
+        let mut answers = Self { case, values: BTreeMap::new(), findings: Vec::new() };
+        answers.put_all("bad_rows", || case.bad_rows.iter().map(|&row| row as f64).collect());
+        if !case.bad_rows.is_empty() {
             answers.behave(Finding::Error);
         }
         answers
@@ -137,9 +148,14 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// States what the estimator that the case is about returned; the first statement stands.
+    /// Whether nothing was found yet.
+    pub(crate) fn found_nothing(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// States what an estimator returned that the case is about.
     pub(crate) fn behave(&mut self, finding: impl Into<Finding>) {
-        self.behaviour.get_or_insert(finding.into());
+        self.findings.push(finding.into());
     }
 
     /// The same from a result as the library returns it.
@@ -147,15 +163,29 @@ impl<'a> Answers<'a> {
         self.behave(result.split().1);
     }
 
-    /// Whether a word about behaviour is asked for and none is found yet.
+    /// The same, computed only while no finding says what the case asks about.
+    pub(crate) fn behave_by<R: Answer>(&mut self, result: impl FnOnce() -> R) {
+        if self.wants_behaviour() {
+            self.behave_as(&result());
+        }
+    }
+
+    /// Whether a word about behaviour is asked for and nothing found so far is such a word.
     pub(crate) fn wants_behaviour(&self) -> bool {
-        self.case.accept.is_some() && self.behaviour.is_none()
+        self.case.accept.is_some() && self.accepted().is_none()
+    }
+
+    /// Of the findings in their order, the first with a word that the case knows.
+    fn accepted(&self) -> Option<&'static str> {
+        let accept = self.case.accept.as_ref()?;
+        let words = self.findings.iter().flat_map(|finding| finding.words());
+        words.copied().find(|word| accept.iter().any(|accepted| accepted == word))
     }
 
     /// Number of entries answered.
     pub(crate) fn count(&self) -> usize {
         let answered = |quantity: &str| match quantity {
-            "behaviour" => self.behaviour.is_some(),
+            "behaviour" => !self.findings.is_empty(),
             quantity => self.values.contains_key(quantity),
         };
         self.case.asked.iter().filter(|asked| answered(&asked.quantity)).count()
@@ -169,18 +199,16 @@ impl<'a> Answers<'a> {
             value => Value::from(value),
         };
         let mut object = serde_json::Map::new();
-        for (quantity, values) in self.values {
+        for (quantity, values) in &self.values {
             let value = match values.as_slice() {
                 [value] => number(*value),
                 values => values.iter().copied().map(number).collect(),
             };
-            object.insert(quantity, value);
+            object.insert(quantity.clone(), value);
         }
-        if let (Some(accept), Some(finding)) = (&self.case.accept, self.behaviour) {
-            // Words of one meaning: the case's own where it has one.
-            let words = finding.words();
-            let word = words.iter().find(|word| accept.iter().any(|accepted| accepted == **word));
-            object.insert("behaviour".to_owned(), Value::from(*word.unwrap_or(&words[0])));
+        if let (Some(_), Some(first)) = (&self.case.accept, self.findings.first()) {
+            let word = self.accepted().unwrap_or(first.words()[0]);
+            object.insert("behaviour".to_owned(), Value::from(word));
         }
         Value::Object(object)
     }

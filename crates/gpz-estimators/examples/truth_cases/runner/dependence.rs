@@ -2,8 +2,8 @@
 
 use gpz_estimators::dependence::{distance_correlation_sq, distance_correlation_v};
 
-use crate::answers::Answers;
-use crate::case::Case;
+use super::answers::Answers;
+use super::case::Case;
 
 pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
     if case.group != "dcor" && !answers.asks(|name| name.starts_with("dcor_")) {

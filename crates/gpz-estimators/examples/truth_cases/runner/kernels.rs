@@ -6,8 +6,8 @@ use gpz_estimators::entropy::kde::{
 use gpz_estimators::information::critic::{donsker_varadhan_nats, infonce_nats, nwj_nats};
 use gpz_estimators::information::renyi::{matrix_entropy_nats, matrix_information_nats};
 
-use crate::answers::Answers;
-use crate::case::Case;
+use super::answers::Answers;
+use super::case::Case;
 
 pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
     densities(case, answers);
@@ -38,6 +38,9 @@ fn order_and_bandwidth(name: &str) -> Option<(f64, f64)> {
 }
 
 fn matrices(case: &Case, answers: &mut Answers<'_>) {
+    if !answers.asks(|name| order_and_bandwidth(name).is_some()) {
+        return;
+    }
     let Some(x) = case.matrix("x") else { return };
     let y = case.matrix("y");
     for asked in &case.asked {
