@@ -350,7 +350,7 @@ fn ridge() -> Result<(), Error> {
     })
 }
 
-#[cfg(feature = "lapack")]
+#[cfg(feature = "lapack-base")]
 mod lapack {
     use super::*;
     use gpz_estimators::gaussian::{self, MaximumEntropy, Shrunk};

@@ -1,5 +1,5 @@
 //! What must not matter: the order of rows, the names of classes, and a mean a million deviations from zero.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 

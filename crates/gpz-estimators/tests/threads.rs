@@ -1,5 +1,5 @@
 //! The number of threads changes no bit of any estimate: the same process with one thread and with three.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 mod common;
 

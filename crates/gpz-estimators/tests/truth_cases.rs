@@ -1,5 +1,5 @@
 //! The example `truth_cases` answers every entry of the stored cases, within its tolerance.
-#![cfg(feature = "lapack")]
+#![cfg(feature = "lapack-base")]
 
 #[path = "../examples/truth_cases/runner/mod.rs"]
 mod runner;
