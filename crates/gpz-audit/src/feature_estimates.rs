@@ -1,7 +1,7 @@
 //! Estimates of features in a file that want rows side by side, and what a declared channel lets through of them.
 //!
 //! Class geometry streams; these do not. They are taken from evenly spaced rows, as many as [`Limits`] allow, and whoever reads them is
-//! told how many. An estimator is one entry of a [table].
+//! told how many. An estimator is one entry of `table`.
 
 mod table;
 
