@@ -1,7 +1,8 @@
 //! Log-determinant of a shrunk covariance of far more dimensions than rows, by the Gram matrix, beside the machine's multiply-adds.
 //!
-//! `cargo bench -p gpz-benches --features lapack --bench gram` prints criterion's rates and then a table from interleaved repetitions,
-//! since a shared machine drifts; with `-- table` only the table.
+//! `OPENBLAS_NUM_THREADS=1 cargo bench -p gpz-benches --features lapack --bench gram` prints criterion's rates and then a table from
+//! interleaved repetitions, since a shared machine drifts; with `-- table` only the table. OpenBLAS is held to one thread, because its
+//! threads are not those of the table.
 #![allow(clippy::print_stdout)] // the table is the result
 
 use std::hint::black_box;

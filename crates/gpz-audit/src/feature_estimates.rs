@@ -301,15 +301,18 @@ fn through(
             }
         }
         channel => {
-            findings.add(INFORMATION, &[], channel.limit_nats(sample.width));
+            // A range that follows from what is sent would have to be sent as well: the bound is for other rows over this one.
+            let range = ["range-of-these-rows".to_owned()];
+            let ranged = matches!(channel, Channel::Bits(_) | Channel::Cast(Cast::Int8 { .. }));
+            let flags = if ranged { &range[..] } else { &[] };
+            findings.add(INFORMATION, flags, channel.limit_nats(sample.width));
             if let Channel::Bits(quantiser) = channel {
-                let range = ["range-of-these-rows".to_owned()];
                 findings.exact("channel_low", &range, quantiser.range().0);
                 findings.exact("channel_high", &range, quantiser.range().1);
                 findings.exact("channel_step", &range, quantiser.step());
             }
             if let Channel::Cast(Cast::Int8 { scale }) = channel {
-                findings.exact("channel_step", &["range-of-these-rows".to_owned()], scale);
+                findings.exact("channel_step", &range, scale);
             }
             let codes = sample.rows().and_then(|rows| channel.codes(rows));
             let Ok(Some(codes)) = codes else {

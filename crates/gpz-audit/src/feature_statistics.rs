@@ -1,22 +1,26 @@
 //! Class geometry of features that stand in a file: what the sweep measures at a split, on anybody's features.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod memory_plan;
+mod quantity;
 
 use gpz_data::{ArrayFile, ArrayInfo, Block};
 use gpz_estimators::{
     ClassGeometry, ClassMoments, DeviationPass, Deviations, Estimate, Flag, Interval, Kind,
-    Normalisation, NotIdentifiable, Uncertainty, entropy, gaussian, plan::Plan,
+    Normalisation, NotIdentifiable, Uncertainty, entropy, gaussian,
 };
 use gpz_inversion::Observer;
 use ndarray::ArrayView2;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::declared::Declared;
 use crate::error::{Error, Result};
-use crate::feature_estimates::{Findings, Limits, NotEstimated, Request, Sample, SweepPoint};
-use crate::words::{bytes as bytes_in_words, counted};
-use crate::{feature_estimates, memory, number};
+use crate::feature_estimates::{Findings, NotEstimated, Request, Sample, SweepPoint};
+use crate::{feature_estimates, memory};
+
+pub use memory_plan::MemoryPlan;
+pub(crate) use quantity::estimated;
+use quantity::word;
+pub use quantity::{Quantity, Real, Value};
 
 /// Confidence level behind each standard error; the error itself does not depend on it.
 const LEVEL: f64 = 0.95;
@@ -43,131 +47,6 @@ pub struct FeatureStatistics {
     /// What other channels would let through.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sweep: Vec<SweepPoint>,
-}
-
-/// The memory that statistics of features take, before they are begun.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryPlan {
-    moments: Plan,
-    /// What streams beside the moments, and what does not, with the bytes of each at most.
-    others: [(&'static str, u128); 2],
-    /// Rows taken for what does not stream, and what it may take in all.
-    sample: (usize, u64),
-}
-
-impl MemoryPlan {
-    fn of(
-        classes: usize,
-        (rows, width): (usize, usize),
-        block: usize,
-        limits: Limits,
-    ) -> Result<Self, gpz_estimators::Error> {
-        let sample = Sample::rows_of(rows, width, limits);
-        Ok(Self {
-            moments: Plan::of(classes, width, block)?,
-            others: [
-                ("a block of rows, as it is read and as it is used", 12 * (block * width) as u128),
-                ("each row's part in the variances", 24 * rows as u128),
-            ],
-            sample: (sample, limits.bytes),
-        })
-    }
-
-    /// Bytes of what streams, at most.
-    fn streamed(&self) -> u128 {
-        self.moments.bytes() + self.others.iter().map(|(_, bytes)| bytes).sum::<u128>()
-    }
-}
-
-impl fmt::Display for MemoryPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pieces = self.moments.pieces().iter().map(|piece| (piece.what, piece.bytes));
-        for (what, bytes) in pieces.chain(self.others) {
-            writeln!(f, "{:>10}  {what}", bytes_in_words(bytes))?;
-        }
-        let (rows, bytes) = self.sample;
-        write!(
-            f,
-            "{:>10}  at most, afterwards: {} side by side and what is estimated from them",
-            bytes_in_words(bytes),
-            counted(rows, "row")
-        )
-    }
-}
-
-/// One figure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Quantity {
-    /// Its name.
-    pub quantity: &'static str,
-    /// The value; a list over the classes that occur by ascending label, or of indices.
-    pub value: Value,
-    /// Which way it errs.
-    pub kind: Kind,
-    /// Standard error, where there is one.
-    pub std_err: Option<Value>,
-    /// How it was found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uncertainty: Option<Uncertainty>,
-    /// Rows that carried information, where not all of them may have.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_effective: Option<Real>,
-    /// The largest value that so many rows can give, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ceiling: Option<Real>,
-    /// What a reader must know beside the number.
-    pub flags: Vec<String>,
-    /// What some of the flags count, by flag.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub flag_figures: BTreeMap<String, serde_json::Value>,
-}
-
-impl Quantity {
-    pub(crate) fn new(quantity: &'static str, value: Value, kind: Kind) -> Self {
-        Self {
-            quantity,
-            value,
-            kind,
-            std_err: None,
-            uncertainty: None,
-            n_effective: None,
-            ceiling: None,
-            flags: Vec::new(),
-            flag_figures: BTreeMap::new(),
-        }
-    }
-
-    /// A function of the rows at hand.
-    pub(crate) fn exact(quantity: &'static str, value: f64) -> Self {
-        Self::new(quantity, Value::Number(Real(value)), Kind::Exact)
-    }
-
-    fn with_std_err(self, std_err: Option<Value>, uncertainty: Uncertainty) -> Self {
-        let uncertainty = std_err.as_ref().map(|_| uncertainty);
-        Self { std_err, uncertainty, ..self }
-    }
-}
-
-/// A value that is one number or a list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Value {
-    /// One number.
-    Number(Real),
-    /// A list of numbers; null where there is none.
-    List(Vec<Option<Real>>),
-    /// Counts or indices.
-    Indices(Vec<u64>),
-}
-
-/// A number that is written as `"inf"`, `"-inf"` or `"nan"` where it is not finite.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Real(pub f64);
-
-impl Serialize for Real {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        number::serialize(&self.0, serializer)
-    }
 }
 
 /// Statistics of the rows of an array, with the classes of another: two passes, memory of one block and of the moments, and of what
@@ -199,7 +78,6 @@ pub fn describe(
     let block = (BLOCK_BYTES / width.saturating_mul(8)).max(1);
     let present = classes.as_ref().map_or(1, |classes| classes.present.len());
     let plan = MemoryPlan::of(present, (rows, width), block.min(rows), limits).map_err(wrong)?;
-    announce(&plan);
     let what = format!("{place}: moments of {present} classes of width {width}");
     memory::check(
         &what,
@@ -214,6 +92,7 @@ pub fn describe(
             mend: "allow more with --memory, pool the features or take the classes in parts",
         });
     }
+    announce(&plan);
     observer.begin("statistics", 2 * rows as u64);
     let mut seen = |rows: usize| {
         observer.advance(rows as u64, "");
@@ -238,6 +117,7 @@ pub fn describe(
     })?;
     let moments = moments.ok_or(gpz_estimators::Error::NoRows).map_err(wrong)?;
     let mut pass = DeviationPass::new(&moments).map_err(wrong)?;
+    let limits = plan.limits(limits);
     let mut sample = Sample::new(rows, width, limits);
     file.each_block(features, block, |first, block| -> Result<()> {
         let rows = Rows::of(&block, width).map_err(wrong)?;
@@ -256,13 +136,14 @@ pub fn describe(
     let deviations = pass.finish().map_err(wrong)?;
     observer.end("");
     let geometry = deviations.geometry();
+    let request = Request { limits, ..request.clone() };
     let mut findings = Findings::default();
     whole(&deviations, &mut findings).map_err(wrong)?;
     if let Some(classes) = &classes {
         by_class(&deviations, &moments, classes, &mut findings).map_err(wrong)?;
     }
     let labelled = classes.as_ref().map(|_| present);
-    let sweep = feature_estimates::estimate(&mut findings, &sample, geometry, labelled, request)
+    let sweep = feature_estimates::estimate(&mut findings, &sample, geometry, labelled, &request)
         .map_err(wrong)?;
     let (n, classes) = (geometry.rows(), classes.map(|classes| classes.declared));
     let Findings { found: estimates, not: not_estimated } = findings;
@@ -370,32 +251,6 @@ fn number_of(
 
 fn indices(quantity: &'static str, values: impl IntoIterator<Item = u64>) -> Quantity {
     Quantity::new(quantity, Value::Indices(values.into_iter().collect()), Kind::Exact)
-}
-
-pub(crate) fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
-    let words: Vec<_> = estimate.flags.iter().map(word).collect();
-    let figures = words.iter().filter_map(|(name, figure)| Some((name.clone(), figure.clone()?)));
-    Quantity {
-        uncertainty: estimate.uncertainty,
-        n_effective: Some(Real(estimate.n_effective)),
-        ceiling: estimate.ceiling.map(Real),
-        flag_figures: figures.collect(),
-        flags: words.into_iter().map(|(name, _)| name).collect(),
-        std_err: estimate.std_err.map(|e| Value::Number(Real(e))),
-        ..Quantity::new(quantity, Value::Number(Real(estimate.value)), estimate.kind)
-    }
-}
-
-/// A flag's name, as it is serialised, and what it counts.
-fn word(flag: &Flag) -> (String, Option<serde_json::Value>) {
-    match serde_json::to_value(flag) {
-        Ok(serde_json::Value::String(name)) => (name, None),
-        Ok(serde_json::Value::Object(named)) => named
-            .into_iter()
-            .next()
-            .map_or_else(|| ("other".to_owned(), None), |(name, figure)| (name, Some(figure))),
-        _ => ("other".to_owned(), None),
-    }
 }
 
 /// What needs no labels. Divisor N, as the conventions of the method have it.

@@ -153,11 +153,9 @@ const NEAREST: &[Estimator] = &[
         cost: |n, d| (8.0 * (n + d) * PROJECTED as f64, n * d * PROJECTED as f64 + 8.0 * n * n),
         estimate: |given| {
             let projection = project(given.rows, PROJECTED, 0)?;
-            let (rows, labels) = (projection.rows.view(), given.classes().0);
-            let mut estimate = information::ross::ross_nats(rows, labels, Neighbours::nth(3))?;
-            if let Ok(estimate) = &mut estimate {
-                estimate.flags.push(projection.flag);
-            }
+            let (labels, _) = given.classes();
+            let estimate = projection
+                .estimate(|rows| information::ross::ross_nats(rows, labels, Neighbours::nth(3)))?;
             Ok(vec![estimate.into()])
         },
     },

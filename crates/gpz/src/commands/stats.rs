@@ -30,7 +30,8 @@ Rows are [n, ...], flattened in their stored order; half, single and double prec
 none is printed. Lists over classes are in the order of the labels that occur; classes without rows are absent. Entropies are in nats,
 variances and radii in squared units of the feature, with the divisor N unless a name says unbiased. Kinds: exact of these rows; upper and lower bound the population's value; heuristic may err
 either way. Bounds of h(Z) bound neither what leaks nor rank layers. Information is what Z tells about the input at most, and finite only
-behind a channel. The range of bits:B and the scale of int8 are those of the file's rows, and printed.")]
+behind a channel. The range of bits:B and the scale of int8 are those of the file's rows, and printed: the bound is for other rows that
+are sent over the same range.")]
 pub(crate) struct StatsArgs {
     /// Features: a .safetensors, .npz or .npy file
     #[arg(long, value_name = "FILE")]
@@ -150,7 +151,14 @@ fn sweep_table(sweep: &[SweepPoint]) -> String {
         })
         .collect();
     let columns = ["channel", "information_upper_nats", "kind", "plugin_entropy_sum"];
-    format!("\n\n{}", table(&columns, &rows, &[]).trim_end())
+    let missing: String = sweep
+        .iter()
+        .flat_map(|point| point.not_estimated.iter().map(move |missing| (point, missing)))
+        .map(|(point, missing)| {
+            format!("\n{} is not given for {}: {}", missing.quantity, point.channel, missing.reason)
+        })
+        .collect();
+    format!("\n\n{}{missing}", table(&columns, &rows, &[]).trim_end())
 }
 
 /// Members of a list that a table shows; JSON has them all.

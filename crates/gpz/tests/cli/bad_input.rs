@@ -304,6 +304,13 @@ fn features_that_have_no_statistics() {
     let good = [1.0, 2.0, 3.0, 5.0, 4.0, 4.0];
     place.write("good.npz", &npz(&[("z", z(&good)), ("y", y(&[0, 1, 0]))]));
     place.ok("stats --features good.npz");
+    place.refused_naming(
+        "stats --features good.npz --memory 0",
+        &["good.npz:z", "--memory", "pool"],
+    );
+    for wrong in ["bf16", "bits:", "bits:1,0", "noise:1,x"] {
+        place.refused_naming(&format!("stats --features good.npz --sweep {wrong}"), &["--sweep"]);
+    }
     place.refused_naming("stats --features good.npz --key w", &["good.npz", "w", "y, z"]);
     place.refused_naming("stats --features good.npz --labels-key l", &["good.npz", "l"]);
     place.refused_naming("stats --features missing.npz", &["missing.npz"]);

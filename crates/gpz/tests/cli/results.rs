@@ -384,6 +384,12 @@ fn channels_bound_what_features_tell() {
         let bound = &quantity(point, "information_upper_nats")["value"];
         near(number(bound), 2.0 * bits * ln_2, 1e-12);
     }
+    // Rows that are all the same have no range to quantise.
+    place.write("same.npy", &npy("<f8", &[3, 2], &f64_bytes(&[1.0; 6])));
+    let table = place.ok("stats --features same.npy --sweep bits:1,2");
+    assert!(table.contains("\ninformation_upper_nats is not given for bits:2: "), "{table}");
+    let bits = bound("bits:3");
+    assert_eq!(bits["flags"], json!(["range-of-these-rows"]));
     let table = place.ok("stats --features z.npy --sweep noise:0.5,5");
     assert!(table.contains("noise:0.5") && table.contains("noise:5"), "{table}");
 }
