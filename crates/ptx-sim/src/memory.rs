@@ -56,8 +56,8 @@ impl Track {
     }
 
     fn write(&mut self, now: Access) -> Option<Access> {
-        let others = self.write.into_iter().chain(self.reads.into_iter().flatten());
-        let race = others.filter(|earlier| now.races(*earlier)).last();
+        let mut others = self.write.into_iter().chain(self.reads.into_iter().flatten());
+        let race = others.find(|earlier| now.races(*earlier));
         *self = Track { write: Some(now), reads: [None; 2] };
         race
     }
