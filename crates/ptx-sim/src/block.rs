@@ -9,7 +9,7 @@ use crate::instruction::{
     Target, Type, Vote,
 };
 use crate::memory::{Access, Memory};
-use crate::module::{EXTERNAL, Kernel};
+use crate::module::{DECLARED, EXTERNAL, Kernel};
 
 /// Instructions of one thread after which it is taken to never end.
 const MOST_INSTRUCTIONS: u64 = 50_000_000;
@@ -441,8 +441,8 @@ impl<'a> Block<'a> {
         // A negative offset is near the beginning, not beyond the end.
         let address = i64::from(address as u32 as i32);
         let external = address >= EXTERNAL as i64;
-        let offset = if external { address - EXTERNAL as i64 } else { address };
-        (&mut self.shared[usize::from(external)], offset)
+        let base = if external { EXTERNAL } else { DECLARED };
+        (&mut self.shared[usize::from(external)], address - base as i64)
     }
 
     fn resolve(place: Place, address: u64) -> Place {

@@ -364,13 +364,15 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let from = shared.bytes.next_multiple_of(align.unwrap_or(ty.bytes()).max(1));
-        shared.places.insert(name, from as u64);
+        shared.places.insert(name, DECLARED + from as u64);
         shared.bytes = from + count * ty.bytes();
         Ok(())
     }
 }
 
-/// Place of the `.extern .shared` array until a kernel's own arrays are known: the launch puts it behind them.
+/// Address of the first array that the text declares: not zero, so that a forgotten base shows.
+pub(crate) const DECLARED: u64 = 1 << 10;
+/// Address of the `.extern .shared` array, far from the others.
 pub(crate) const EXTERNAL: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Default)]
