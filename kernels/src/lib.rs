@@ -5,7 +5,7 @@
 
 pub mod reference;
 
-/// A kernel's text and the name of its entry.
+/// A kernel's text, the name of its entry, and how it is launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel {
     /// Name of the entry.
@@ -14,14 +14,27 @@ pub struct Kernel {
     pub text: &'static str,
     /// Threads of a block.
     pub block: [u32; 3],
+    /// Elements along x that a block deals with: the grid has a block for each so many.
+    pub tile: u32,
+}
+
+macro_rules! kernel {
+    ($entry:literal, $block:expr, $tile:expr) => {
+        Kernel {
+            entry: $entry,
+            text: include_str!(concat!("../ptx/", $entry, ".ptx")),
+            block: $block,
+            tile: $tile,
+        }
+    };
 }
 
 /// [`reference::class_moments`] of `f32` features.
-pub const CLASS_MOMENTS_F32: Kernel = Kernel {
-    entry: "class_moments_f32",
-    text: include_str!("../ptx/class_moments_f32.ptx"),
-    block: [32, 8, 1],
-};
+pub const CLASS_MOMENTS_F32: Kernel = kernel!("class_moments_f32", [32, 8, 1], 128);
+/// [`reference::class_moments`] of `f16` features.
+pub const CLASS_MOMENTS_F16: Kernel = kernel!("class_moments_f16", [32, 8, 1], 256);
+/// [`reference::class_moments`] of `bf16` features.
+pub const CLASS_MOMENTS_BF16: Kernel = kernel!("class_moments_bf16", [32, 8, 1], 256);
 
 /// Every kernel.
-pub const KERNELS: [Kernel; 1] = [CLASS_MOMENTS_F32];
+pub const KERNELS: [Kernel; 3] = [CLASS_MOMENTS_F32, CLASS_MOMENTS_F16, CLASS_MOMENTS_BF16];

@@ -1,12 +1,50 @@
-//! The class moments kernel on the interpreter, against its reference.
+//! The class moments kernels on the interpreter, against their reference.
 
-use gpz_kernels::{CLASS_MOMENTS_F32, reference};
+use gpz_kernels::{CLASS_MOMENTS_BF16, CLASS_MOMENTS_F16, CLASS_MOMENTS_F32, Kernel, reference};
+use half::{bf16, f16};
 use proptest::prelude::*;
-use ptx_sim::{Arg, Device, Error, Launch, Module, Work};
+use ptx_sim::{Arg, Buffer, Device, Error, Launch, Module, Work};
+
+/// A kernel and the features it takes.
+#[derive(Debug, Clone, Copy)]
+struct Format {
+    kernel: Kernel,
+    /// Columns that a thread loads at once.
+    columns: usize,
+    /// The nearest value that features can have.
+    nearest: fn(f32) -> f32,
+    upload: fn(&mut Device, &[f32]) -> Buffer,
+}
+
+const FORMATS: [Format; 3] = [
+    Format {
+        kernel: CLASS_MOMENTS_F32,
+        columns: 4,
+        nearest: |value| value,
+        upload: |device, values| device.upload(values),
+    },
+    Format {
+        kernel: CLASS_MOMENTS_F16,
+        columns: 8,
+        nearest: |value| f16::from_f32(value).to_f32(),
+        upload: |device, values| {
+            device.upload(&values.iter().map(|&value| f16::from_f32(value)).collect::<Vec<_>>())
+        },
+    },
+    Format {
+        kernel: CLASS_MOMENTS_BF16,
+        columns: 8,
+        nearest: |value| bf16::from_f32(value).to_f32(),
+        upload: |device, values| {
+            device.upload(&values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>())
+        },
+    },
+];
 
 /// Features with labels, and where each class has its pivot.
 #[derive(Debug, Clone)]
 struct Case {
+    format: Format,
     x: Vec<f32>,
     labels: Vec<usize>,
     classes: usize,
@@ -16,6 +54,7 @@ struct Case {
 
 impl Case {
     fn new(
+        format: Format,
         labels: Vec<usize>,
         classes: usize,
         d: usize,
@@ -23,7 +62,7 @@ impl Case {
     ) -> Self {
         let x: Vec<f32> = (0..labels.len())
             .flat_map(|row| (0..d).map(move |column| (row, column)))
-            .map(|(row, column)| value(row, column))
+            .map(|(row, column)| (format.nearest)(value(row, column)))
             .collect();
         let mut pivot = vec![0.0; classes * d];
         for class in 0..classes {
@@ -31,7 +70,7 @@ impl Case {
                 pivot[class * d..][..d].copy_from_slice(&x[first * d..][..d]);
             }
         }
-        Self { x, labels, classes, d, pivot }
+        Self { format, x, labels, classes, d, pivot }
     }
 
     /// Rows sorted by class, and where each class's begin.
@@ -47,16 +86,17 @@ impl Case {
         let module = Module::parse(text)?;
         let mut device = Device::new();
         let (order, start) = self.order();
-        let x = device.upload(&self.x);
+        let x = (self.format.upload)(&mut device, &self.x);
         let (order, start) = (device.upload(&order), device.upload(&start));
         let pivot = device.upload(&self.pivot);
         let running = vec![before; self.classes * self.d];
         let (sum, squares) = (device.upload_mutable(&running), device.upload_mutable(&running));
         let buffers = [x, order, start, pivot, sum, squares].map(Arg::from);
         let args: Vec<Arg> = buffers.into_iter().chain([Arg::from(self.d as u32)]).collect();
-        let grid = [self.d.div_ceil(128) as u32, self.classes as u32, 1];
-        let launch = Launch::new(grid, CLASS_MOMENTS_F32.block).seed(seed);
-        let work = device.launch(&module, CLASS_MOMENTS_F32.entry, &launch, &args)?;
+        let kernel = self.format.kernel;
+        let grid = [(self.d as u32).div_ceil(kernel.tile), self.classes as u32, 1];
+        let launch = Launch::new(grid, kernel.block).seed(seed);
+        let work = device.launch(&module, kernel.entry, &launch, &args)?;
         Ok(([device.read(sum)?, device.read(squares)?], work))
     }
 
@@ -71,7 +111,8 @@ impl Case {
     fn check(&self, text: &str, before: f64, seed: u64) -> Result<Work, String> {
         let (found, work) = self.run(text, before, seed).map_err(|error| error.to_string())?;
         let want = self.expected(before);
-        let largest = self.x.iter().fold(0.0_f64, |most, &v| most.max(f64::from(v).abs()));
+        let finite = self.x.iter().filter(|value| value.is_finite());
+        let largest = finite.fold(0.0_f64, |most, &v| most.max(f64::from(v).abs()));
         let n = self.labels.len() as f64;
         let slack = [n * largest * 2_f64.powi(-22), n * largest * largest * 2_f64.powi(-21)];
         for ((found, want), slack) in found.iter().zip(&want).zip(slack) {
@@ -86,17 +127,17 @@ impl Case {
     }
 }
 
-const TEXT: &str = CLASS_MOMENTS_F32.text;
-
-/// Rows of all numbers around those of slots and of four slots at a time, widths around those of a tile; classes without rows.
+/// Rows of all numbers around those of slots and of several rows at a time, widths around those of a tile; classes without rows.
 fn cases() -> impl Strategy<Value = Case> {
     let rows = prop_oneof![1..40_usize, Just(64), Just(65), 100..140_usize];
-    let width = prop_oneof![1..9_usize, Just(32), Just(33)].prop_map(|quarter| 4 * quarter);
-    (rows, width, 1..5_usize).prop_flat_map(|(n, d, classes)| {
+    let width = prop_oneof![1..9_usize, Just(32), Just(33)];
+    (0..FORMATS.len(), rows, width, 1..5_usize).prop_flat_map(|(format, n, width, classes)| {
+        let format = FORMATS[format];
+        let d = format.columns * width;
         let values = proptest::collection::vec(-4.0..4.0_f32, n * d);
         let labels = proptest::collection::vec(0..classes, n);
         (values, labels).prop_map(move |(values, labels)| {
-            Case::new(labels, classes, d, |row, column| values[row * d + column])
+            Case::new(format, labels, classes, d, |row, column| values[row * d + column])
         })
     })
 }
@@ -104,67 +145,78 @@ fn cases() -> impl Strategy<Value = Case> {
 /// Every element is read once, and once more where it is a pivot; the order once for each lane.
 #[test]
 fn features_are_read_once() {
-    let (n, d, classes) = (64, 128, 2);
-    let case = Case::new((0..n).map(|row| row % classes).collect(), classes, d, |_, _| 1.0);
-    let work = case.check(TEXT, 0.0, 0).unwrap();
-    let (features, pivots, order) = (4 * n * d, 8 * 4 * classes * d, 32 * 4 * n);
-    let (starts, running) = (classes * 256 * 8, 2 * 8 * classes * d);
-    assert_eq!(work.global_read, (features + pivots + order + starts + running) as u64);
-    assert_eq!(work.global_written, running as u64);
+    for format in FORMATS {
+        let (n, d, classes) = (64, format.kernel.tile as usize, 2);
+        let labels = (0..n).map(|row| row % classes).collect();
+        let case = Case::new(format, labels, classes, d, |_, _| 1.0);
+        let work = case.check(format.kernel.text, 0.0, 0).unwrap();
+        let element = if format.columns == 4 { 4 } else { 2 };
+        let (features, pivots, order) = (element * n * d, 8 * 4 * classes * d, 32 * 4 * n);
+        let (starts, running) = (classes * 256 * 8, 2 * 8 * classes * d);
+        assert_eq!(work.global_read, (features + pivots + order + starts + running) as u64);
+        assert_eq!(work.global_written, running as u64);
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn sums_are_those_of_the_reference(case in cases(), before in -3.0..3.0_f64, seed in any::<u64>()) {
-        case.check(TEXT, before, seed).map_err(TestCaseError::fail)?;
+        case.check(case.format.kernel.text, before, seed).map_err(TestCaseError::fail)?;
     }
 }
 
 #[test]
 fn the_same_bits_in_every_order() {
-    let case = Case::new((0..90).map(|row| row % 3).collect(), 4, 132, |row, column| {
-        ((row * 7919 + column * 104_729) % 1009) as f32 / 7.0
-    });
-    let first = case.run(TEXT, 0.5, 0).unwrap();
-    for seed in 1..6 {
-        assert_eq!(case.run(TEXT, 0.5, seed).unwrap(), first);
+    for format in FORMATS {
+        let labels = (0..90).map(|row| row % 3).collect();
+        let case = Case::new(format, labels, 4, 33 * format.columns, |row, column| {
+            ((row * 7919 + column * 104_729) % 1009) as f32 / 7.0
+        });
+        let first = case.run(format.kernel.text, 0.5, 0).unwrap();
+        for seed in 1..6 {
+            assert_eq!(case.run(format.kernel.text, 0.5, seed).unwrap(), first);
+        }
     }
 }
 
 #[test]
 fn what_is_not_finite_stays_in_its_column() {
-    let case = Case::new(vec![0, 1, 0, 1, 0], 2, 8, |row, column| match (row, column) {
-        (2, 1) => f32::NAN,
-        (3, 6) => f32::INFINITY,
-        (4, 3) => -0.0,
-        _ => row as f32,
-    });
-    let ([sums, squares], _) = case.run(TEXT, 0.0, 1).unwrap();
-    for (at, (sum, square)) in sums.iter().zip(&squares).enumerate() {
-        assert_eq!(sum.is_nan(), at == 1, "{at}");
-        assert_eq!(square.is_infinite(), at == 14, "{at}");
+    for format in FORMATS {
+        let case =
+            Case::new(format, vec![0, 1, 0, 1, 0], 2, 8, |row, column| match (row, column) {
+                (2, 1) => f32::NAN,
+                (3, 6) => f32::INFINITY,
+                (4, 3) => -0.0,
+                _ => row as f32,
+            });
+        let ([sums, squares], _) = case.run(format.kernel.text, 0.0, 1).unwrap();
+        for (at, (sum, square)) in sums.iter().zip(&squares).enumerate() {
+            assert_eq!(sum.is_nan(), at == 1, "{at}");
+            assert_eq!(square.is_infinite(), at == 14, "{at}");
+        }
+        case.check(format.kernel.text, 0.0, 2).unwrap();
     }
-    case.check(TEXT, 0.0, 2).unwrap();
 }
 
 /// A hundred batches about a mean of 10⁶ with deviations of 1: the radius is right to 10⁻⁶.
 #[test]
 fn a_hundred_batches_far_from_zero() {
-    let (n, d) = (16, 4);
+    let (n, d, format) = (16, 4, FORMATS[0]);
     let value = |batch: usize, row: usize, column: usize| {
         let noise = ((batch * 6007 + row * 7919 + column * 104_729) % 1013) as f32 / 1013.0 - 0.5;
         1e6 + 3.4 * noise
     };
     let labels: Vec<usize> = (0..n).map(|row| row % 2).collect();
-    let pivot = Case::new(labels.clone(), 2, d, |row, column| value(0, row, column)).pivot;
+    let of =
+        |batch| Case::new(format, labels.clone(), 2, d, |row, column| value(batch, row, column));
+    let pivot = of(0).pivot;
     let (mut sums, mut squares) = (vec![0.0; 2 * d], vec![0.0; 2 * d]);
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); 2 * d];
     for batch in 0..100 {
-        let mut case = Case::new(labels.clone(), 2, d, |row, column| value(batch, row, column));
-        case.pivot.clone_from(&pivot);
-        let ([more, more_squares], _) = case.run(TEXT, 0.0, batch as u64).unwrap();
+        let case = Case { pivot: pivot.clone(), ..of(batch) };
+        let ([more, more_squares], _) = case.run(format.kernel.text, 0.0, batch as u64).unwrap();
         sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         squares.iter_mut().zip(more_squares).for_each(|(sum, more)| *sum += more);
         for (row, &label) in labels.iter().enumerate() {
@@ -185,38 +237,39 @@ fn a_hundred_batches_far_from_zero() {
 /// No instruction can go unnoticed: without it some case fails, by a fault, by its values or by more work.
 #[test]
 fn nothing_can_be_taken_away() {
+    // No two columns are alike.
     let value =
         |row: usize, column: usize| ((row * 7919 + column * row * 613) % 1009) as f32 / 64.0;
-    let cases = [
-        Case::new((0..70).map(|row| row % 2).collect(), 3, 132, value),
-        Case::new(vec![0; 300], 1, 4, value),
-        // Fewer than four rows for a slot.
-        Case::new((0..21).map(|row| row % 2).collect(), 2, 8, value),
-    ];
-    let works: Vec<u64> =
-        cases.iter().map(|case| case.check(TEXT, 1.0, 0).unwrap().instructions).collect();
-    // A loop that is left early costs no value but time: that counts as a loss too.
-    let survives = |text: &str| {
-        let pairs = cases.iter().zip(&works).enumerate();
-        pairs.into_iter().all(|(at, (case, most))| {
-            case.check(text, 1.0, at as u64).is_ok_and(|work| work.instructions <= *most)
-        })
-    };
-    let lines: Vec<&str> = TEXT.lines().collect();
-    let mut removed = 0;
-    for (at, line) in lines.iter().enumerate() {
-        let code = line.split("//").next().unwrap_or_default().trim();
-        if code.starts_with('.') || !code.ends_with(';') || code == "ret;" {
-            continue;
+    for format in FORMATS {
+        let case = |rows: usize, classes: usize, all: usize, columns: usize| {
+            let labels = (0..rows).map(|row| row % classes).collect();
+            Case::new(format, labels, all, format.columns * columns, value)
+        };
+        // More than a tile and a class without rows; many rows; fewer rows for a slot than are read at a time.
+        let cases = [case(70, 2, 3, 33), case(300, 1, 1, 1), case(21, 2, 2, 2), case(34, 2, 2, 1)];
+        let text = format.kernel.text;
+        let works: Vec<u64> =
+            cases.iter().map(|case| case.check(text, 1.0, 0).unwrap().instructions).collect();
+        // A loop that is left early costs no value but time: that counts as a loss too.
+        let survives = |text: &str| {
+            cases.iter().zip(&works).enumerate().all(|(at, (case, most))| {
+                case.check(text, 1.0, at as u64).is_ok_and(|work| work.instructions <= *most)
+            })
+        };
+        assert!(survives(text));
+        let lines: Vec<&str> = text.lines().collect();
+        let mut removed = 0;
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default().trim();
+            if code.starts_with('.') || !code.ends_with(';') || code == "ret;" {
+                continue;
+            }
+            let others = lines.iter().enumerate().filter(|(other, _)| *other != at);
+            let mutant: Vec<&str> = others.map(|(_, line)| *line).collect();
+            let entry = format.kernel.entry;
+            assert!(!survives(&mutant.join("\n")), "{entry}, line {} can go: {code}", at + 1);
+            removed += 1;
         }
-        let mutant: Vec<&str> = lines
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != at)
-            .map(|(_, line)| *line)
-            .collect();
-        assert!(!survives(&mutant.join("\n")), "line {} can be removed: {code}", at + 1);
-        removed += 1;
+        assert!(removed > 150, "{removed}");
     }
-    assert!(removed > 150, "{removed}");
 }
