@@ -36,5 +36,9 @@ pub const CLASS_MOMENTS_F16: Kernel = kernel!("class_moments_f16", [32, 8, 1], 2
 /// [`reference::class_moments`] of `bf16` features.
 pub const CLASS_MOMENTS_BF16: Kernel = kernel!("class_moments_bf16", [32, 8, 1], 256);
 
+/// [`reference::quantise`].
+pub const QUANTISE_F32: Kernel = kernel!("quantise_f32", [256, 1, 1], 1024);
+
 /// Every kernel.
-pub const KERNELS: [Kernel; 3] = [CLASS_MOMENTS_F32, CLASS_MOMENTS_F16, CLASS_MOMENTS_BF16];
+pub const KERNELS: [Kernel; 4] =
+    [CLASS_MOMENTS_F32, CLASS_MOMENTS_F16, CLASS_MOMENTS_BF16, QUANTISE_F32];

@@ -24,3 +24,16 @@ pub fn class_moments(
         }
     }
 }
+
+/// A uniform quantiser: each value becomes the middle of its cell, values outside the range that of the outermost one.
+///
+/// - `x`: changed in place; `low`: where the first cell begins; `step`: width of a cell; `last`: number of cells less one
+///
+/// NaN counts as lying below all cells.
+pub fn quantise(x: &mut [f32], low: f64, step: f64, last: f64) {
+    for value in x {
+        // `max` and `min` of NaN and a number are the number, here and on the device.
+        let cell = ((f64::from(*value) - low) / step).floor().max(0.0).min(last);
+        *value = (low + (cell + 0.5) * step) as f32;
+    }
+}
