@@ -1,15 +1,17 @@
 //! The execution of blocks: threads one after another in a drawn order, until each has ended or waits.
 
+mod access;
+mod warp;
+
 use crate::alu;
 use crate::device::{Device, Launch, Work};
 use crate::error::{Fault, FaultKind, Space};
 use crate::float::mix;
 use crate::instruction::{
-    Address, Atomic, Binary, Instruction, Operand, Operation, Place, Precision, Shuffle, Special,
-    Target, Type, Vote,
+    Binary, Instruction, Operand, Operation, Precision, Special, Target, Type,
 };
 use crate::memory::{Access, Memory};
-use crate::module::{DECLARED, EXTERNAL, Kernel};
+use crate::module::Kernel;
 
 /// Instructions of one thread after which it is taken to never end.
 const MOST_INSTRUCTIONS: u64 = 50_000_000;
@@ -432,192 +434,6 @@ impl<'a> Block<'a> {
         Ok(Next::Following)
     }
 
-    fn address(&self, thread: usize, address: Address) -> Executed<u64> {
-        Ok(self.value(thread, address.base)?.wrapping_add_signed(address.offset))
-    }
-
-    /// The shared memory that an address means, and the offset in it.
-    fn shared_at(&mut self, address: u64) -> (&mut Memory, i64) {
-        // A negative offset is near the beginning, not beyond the end.
-        let address = i64::from(address as u32 as i32);
-        let external = address >= EXTERNAL as i64;
-        let base = if external { EXTERNAL } else { DECLARED };
-        (&mut self.shared[usize::from(external)], address - base as i64)
-    }
-
-    fn resolve(place: Place, address: u64) -> Place {
-        match place {
-            Place::Generic if address < GLOBAL / 2 => Place::Shared,
-            Place::Generic => Place::Global,
-            place => place,
-        }
-    }
-
-    fn read(
-        &mut self,
-        thread: usize,
-        place: Place,
-        address: u64,
-        bytes: usize,
-        align: usize,
-        atomic: bool,
-    ) -> Executed<Vec<u8>> {
-        let now = Access { atomic, ..self.access(thread) };
-        match Self::resolve(place, address) {
-            Place::Parameter => {
-                let (at, size) = (address as usize, self.grid.parameters.len());
-                self.grid.parameters.get(at..at + bytes).map(<[u8]>::to_vec).ok_or_else(|| {
-                    let what = format!("{bytes} bytes at {at} of {size} bytes of parameters");
-                    FaultKind::Other { what }
-                })
-            }
-            Place::Shared => {
-                self.work.shared_bytes += bytes as u64;
-                let (memory, offset) = self.shared_at(address);
-                memory.read(offset, bytes, align, now).map(<[u8]>::to_vec)
-            }
-            _ => {
-                self.work.global_read += bytes as u64;
-                self.device.load(address, bytes, align, now).map(<[u8]>::to_vec)
-            }
-        }
-    }
-
-    fn write(
-        &mut self,
-        thread: usize,
-        place: Place,
-        address: u64,
-        values: &[u8],
-        atomic: bool,
-    ) -> Executed<()> {
-        let now = Access { atomic, ..self.access(thread) };
-        match Self::resolve(place, address) {
-            Place::Parameter => {
-                Err(FaultKind::Other { what: "parameters cannot be written".into() })
-            }
-            Place::Shared => {
-                self.work.shared_bytes += values.len() as u64;
-                let (memory, offset) = self.shared_at(address);
-                memory.write(offset, values, values.len(), now)
-            }
-            _ => {
-                self.work.global_written += values.len() as u64;
-                self.device.store(address, values, values.len(), now)
-            }
-        }
-    }
-
-    fn load(
-        &mut self,
-        thread: usize,
-        place: Place,
-        ty: Type,
-        to: &[Target],
-        address: Address,
-    ) -> Executed<()> {
-        let (address, size) = (self.address(thread, address)?, ty.bytes());
-        let bytes = size * to.len();
-        let values = self.read(thread, place, address, bytes, bytes, false)?;
-        for (target, bytes) in to.iter().zip(values.chunks_exact(size)) {
-            // A narrow signed number fills the register with its sign.
-            let value = ty.integer(little_endian(bytes)) as u64;
-            self.set_target(thread, *target, value);
-        }
-        Ok(())
-    }
-
-    fn store(
-        &mut self,
-        thread: usize,
-        place: Place,
-        ty: Type,
-        address: Address,
-        from: &[Operand],
-    ) -> Executed<()> {
-        let (address, size) = (self.address(thread, address)?, ty.bytes());
-        let mut bytes = Vec::with_capacity(size * from.len());
-        for operand in from {
-            let value = self.value(thread, *operand)?;
-            bytes.extend_from_slice(&value.to_le_bytes()[..size]);
-        }
-        self.write(thread, place, address, &bytes, false)
-    }
-
-    fn atomic(
-        &mut self,
-        thread: usize,
-        (of, place, ty): (Atomic, Place, Type),
-        to: Target,
-        address: Address,
-        from: &[Option<Operand>; 2],
-    ) -> Executed<()> {
-        let (address, size) = (self.address(thread, address)?, ty.bytes());
-        let operand = |at: usize| from[at].map_or(Ok(0), |operand| self.value(thread, operand));
-        let (first, second) = (operand(0)? & ty.mask(), operand(1)? & ty.mask());
-        let old = little_endian(&self.read(thread, place, address, size, size, true)?);
-        let by = |binary| alu::binary(binary, ty, Precision::default(), [old, first], 0);
-        let new = match of {
-            Atomic::Add => by(Binary::Add)?,
-            Atomic::Min => by(Binary::Min)?,
-            Atomic::Max => by(Binary::Max)?,
-            Atomic::And => by(Binary::And)?,
-            Atomic::Or => by(Binary::Or)?,
-            Atomic::Xor => by(Binary::Xor)?,
-            Atomic::Exchange => first,
-            Atomic::CompareSwap if old == first => second,
-            Atomic::CompareSwap => old,
-        };
-        self.work.atomics += 1;
-        self.write(thread, place, address, &new.to_le_bytes()[..size], true)?;
-        self.set_target(thread, to, old);
-        Ok(())
-    }
-
-    fn copy(
-        &mut self,
-        thread: usize,
-        bytes: usize,
-        to: Address,
-        from: Address,
-        size: Option<Operand>,
-    ) -> Executed<()> {
-        let (to, from) = (self.address(thread, to)?, self.address(thread, from)?);
-        let size = match size {
-            Some(size) => self.value(thread, size)? as usize,
-            None => bytes,
-        };
-        if size > bytes {
-            let what = format!("a copy of {bytes} bytes takes {size} from its source");
-            return Err(FaultKind::Other { what });
-        }
-        let mut values = Vec::new();
-        if size > 0 {
-            values = self.read(thread, Place::Global, from, size, 1, false)?;
-            if !from.is_multiple_of(bytes as u64) {
-                return Err(FaultKind::Misaligned { offset: from as i64, bytes });
-            }
-        }
-        values.resize(bytes, 0);
-        let (memory, offset) = self.shared_at(to);
-        memory.announce(offset, bytes)?;
-        self.threads[thread].open.push(Copy { to, values });
-        Ok(())
-    }
-
-    fn wait_for_copies(&mut self, thread: usize, left: usize) -> Executed<()> {
-        let now = self.access(thread);
-        let groups = self.threads[thread].groups.len();
-        let done: Vec<Vec<Copy>> =
-            self.threads[thread].groups.drain(..groups.saturating_sub(left)).collect();
-        for Copy { to, values } in done.into_iter().flatten() {
-            self.work.shared_bytes += values.len() as u64;
-            let (memory, offset) = self.shared_at(to);
-            memory.arrive(offset, &values, now)?;
-        }
-        Ok(())
-    }
-
     /// Lets the block go on where all its threads wait at one barrier.
     fn release_barrier(&mut self) -> Result<bool, Box<Fault>> {
         let State::Barrier(_) = self.threads[0].state else { return Ok(false) };
@@ -633,111 +449,6 @@ impl<'a> Block<'a> {
         }
         Ok(true)
     }
-
-    /// Threads of a warp, by its first.
-    fn warp_of(&self, thread: usize) -> std::ops::Range<usize> {
-        let first = thread / 32 * 32;
-        first..(first + 32).min(self.threads.len())
-    }
-
-    /// Lanes of the mask that have not ended and do not wait where this thread does, with its mask.
-    fn missing(&self, thread: usize, mask: u32) -> u32 {
-        let (warp, at) = (self.warp_of(thread), self.threads[thread].at);
-        let waits = |other: &Thread| {
-            other.state == State::Ended || (other.state == State::Warp(mask) && other.at == at)
-        };
-        let missing = warp
-            .clone()
-            .filter(|&other| mask >> (other % 32) & 1 == 1 && !waits(&self.threads[other]));
-        missing.fold(0, |lanes, other| lanes | 1 << (other % 32))
-    }
-
-    /// Executes the warp instructions whose lanes have all arrived.
-    fn release_warps(&mut self) -> Result<bool, Box<Fault>> {
-        let mut released = false;
-        for thread in 0..self.threads.len() {
-            let State::Warp(mask) = self.threads[thread].state else { continue };
-            if self.missing(thread, mask) != 0 {
-                continue;
-            }
-            let lanes: Vec<usize> = self
-                .warp_of(thread)
-                .filter(|&other| self.threads[other].state == State::Warp(mask))
-                .filter(|&other| mask >> (other % 32) & 1 == 1)
-                .collect();
-            self.together(&lanes).map_err(|(lane, kind)| self.fault(lane, kind))?;
-            for lane in lanes {
-                self.threads[lane].state = State::Ready;
-                self.threads[lane].at += 1;
-            }
-            released = true;
-        }
-        Ok(released)
-    }
-
-    /// Executes the warp instruction at which the lanes wait.
-    fn together(&mut self, lanes: &[usize]) -> Result<(), (usize, FaultKind)> {
-        let kernel = self.grid.kernel;
-        let operation = &kernel.instructions[self.threads[lanes[0]].at].operation;
-        let each = |block: &Self, operand: Operand| {
-            let value = |&lane: &usize| block.value(lane, operand).map_err(|kind| (lane, kind));
-            lanes.iter().map(value).collect::<Result<Vec<u64>, _>>()
-        };
-        match operation {
-            Operation::WarpBarrier { .. } => {
-                let alive = self
-                    .warp_of(lanes[0])
-                    .filter(|&lane| self.threads[lane].state != State::Ended)
-                    .count();
-                // A part of a warp orders nothing with the rest, and is not counted.
-                if alive == lanes.len() {
-                    lanes.iter().for_each(|&lane| self.threads[lane].warp_epoch += 1);
-                }
-            }
-            Operation::Shuffle { of, to, valid, from, .. } => {
-                let [values, distances, clamps] =
-                    [each(self, from[0])?, each(self, from[1])?, each(self, from[2])?];
-                for (at, &lane) in lanes.iter().enumerate() {
-                    let (source, inside) = shuffle_source(
-                        *of,
-                        lane as u32 % 32,
-                        distances[at] as u32,
-                        clamps[at] as u32,
-                    );
-                    let position = lanes.iter().position(|&other| other as u32 % 32 == source);
-                    let Some(position) = position else {
-                        return Err((lane, FaultKind::AbsentLane { lane: source }));
-                    };
-                    self.set(lane, *to, values[position] & 0xFFFF_FFFF);
-                    self.set_target(lane, *valid, u64::from(inside));
-                }
-            }
-            Operation::Vote { of, to, from, .. } => {
-                let votes = each(self, *from)?;
-                let ballot = lanes.iter().zip(&votes).fold(0_u64, |ballot, (&lane, &vote)| {
-                    ballot | u64::from(vote != 0) << (lane % 32)
-                });
-                let result = match of {
-                    Vote::Ballot => ballot,
-                    Vote::All => u64::from(votes.iter().all(|&vote| vote != 0)),
-                    Vote::Any => u64::from(votes.iter().any(|&vote| vote != 0)),
-                    Vote::Uniform => u64::from(votes.iter().all(|vote| *vote == votes[0])),
-                };
-                lanes.iter().for_each(|&lane| self.set(lane, *to, result));
-            }
-            Operation::Reduce { of, ty, to, from, .. } => {
-                let values = each(self, *from)?;
-                let precision = Precision::default();
-                let result = values[1..]
-                    .iter()
-                    .try_fold(values[0], |a, &b| alu::binary(*of, *ty, precision, [a, b], 0));
-                let result = result.map_err(|kind| (lanes[0], kind))?;
-                lanes.iter().for_each(|&lane| self.set(lane, *to, result));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// Where a thread goes on.
@@ -745,25 +456,4 @@ enum Next {
     Following,
     To(usize),
     Wait(State),
-}
-
-/// The lane that `shfl` reads, and whether it lies within the segment; if not, the lane reads itself.
-fn shuffle_source(of: Shuffle, lane: u32, distance: u32, clamp: u32) -> (u32, bool) {
-    let (distance, segment, bound) = (distance & 0x1F, clamp >> 8 & 0x1F, clamp & 0x1F);
-    let last = (lane & segment) | (bound & !segment);
-    let first = lane & segment;
-    let (source, inside) = match of {
-        Shuffle::Up => (lane.wrapping_sub(distance), lane as i32 - distance as i32 >= last as i32),
-        Shuffle::Down => (lane + distance, lane + distance <= last),
-        Shuffle::Butterfly => (lane ^ distance, lane ^ distance <= last),
-        Shuffle::Index => {
-            let source = first | (distance & !segment);
-            (source, source <= last)
-        }
-    };
-    if inside { (source, true) } else { (lane, false) }
-}
-
-fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }

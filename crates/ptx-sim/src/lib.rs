@@ -56,6 +56,7 @@ mod float;
 mod instruction;
 mod memory;
 mod module;
+mod operand;
 mod token;
 
 pub use device::{Arg, Buffer, Device, Element, Launch, Work};

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::decode::{Names, decode};
+use crate::decode::decode;
 use crate::error::Error;
 use crate::instruction::{Instruction, Register, Type};
+use crate::operand::Names;
 use crate::token::{Token, tokens};
 
 /// A parsed module.
