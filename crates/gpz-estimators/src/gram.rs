@@ -263,10 +263,9 @@ mod tests {
                 assert!((&got - &want).iter().all(|gap| gap.abs() <= 1e-13 * scale));
             }
             let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
-            if let Ok(pool) = pool {
-                assert_eq!(pool.install(|| sample.gram(None)), sample.gram(None));
-                assert_eq!(pool.install(|| sample.scatter(None)), sample.scatter(None));
-            }
+            let pool = pool.expect("three threads");
+            assert_eq!(pool.install(|| sample.gram(None)), sample.gram(None));
+            assert_eq!(pool.install(|| sample.scatter(None)), sample.scatter(None));
         }
         Ok(())
     }

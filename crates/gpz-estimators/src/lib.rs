@@ -40,7 +40,8 @@
 //!
 //! Each gives the same functions. One is enough, and with two of them both libraries are linked.
 //!
-//! All sums are `f64`, whatever the input; work is cut by problem size, so that no bit depends on the number of threads.
+//! All sums are `f64`, whatever the input; work is cut by problem size, so that no bit depends on the number of threads,
+//! except for those that a LAPACK library starts of its own (`OPENBLAS_NUM_THREADS=1` keeps OpenBLAS to one).
 #![deny(unsafe_code)]
 
 mod batch;

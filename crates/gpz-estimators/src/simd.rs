@@ -63,7 +63,7 @@ impl Element for f32 {}
 impl Element for f64 {}
 
 pub(crate) mod private {
-    /// The inner loops of one element type. `isa` must be available on this machine: it comes from `Isa::or_detected`.
+    /// The inner loops of one element type, on `isa` where the machine has it.
     pub trait Kernels: Copy + Send + Sync + 'static {
         /// Whether a square or a sum of squares of finite values can overflow `f64`.
         const CAN_OVERFLOW: bool;
@@ -171,12 +171,12 @@ fn distances_portable<T: private::Kernels, const R: usize>(
 /// Rows on either side of the products that one call of `dots` makes.
 pub(crate) const DOTS: usize = 4;
 
-/// `out[r][c] = Σ_j a[r][j]·b[c][j]`; `isa` must be available on this machine. All rows are equally long.
+/// `out[r][c] = Σ_j a[r][j]·b[c][j]`, on `isa` where the machine has it. All rows are equally long.
 #[cfg_attr(not(feature = "lapack-base"), allow(dead_code))] // products are made for factorisations
 pub(crate) fn dots(isa: Isa, a: [&[f64]; DOTS], b: [&[f64]; DOTS]) -> [[f64; DOTS]; DOTS] {
-    match isa {
+    match isa.or_detected() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `isa` comes from `Isa::detect`, so the machine has the instructions.
+        // SAFETY: the machine has the instructions.
         Isa::Avx512 => unsafe { x86::dots_512(a, b) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above. Half of the sums at a time, as there are half as many registers.
@@ -491,9 +491,9 @@ macro_rules! element {
                 sum: &mut [f64],
                 squares: &mut [f64],
             ) {
-                match isa {
+                match isa.or_detected() {
                     #[cfg(target_arch = "x86_64")]
-                    // SAFETY: `isa` has passed `Isa::or_detected`, so the machine has the instructions.
+                    // SAFETY: the machine has the instructions.
                     Isa::Avx512 => unsafe {
                         x86::$accumulate_512(rows, ahead, pivot, sum, squares)
                     },
@@ -517,9 +517,9 @@ macro_rules! element {
                 a: &[f64],
                 b: &[f64],
             ) -> [[f64; 2]; R] {
-                match isa {
+                match isa.or_detected() {
                     #[cfg(target_arch = "x86_64")]
-                    // SAFETY: `isa` has passed `Isa::or_detected`, so the machine has the instructions.
+                    // SAFETY: the machine has the instructions.
                     Isa::Avx512 => unsafe { x86::$distances_512(rows, ahead, a, b) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! The mean over sixteen samples lies within the known bias and four standard errors.
+//! The mean over sixteen samples, or over thousands where rows are few, lies within the known bias and four standard errors.
 //!
 //! Where the bias is small beside the scatter, the scatter's first order is taken off each value: a linear function of the sample whose
 //! mean is zero, so that the mean stays what it is and shows what is left.
@@ -29,15 +29,37 @@ use statrs::function::gamma::digamma;
 
 const REPLICATES: u64 = 16;
 
+/// The mean over replicates, and its standard error.
+fn sampled(
+    replicates: u64,
+    value: impl Fn(&mut ChaCha8Rng) -> Result<f64, Error>,
+) -> Result<(f64, f64), Error> {
+    let values: Vec<f64> =
+        (0..replicates).map(|seed| value(&mut rng(700 + seed))).collect::<Result<_, _>>()?;
+    Ok(mean_and_error(&values))
+}
+
+/// Asserts that the mean over many samples lies within four of its standard errors of `want`, and that it would reject `other`: what
+/// the value would be with another divisor, or without its bias.
+fn meets_and_not(
+    what: &str,
+    want: f64,
+    other: f64,
+    value: impl Fn(&mut ChaCha8Rng) -> Result<f64, Error>,
+) -> Result<(), Error> {
+    let (mean, error) = sampled(4000, value)?;
+    assert!((mean - want).abs() <= 4.0 * error, "{what}: {mean} ± {error} for {want}");
+    assert!((mean - other).abs() > 4.0 * error, "{what}: {mean} ± {error} is as good for {other}");
+    Ok(())
+}
+
 /// Asserts that the mean lies within four of its standard errors of `low..=high`.
 fn within(
     what: &str,
     (low, high): (f64, f64),
     value: impl Fn(&mut ChaCha8Rng) -> Result<f64, Error>,
 ) -> Result<(), Error> {
-    let values: Vec<f64> =
-        (0..REPLICATES).map(|seed| value(&mut rng(700 + seed))).collect::<Result<_, _>>()?;
-    let (mean, error) = mean_and_error(&values);
+    let (mean, error) = sampled(REPLICATES, value)?;
     assert!(
         mean >= low - 4.0 * error && mean <= high + 4.0 * error,
         "{what}: {mean} ± {error} for {low} to {high}"
@@ -101,10 +123,11 @@ fn radii() -> Result<(), Error> {
     let d = 6;
     for class in 0..3 {
         let truth = d as f64 * DEVIATIONS[class].powi(2);
-        for (normalisation, factor) in
-            [(Normalisation::PlugIn, 1.0 - 1.0 / COUNTS[class]), (Normalisation::Unbiased, 1.0)]
+        let low = truth * (1.0 - 1.0 / COUNTS[class]);
+        for (normalisation, want, other) in
+            [(Normalisation::PlugIn, low, truth), (Normalisation::Unbiased, truth, low)]
         {
-            meets("a radius", truth * factor, 0.0, |rng| {
+            meets_and_not("a radius", want, other, |rng| {
                 let (_, geometry) = geometry_of_classes(rng, d)?;
                 Ok(geometry.radius_sq(class, normalisation).unwrap_or(f64::NAN))
             })?;
@@ -115,7 +138,7 @@ fn radii() -> Result<(), Error> {
         let parts = COUNTS.iter().zip(DEVIATIONS).map(|(n, s)| n / 28.0 * s * s * factor(*n));
         d as f64 * parts.sum::<f64>()
     };
-    meets("within", total(&|n| 1.0 - 1.0 / n), 0.0, |rng| {
+    meets_and_not("within", total(&|n| 1.0 - 1.0 / n), total(&|_| 1.0), |rng| {
         Ok(geometry_of_classes(rng, d)?.1.within())
     })
 }
@@ -127,45 +150,52 @@ fn isotropic_and_diagonal_bounds() -> Result<(), Error> {
     let (rows, width) = (n as f64, d as f64);
     let truth = isotropic_gaussian_nats(d, 1.0);
     let bias = width / 2.0 * log_chi((rows - 1.0) * width, rows * width);
-    meets("isotropic", truth + bias, 0.0, |rng| {
+    meets_and_not("isotropic", truth + bias, truth, |rng| {
         Ok(isotropic_bound_nats(&one_class(&normal(rng, (n, d)))?.geometry()?).value)
     })?;
     let bias = width / 2.0 * log_chi(rows - 1.0, rows);
-    meets("diagonal", truth + bias, 0.0, |rng| {
+    meets_and_not("diagonal", truth + bias, truth, |rng| {
         Ok(diagonal_bound_nats(&one_class(&normal(rng, (n, d)))?.geometry()?).value)
     })?;
 
     // The same in each class; the mixture's is their mean by rows, with labels that do not vary.
+    let known = |class: usize| truth + width * DEVIATIONS[class].ln();
     let of = |class: usize, isotropic: bool| {
         let bias = if isotropic {
             log_chi((COUNTS[class] - 1.0) * width, COUNTS[class] * width)
         } else {
             log_chi(COUNTS[class] - 1.0, COUNTS[class])
         };
-        truth + width * DEVIATIONS[class].ln() + width / 2.0 * bias
+        known(class) + width / 2.0 * bias
     };
     let labels: f64 = COUNTS.iter().map(|n| -n / 28.0 * (n / 28.0).ln()).sum();
-    let mixture = |isotropic: bool| {
-        labels + (0..3).map(|class| COUNTS[class] / 28.0 * of(class, isotropic)).sum::<f64>()
+    let mixture = |of: &dyn Fn(usize) -> f64| {
+        labels + (0..3).map(|class| COUNTS[class] / 28.0 * of(class)).sum::<f64>()
     };
     for class in 0..3 {
-        meets("isotropic, a class", of(class, true), 0.0, |rng| {
+        meets_and_not("isotropic, a class", of(class, true), known(class), |rng| {
             Ok(value(class_bound_nats(&geometry_of_classes(rng, d)?.1, class)))
         })?;
-        meets("diagonal, a class", of(class, false), 0.0, |rng| {
+        meets_and_not("diagonal, a class", of(class, false), known(class), |rng| {
             Ok(value(class_diagonal_bound_nats(&geometry_of_classes(rng, d)?.0, class)))
         })?;
     }
-    meets("isotropic mixture", mixture(true), 0.0, |rng| {
-        Ok(value(mixture_bound_nats(&geometry_of_classes(rng, d)?.1)))
-    })?;
-    meets("diagonal mixture", mixture(false), 0.0, |rng| {
+    meets_and_not(
+        "isotropic mixture",
+        mixture(&|class| of(class, true)),
+        mixture(&known),
+        |rng| Ok(value(mixture_bound_nats(&geometry_of_classes(rng, d)?.1))),
+    )?;
+    meets_and_not("diagonal mixture", mixture(&|class| of(class, false)), mixture(&known), |rng| {
         mixture_diagonal_bound_nats(&geometry_of_classes(rng, d)?.0).map(value)
     })
 }
 
 /// High by the kernel's smoothing, the divergence of N(0, 1) from N(0, 1 + σ²), and by the density's variance, `R(K)/(2nσ)` times the
-/// length over which rows have neighbours within a kernel: 6.5 deviations at 500 rows, and about a quarter as much beyond.
+/// length over which a row is expected within a kernel, `n φ(x) σ/R(K) ≥ 1`, which ends at `±e`.
+///
+/// A row beyond `e`, `2φ(e)/e` of them, has its neighbour a gap `t` inward and a surprise that exceeds the truth's by at most
+/// `t²/2σ²`. Spacings of Gaussian extremes are exponential of mean `1/e`: `E t² = 2/e²`.
 #[test]
 fn kernel_density_by_scotts_rule() -> Result<(), Error> {
     let n = 500;
@@ -173,7 +203,10 @@ fn kernel_density_by_scotts_rule() -> Result<(), Error> {
     let wide = 1.0 + sigma * sigma;
     let smoothing = 0.5 * wide.ln() + 0.5 / wide - 0.5;
     let roughness = 0.5 / std::f64::consts::PI.sqrt();
-    let variance = 1.25 * 6.5 * roughness / (2.0 * n as f64 * sigma);
+    let expected = n as f64 * sigma / roughness;
+    let end = (2.0 * (expected / (2.0 * std::f64::consts::PI).sqrt()).ln()).sqrt();
+    let beyond = 2.0 / (expected * end) / (end * sigma).powi(2);
+    let variance = 2.0 * end / (2.0 * expected) + beyond;
     // Less the truth's own mean surprise on these rows.
     within("Scott", (smoothing, smoothing + variance), |rng| {
         let z = normal(rng, (n, 1));

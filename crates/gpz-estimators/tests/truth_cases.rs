@@ -164,3 +164,45 @@ fn sparse_labels_and_rows_beyond_squares() -> runner::Outcome<()> {
     assert_eq!(numbers(&found["bad_rows"]), Some(vec![2.0]));
     Ok(())
 }
+
+/// An unbiased bound is a warning whatever words a key accepts; they pick a synonym and no other estimator.
+#[test]
+fn accepted_words_change_no_finding() -> runner::Outcome<()> {
+    let behaviour = |name: &str, group: &str, tensors: &[_], accept: &[&str]| {
+        let asked = serde_json::json!([{ "kind": "behaviour", "accept": accept }]);
+        let entry =
+            serde_json::json!({ "group": group, "file": "case.safetensors", "truth": asked });
+        answers(name, tensors, &entry).map(|found| found["behaviour"].clone())
+    };
+    let map = [("a", &[2, 2][..], vec![1.0, 0.0, 0.0, 2.0])];
+    for accept in [&["value"][..], &["refuse", "value"], &["value", "warn"], &[]] {
+        let word = if accept.contains(&"warn") { "warn" } else { "flag" };
+        assert_eq!(behaviour("map", "reconstruction", &map, accept)?, word, "{accept:?}");
+    }
+    // Three rows have no third neighbour.
+    let rows = [("z", &[3, 1][..], vec![1.0, 2.0, 4.0]), ("labels", &[3][..], vec![0.0, 0.0, 0.0])];
+    for accept in [&["value"][..], &["flag"], &["inf", "value"]] {
+        let word = behaviour("few", "labels", &rows, accept)?;
+        assert!(word == "refuse" || word == "error", "{accept:?}: {word}");
+    }
+    Ok(())
+}
+
+/// `reaches` asks for no `each`.
+#[test]
+fn how_a_quantity_is_meant_is_read_by_whole_words() -> runner::Outcome<()> {
+    let tensors = [
+        ("z", &[4, 2][..], vec![0.0, 0.0, 2.0, 4.0, 0.0, 0.0, 2.0, 4.0]),
+        ("labels", &[4][..], vec![0.0, 0.0, 1.0, 1.0]),
+    ];
+    for (how, want) in
+        [("reaches all listed rows", vec![2.5]), ("an array, each dimension", vec![1.0, 4.0])]
+    {
+        let asked = serde_json::json!([{ "quantity": "variance_per_dim", "how": how }]);
+        let entry =
+            serde_json::json!({ "group": "labels", "file": "case.safetensors", "truth": asked });
+        let found = answers("words", &tensors, &entry)?;
+        assert_eq!(numbers(&found["variance_per_dim"]), Some(want), "{how}");
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use std::error::Error;
 
 use common::{close, normal, rng};
 use gpz_estimators::channel::{
-    Channel, Given, Received, RidgeAttack, conditional_entropy_lower_nats,
+    Channel, Given, Received, RidgeAttack, SmoothedPrior, conditional_entropy_lower_nats,
     lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
     noise_information_nats, ridge_attack_mse,
 };
@@ -224,6 +224,33 @@ fn directions_in_expectation_are_kept_apart() -> Outcome {
     assert_eq!(left(&information)??.kind, Kind::Lower);
     information.flags.push(Flag::InExpectation);
     assert_eq!(left(&information)??.kind, Kind::Heuristic);
+    Ok(())
+}
+
+/// Sixty-four rows tell at most `ln 64` of themselves, whatever a source of more would tell: no floor is proven by it.
+#[test]
+fn a_sample_proves_no_floor() -> Outcome {
+    let z = normal(&mut rng(9), (64, 2)) * 100.0;
+    let codes = Array2::from_shape_fn((64, 1), |(row, _)| row as i64);
+    let bounds = noise_information_bounds_nats(z.view(), 0.1)?;
+    let mut of_few = bounds.upper.clone();
+    (of_few.kind, of_few.flags) = (Kind::Upper, Vec::new());
+    let prior = SmoothedPrior::new(8, 0.1)?;
+    for information in [bounds.upper, of_few, Received::enumerated(codes.view(), None)?.mi_nats()] {
+        assert!(close(information.value, 64f64.ln(), 1e-9, 1.0), "{information:?}");
+        let floor = prior.mse_floor(&Ok(information), None)??;
+        assert!(floor.kind == Kind::Heuristic && floor.flags.contains(&Flag::RestsOnEstimate));
+    }
+    // What was said of the information, its error and the freedom of that are said of the floor.
+    let information = noise_information_full_nats(odd_rows().view(), 1.0)?;
+    let floor = prior.mse_floor(&information, None)??;
+    says(&floor, &[Flag::ConstantDimensions(2), Flag::DeadUnits(1), Flag::DuplicateRows(1)]);
+    let information = noise_information_nats(z.view(), 1.0)?;
+    let floor = prior.mse_floor(&information, None)??;
+    assert_eq!((floor.degrees_of_freedom, floor.n_effective), (Some(63.0), 64.0));
+    // A law that is known and keeps something back is rested on.
+    let halves = Received::enumerated(codes.mapv(|code| code / 32).view(), None)?.mi_nats();
+    assert_eq!(prior.mse_floor(&Ok(halves), None)??.kind, Kind::Lower);
     Ok(())
 }
 

@@ -85,8 +85,9 @@ pub fn entropy_upper_from_mse_nats(mse: Given, width: usize) -> Result<Estimate,
 /// - `entropy`: `H(X)`, or `h(X)` for a density, or a number known to be below it
 /// - `information`: an upper bound of `I(X;Z')`, as of [`Channel::information_nats`](super::Channel::information_nats)
 ///
-/// [`Kind::Lower`] only if both may be rested on. Not clipped: a value below zero says nothing of a discrete `X`, and of a density it
-/// says what it says. Errs by as much as the information does, the other way: an information that is high leaves too little.
+/// [`Kind::Lower`] only if both may be rested on: of the information that asks for an upper bound behind which no rows stand, and which
+/// is not [saturated](Flag::Saturated), as that of a sample taken for the source is. What else is flagged of the information is flagged
+/// here. Not clipped: a value below zero says nothing of a discrete `X`, and of a density it says what it says. Errs by as much as the information does, the other way: an information that is high leaves too little.
 ///
 /// ```
 /// use gpz_estimators::{Kind, channel::{Channel, Given, Quantiser, conditional_entropy_lower_nats}};
@@ -114,6 +115,11 @@ pub fn conditional_entropy_lower_nats(
         let known = entropy.is_known() && is_upper(information);
         let mut bound = from_given(entropy.value() - information.value, Kind::Lower, known);
         bound.n_effective = information.n_effective;
+        // What is said of the information's own direction would point the wrong way here; that it is no bound has been said.
+        for flag in &information.flags {
+            let turned = matches!(flag, Flag::Saturated | Flag::GrowsWithRows);
+            bound = bound.flag_once(!turned, flag.clone());
+        }
         // An estimate's own error is that of the difference, where the entropy adds none.
         if entropy.is_known() {
             (bound.std_err, bound.uncertainty) = (information.std_err, information.uncertainty);
@@ -123,10 +129,15 @@ pub fn conditional_entropy_lower_nats(
     }))
 }
 
-/// Whether the value itself is an upper bound, and not only its expectation.
+/// Whether the value itself is an upper bound whatever the source, and not only its expectation or for the rows at hand.
+///
+/// A listed law that is saturated may be a sample taken for the source: `ln n`, however much the encoder tells.
 fn is_upper(information: &Estimate) -> bool {
     matches!(information.kind, Kind::Upper | Kind::Exact)
-        && !information.flags.contains(&Flag::InExpectation)
+        && information.n_effective == 0.0
+        && !information.flags.iter().any(|flag| {
+            matches!(flag, Flag::InExpectation | Flag::Saturated | Flag::RestsOnEstimate)
+        })
 }
 
 /// `d/(tr F + tr J)`: **any** attacker's mean squared error per dimension is at least this (van Trees).
@@ -315,10 +326,14 @@ impl SmoothedPrior {
                 let mut floor = bound_entropy_power(given, rank)?;
                 floor.value *= rank as f64 / outputs;
                 floor.n_effective = left.n_effective;
+                for flag in left.flags {
+                    floor = floor.flag_once(true, flag);
+                }
                 if let (Some(error), Some(how)) = (left.std_err, left.uncertainty) {
                     // d exp(2h/k) = 2/k · exp(2h/k) · dh
                     let error = 2.0 / rank as f64 * floor.value * error;
                     floor = floor.std_err(error, how);
+                    floor.degrees_of_freedom = left.degrees_of_freedom;
                 }
                 Ok(Ok(floor))
             },

@@ -85,6 +85,15 @@ impl Standardised {
     /// # Errors
     /// [`Error::Shape`] unless square, [`Error::NonFinite`], [`Error::Parameter`] unless symmetric and positive semidefinite.
     pub(super) fn of(what: &'static str, matrix: ArrayView2<'_, f64>) -> Result<Self, Error> {
+        Self::above(what, matrix, matrix.nrows() as f64 * f64::EPSILON)
+    }
+
+    /// The same, with what counts as zero of a diagonal that was scaled to ones: for a matrix that comes with more rounding of its own.
+    pub(super) fn above(
+        what: &'static str,
+        matrix: ArrayView2<'_, f64>,
+        tolerance: f64,
+    ) -> Result<Self, Error> {
         let n = matrix.nrows();
         if matrix.ncols() != n || n == 0 {
             let expected = vec![n.max(1); 2];
@@ -113,7 +122,6 @@ impl Standardised {
                 return refuse(matrix[[i, j]]);
             }
         }
-        let tolerance = n as f64 * f64::EPSILON;
         let factor = pivoted(scaled.view(), tolerance);
         if let Some(&value) = factor.residual.iter().find(|&&value| value < -ASYMMETRY) {
             return refuse(value);

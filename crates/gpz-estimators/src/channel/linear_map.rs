@@ -33,6 +33,10 @@ pub struct LinearMap {
     log_pdet: f64,
 }
 
+/// Share of a row's squared length that counts as none: far above the rounding of a Gram matrix, which is `ε` times the root of the
+/// number of its terms and could pass for one direction more. One direction fewer only lowers a bound.
+const LOST: f64 = 1e-12;
+
 impl LinearMap {
     /// `y = x`.
     ///
@@ -45,8 +49,9 @@ impl LinearMap {
 
     /// - `matrix`: `U`, `[outputs, inputs]`
     ///
-    /// From the Gram matrix of the smaller side, by Cholesky: `outputs·inputs·k + k³/3` operations, `k` the smaller side. Directions in
-    /// which the map shrinks to less than about 1e-7 of what its largest entries do count as lost.
+    /// From the Gram matrix of the smaller side, by Cholesky: `outputs·inputs·k + k³/3` operations, `k` the smaller side. A row of that
+    /// side of which less than 1e-6 of its length lies outside the others adds no rank: the rank is that of the map or lower. Units of
+    /// a row do not matter, so that `diag(1, 1e-9)` has rank 2.
     ///
     /// # Errors
     /// [`Error::Shape`] and [`Error::NonFinite`]; [`Error::Parameter`] for a map that is zero.
@@ -57,7 +62,7 @@ impl LinearMap {
             return Err(Error::NonFinite { row, column, value });
         }
         let gram = if outputs < inputs { matrix.dot(&matrix.t()) } else { matrix.t().dot(&matrix) };
-        let factor = Standardised::of(NAME, gram.view())?;
+        let factor = Standardised::above(NAME, gram.view(), LOST)?;
         let rank = factor.rank();
         if rank == 0 {
             let rule = "a map that is zero shows nothing";
@@ -104,7 +109,8 @@ impl LinearMap {
         self.rank
     }
 
-    /// `ln pdet(U·Uᵀ)`.
+    /// `ln pdet(U·Uᵀ)`, in nats: the sum over the directions that are kept of the logarithm of the squared gain, in squared units of `y`
+    /// per squared unit of `x`.
     #[must_use]
     pub fn log_pdet(&self) -> f64 {
         self.log_pdet

@@ -27,9 +27,7 @@ use rayon::prelude::*;
 use crate::cholesky::Cholesky;
 use crate::entropy::isotropic_gaussian_nats;
 use crate::error::Error;
-#[cfg(doc)]
-use crate::estimate::Flag;
-use crate::estimate::{Estimate, Kind};
+use crate::estimate::{Estimate, Flag, Kind};
 use crate::oddities::Oddities;
 use crate::rows::checked;
 use crate::simd::Element;
@@ -185,8 +183,8 @@ impl GaussianMixture {
 ///
 /// - `points`: `[n, d]`; equal rows are one point of so much more weight. `sigma`: noise per dimension, in the units of the rows
 ///
-/// Both are true bounds for a source that has these rows and no others. As estimates for the law that the rows were drawn from
-/// they have a ceiling of `ln n`: [`Flag::Saturated`] says that the noise tells each row from all others, so that the value counts
+/// Both are true bounds for a source that has these rows and no others. Of the law that the rows were drawn from they are estimates,
+/// [`Kind::Heuristic`] and flagged [`Flag::RestsOnEstimate`], with a ceiling of `ln n`: [`Flag::Saturated`] says that the noise tells each row from all others, so that the value counts
 /// rows and says nothing about the encoder. `n²·d` operations, on all threads. No standard error: for the source that is bounded there is none.
 ///
 /// ```
@@ -234,9 +232,12 @@ pub fn noise_information_bounds_nats<T: Element>(
         })
     };
     let terms: Vec<[f64; 2]> = (0..n).into_par_iter().map_init(Vec::new, term).collect();
-    let bound = |which: usize, kind| {
+    let bound = |which: usize| {
         let mean = terms.iter().map(|term| term[which]).sum::<f64>() / n as f64;
-        Estimate::new(mean + 0.0, kind, n as f64).ceiling((n as f64).ln()).odd(&odd)
+        Estimate::new(mean + 0.0, Kind::Heuristic, n as f64)
+            .flag(true, Flag::RestsOnEstimate)
+            .ceiling((n as f64).ln())
+            .odd(&odd)
     };
-    Ok(Bounds { lower: bound(0, Kind::Lower), upper: bound(1, Kind::Upper) })
+    Ok(Bounds { lower: bound(0), upper: bound(1) })
 }

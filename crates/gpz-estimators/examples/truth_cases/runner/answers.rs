@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use super::case::Case;
 
-/// What a call of the library amounted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a call of the library amounted to, the worse the further down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Finding {
-    /// An error: bad input.
-    Error,
-    /// No estimate: the data cannot tell.
-    Refusal,
-    /// A number with a warning.
-    Flag,
-    /// `-inf`.
-    MinusInfinity,
-    /// `inf`.
-    Infinity,
     /// A number and nothing to warn of.
     Value,
+    /// A number with a warning.
+    Flag,
+    /// `inf`.
+    Infinity,
+    /// `-inf`.
+    MinusInfinity,
     /// Ties were found, and the estimator for mixed samples took over.
     Mixed,
+    /// No estimate: the data cannot tell.
+    Refusal,
+    /// An error: bad input.
+    Error,
 }
 
 impl Finding {
@@ -37,7 +37,7 @@ impl Finding {
             Self::MinusInfinity => &["-inf", "flag"],
             Self::Infinity => &["inf", "flag"],
             Self::Value => &["value"],
-            Self::Mixed => &["mixed-estimator"],
+            Self::Mixed => &["mixed-estimator", "refuse", "not-identifiable"],
         }
     }
 }
@@ -107,13 +107,13 @@ impl<R: Answer> Answer for Result<R, Error> {
 pub(crate) struct Answers<'a> {
     case: &'a Case,
     values: BTreeMap<String, Vec<f64>>,
-    /// What was found, the estimators that the case is about first.
-    findings: Vec<Finding>,
+    /// The worst that the estimators which the case is about had to say.
+    finding: Option<Finding>,
 }
 
 impl<'a> Answers<'a> {
     pub(crate) fn new(case: &'a Case) -> Self {
-        let mut answers = Self { case, values: BTreeMap::new(), findings: Vec::new() };
+        let mut answers = Self { case, values: BTreeMap::new(), finding: None };
         answers.put_all("bad_rows", || case.bad_rows.iter().map(|&row| row as f64).collect());
         if !case.bad_rows.is_empty() {
             answers.behave(Finding::Error);
@@ -150,12 +150,12 @@ impl<'a> Answers<'a> {
 
     /// Whether nothing was found yet.
     pub(crate) fn found_nothing(&self) -> bool {
-        self.findings.is_empty()
+        self.finding.is_none()
     }
 
-    /// States what an estimator returned that the case is about.
+    /// States what an estimator returned that the case is about. Which those are follows from group and data; the worst counts.
     pub(crate) fn behave(&mut self, finding: impl Into<Finding>) {
-        self.findings.push(finding.into());
+        self.finding = self.finding.max(Some(finding.into()));
     }
 
     /// The same from a result as the library returns it.
@@ -163,29 +163,30 @@ impl<'a> Answers<'a> {
         self.behave(result.split().1);
     }
 
-    /// The same, computed only while no finding says what the case asks about.
+    /// The same, computed only while there is nothing to warn of.
     pub(crate) fn behave_by<R: Answer>(&mut self, result: impl FnOnce() -> R) {
         if self.wants_behaviour() {
             self.behave_as(&result());
         }
     }
 
-    /// Whether a word about behaviour is asked for and nothing found so far is such a word.
+    /// Whether a word about behaviour is asked for and nothing found so far is worse than a value.
     pub(crate) fn wants_behaviour(&self) -> bool {
-        self.case.accept.is_some() && self.accepted().is_none()
+        self.case.accept.is_some() && self.finding.is_none_or(|finding| finding == Finding::Value)
     }
 
-    /// Of the findings in their order, the first with a word that the case knows.
-    fn accepted(&self) -> Option<&'static str> {
+    /// What was found in a word: of its synonyms the first that the case knows, if it knows any. What it knows changes no finding.
+    fn word(&self) -> Option<&'static str> {
         let accept = self.case.accept.as_ref()?;
-        let words = self.findings.iter().flat_map(|finding| finding.words());
-        words.copied().find(|word| accept.iter().any(|accepted| accepted == word))
+        let words = self.finding?.words();
+        let known = words.iter().find(|word| accept.iter().any(|accepted| accepted == **word));
+        Some(known.unwrap_or(&words[0]))
     }
 
     /// Number of entries answered.
     pub(crate) fn count(&self) -> usize {
         let answered = |quantity: &str| match quantity {
-            "behaviour" => !self.findings.is_empty(),
+            "behaviour" => self.finding.is_some(),
             quantity => self.values.contains_key(quantity),
         };
         self.case.asked.iter().filter(|asked| answered(&asked.quantity)).count()
@@ -206,8 +207,7 @@ impl<'a> Answers<'a> {
             };
             object.insert(quantity.clone(), value);
         }
-        if let (Some(_), Some(first)) = (&self.case.accept, self.findings.first()) {
-            let word = self.accepted().unwrap_or(first.words()[0]);
+        if let Some(word) = self.word() {
             object.insert("behaviour".to_owned(), Value::from(word));
         }
         Value::Object(object)

@@ -333,7 +333,8 @@ impl Case {
 
     /// Of a quantity per dimension: one number, the mean over dimensions, unless the entry asks for each.
     pub(crate) fn mean_or_each(&self, quantity: &str, values: Vec<f64>) -> Vec<f64> {
-        let each = ["each", "array", "list"].iter().any(|word| self.how(quantity).contains(word));
+        let mut words = self.how(quantity).split(|letter: char| !letter.is_alphanumeric());
+        let each = words.any(|word| ["each", "array", "list"].contains(&word));
         if each { values } else { vec![values.iter().sum::<f64>() / values.len() as f64] }
     }
 

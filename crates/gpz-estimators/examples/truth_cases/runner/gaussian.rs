@@ -51,7 +51,7 @@ pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
 
 fn rows<T: Element>(case: &Case, answers: &mut Answers<'_>, z: ArrayView2<'_, T>) {
     spectra(case, answers, z);
-    if matches!(case.group.as_str(), "degenerate" | "d_gg_n") {
+    if case.group == "degenerate" {
         answers.behave_by(|| gaussian::full_bound_nats(z));
     }
     for name in ["gaussian_upper_full", "gaussian_plugin_entropy"] {
@@ -142,12 +142,11 @@ fn spectra<T: Element>(case: &Case, answers: &mut Answers<'_>, z: ArrayView2<'_,
     let spectrum = Spectrum::of(z);
     if wide {
         // Eigenvalues from the smaller side: a value where there is variance, and where it is one of noise as well.
-        answers
-            .behave_as(&spectrum.as_ref().map(Spectrum::participation_ratio).map_err(Clone::clone));
-        answers.behave_as(&spectrum.as_ref().map(Spectrum::effective_rank).map_err(Clone::clone));
-        if spectrum.as_ref().is_ok_and(|spectrum| spectrum.rank() > 0) {
-            answers.behave(Finding::Value);
-        }
+        answers.behave(match &spectrum {
+            Err(_) => Finding::Error,
+            Ok(spectrum) if spectrum.rank() == 0 => Finding::Refusal,
+            Ok(_) => Finding::Value,
+        });
     }
     let Ok(spectrum) = spectrum else { return };
     answers.put("participation_ratio", || spectrum.participation_ratio());

@@ -16,6 +16,9 @@
 //!   more than ten dimensions; else the smaller of neighbours on standardised columns and the corrected Gaussian. Those two err high.
 //! - What is stored of the law (weights, means and covariances of a mixture) gives bounds, and estimates are kept within them.
 //!
+//! A word about behaviour says the worst that the estimators chosen by group and data had to say. The accepted words only pick a synonym
+//! of that one finding, such as `refuse` or `not-identifiable`.
+//!
 //! Rows with NaN or an infinity are named, counted and set aside. Class geometry, counts of zeros and repeats, and first values are read in
 //! blocks; estimators that need all rows at once hold them as they are stored, so a case of more than memory answers only the former.
 

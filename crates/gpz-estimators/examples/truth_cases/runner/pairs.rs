@@ -42,9 +42,9 @@ pub(crate) fn answer(case: &Case, answers: &mut Answers<'_>) {
         let first = ksg1_nats(x.view(), y.view(), Neighbours::nth(3));
         if about_pairs {
             // Where rows repeat the estimate is refused and the one for mixed samples stands in; otherwise a warning has to show.
-            answers.behave_as(&first);
-            if matches!(first, Ok(Err(_))) {
-                answers.behave(Finding::Mixed);
+            match first {
+                Ok(Err(_)) => answers.behave(Finding::Mixed),
+                _ => answers.behave_as(&first),
             }
             answers.behave_by(|| gaussian::mi_corrected_nats(x.view(), y.view()));
         }
