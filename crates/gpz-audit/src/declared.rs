@@ -57,7 +57,9 @@ impl fmt::Display for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("none"),
-            Self::Noise(sigma) => write!(f, "noise:{sigma}"),
+            // An exponent saves hundreds of digits.
+            Self::Noise(sigma) if (1e-4..1e6).contains(sigma) => write!(f, "noise:{sigma}"),
+            Self::Noise(sigma) => write!(f, "noise:{sigma:e}"),
             Self::Bits(bits) => write!(f, "bits:{bits}"),
             Self::Bf16 => f.write_str("bf16"),
             Self::F16 => f.write_str("f16"),
@@ -144,7 +146,9 @@ mod tests {
 
     #[test]
     fn channels_read_as_they_are_written() {
-        for text in ["none", "noise:0.25", "bits:8", "bf16", "f16", "int8"] {
+        for text in
+            ["none", "noise:0.25", "noise:1", "noise:1e300", "bits:8", "bf16", "f16", "int8"]
+        {
             let declared = text.parse::<Declared>();
             assert_eq!(declared.clone().map(|declared| declared.to_string()), Ok(text.to_owned()));
             let json = serde_json::to_string(&declared.unwrap()).unwrap();

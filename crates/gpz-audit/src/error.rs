@@ -331,7 +331,8 @@ pub enum Error {
     },
     /// A feature that no statistic can be taken of.
     #[error(
-        "{file}: row {row}, column {column} is {value}; remove the row, or find where the feature overflowed"
+        "{file}: row {row}, column {column} is {value:?}; {}",
+        if .value.is_finite() { "beyond 1e150 squares overflow: rescale the features" } else { "remove the row, or find where the feature overflowed" }
     )]
     FeatureValue {
         /// The array.

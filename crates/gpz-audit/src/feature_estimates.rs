@@ -73,6 +73,8 @@ pub struct NotEstimated {
 /// What was found and what was not.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
+    /// The file's label of each class, where classes are counted.
+    pub(crate) classes: Vec<usize>,
     pub(crate) found: Vec<Quantity>,
     pub(crate) not: Vec<NotEstimated>,
 }
@@ -94,7 +96,7 @@ impl Findings {
                 found.flags.extend_from_slice(care);
                 self.found.push(found);
             }
-            Ok(Err(reason)) => self.skip(quantity, reason),
+            Ok(Err(reason)) => self.skip(quantity, reason.with_labels(&self.classes)),
             Err(error) => self.skip(quantity, error),
         }
     }
@@ -230,7 +232,11 @@ pub(crate) fn estimate(
         Ok(())
     });
     if sample.take == 0 {
-        findings.skip("rows", "not one row fits into a quarter of the memory allowed; allow more");
+        let reason = match limits.rows {
+            0 => "no rows were asked for",
+            _ => "not one row fits into a quarter of the memory allowed; allow more",
+        };
+        findings.skip("rows", reason);
     } else {
         let rows = sample.rows()?;
         let report = RowReport::of(rows)?;
@@ -247,11 +253,12 @@ pub(crate) fn estimate(
     }
     let afford = affordable(full_cost);
     let labelled = classes.is_some();
+    let names = findings.classes.clone();
     through(findings, sample, geometry, labelled, declared, afford.clone());
     let point = |&channel: &Declared| {
-        let mut findings = Findings::default();
+        let mut findings = Findings { classes: names.clone(), ..Findings::default() };
         through(&mut findings, sample, geometry, labelled, channel, afford.clone());
-        let Findings { found: estimates, not: not_estimated } = findings;
+        let Findings { found: estimates, not: not_estimated, .. } = findings;
         SweepPoint { channel, estimates, not_estimated }
     };
     Ok(request.sweep.channels().iter().map(point).collect())
@@ -289,7 +296,13 @@ fn through(
                 findings.add("information_upper_mixture_nats", &[], classes);
             }
             let full = |rows| noise_information_full_nats(rows, sigma);
+            let (rows, width) = (sample.take, sample.width);
             match afford_full {
+                // Directions that no row shows would count as if nothing went through them.
+                Ok(()) if rows <= width => findings.skip(
+                    "information_upper_full_nats",
+                    format!("{rows} rows do not show a covariance of {width} dimensions"),
+                ),
                 Ok(()) => {
                     findings.add(
                         "information_upper_full_nats",

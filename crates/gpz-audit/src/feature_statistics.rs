@@ -137,7 +137,8 @@ pub fn describe(
     observer.end("");
     let geometry = deviations.geometry();
     let request = Request { limits, ..request.clone() };
-    let mut findings = Findings::default();
+    let names = classes.as_ref().map_or_else(Vec::new, |classes| classes.present.clone());
+    let mut findings = Findings { classes: names, ..Findings::default() };
     whole(&deviations, &mut findings).map_err(wrong)?;
     if let Some(classes) = &classes {
         by_class(&deviations, &moments, classes, &mut findings).map_err(wrong)?;
@@ -146,7 +147,7 @@ pub fn describe(
     let sweep = feature_estimates::estimate(&mut findings, &sample, geometry, labelled, &request)
         .map_err(wrong)?;
     let (n, classes) = (geometry.rows(), classes.map(|classes| classes.declared));
-    let Findings { found: estimates, not: not_estimated } = findings;
+    let Findings { found: estimates, not: not_estimated, .. } = findings;
     let channel = request.channel;
     Ok(FeatureStatistics { n, d: width, classes, channel, estimates, not_estimated, sweep })
 }

@@ -266,11 +266,13 @@ impl<'a> CollapsePass<'a> {
         let k = self.present.len();
         let n: u64 = self.sums.counts.iter().sum();
         let odd = Oddities::of_moments(&geometry);
+        let few = self.present.iter().any(|&c| self.sums.counts[c] <= geometry.width() as u64);
         let estimate = |value: f64| {
             Estimate::new(value, Kind::Exact, n as f64)
                 .odd(&odd)
                 .flag(!empty.is_empty(), Flag::EmptyClasses(empty.len()))
                 .flag(!singletons.is_empty(), Flag::SingletonClass)
+                .flag(few, Flag::FewRowsPerClass)
         };
         let reason = if k < 2 {
             Some(NotIdentifiable::TooFewClasses { have: k })
@@ -279,7 +281,7 @@ impl<'a> CollapsePass<'a> {
             Some(NotIdentifiable::Singular {
                 what: "scatter between classes",
                 rank: 0,
-                width: k,
+                width: k - 1,
                 mend,
             })
         } else {

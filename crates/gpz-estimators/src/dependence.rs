@@ -66,27 +66,6 @@ pub fn distance_correlation_sq<T: Element, U: Element>(
     correlation(x, y, 4, unbiased, |ratio| ratio)
 }
 
-/// Distance correlation, in the form to use unless another is asked for: bias-corrected and squared,
-/// [`distance_correlation_sq`].
-///
-/// ```
-/// use gpz_estimators::dependence::{distance_correlation, distance_correlation_sq};
-/// use ndarray::array;
-///
-/// let (x, y) = (array![[1.0], [2.0], [3.0], [4.0], [5.0]], array![[1.0], [4.0], [9.0], [16.0], [25.0]]);
-/// assert_eq!(distance_correlation(x.view(), y.view())?, distance_correlation_sq(x.view(), y.view())?);
-/// # Ok::<(), gpz_estimators::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`distance_correlation_sq`].
-pub fn distance_correlation<T: Element, U: Element>(
-    x: ArrayView2<'_, T>,
-    y: ArrayView2<'_, U>,
-) -> Result<Estimated, Error> {
-    distance_correlation_sq(x, y)
-}
-
 /// Distance correlation as first defined, the square root of a ratio of V-statistics; between 0 and 1.
 ///
 /// - `x`: `[n, d_x]`, `y`: `[n, d_y]`

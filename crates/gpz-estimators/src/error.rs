@@ -87,7 +87,7 @@ pub enum Error {
         other_width: usize,
     },
     /// Statistics were asked of no rows.
-    #[error("no rows have been added yet; add at least one batch first")]
+    #[error("there are no rows; at least one is needed")]
     NoRows,
     /// The second pass saw another number of rows of a class than the first.
     #[error(

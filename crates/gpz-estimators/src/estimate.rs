@@ -81,7 +81,11 @@ impl Estimate {
     }
 
     /// With a standard error and how it was found. What rests on the spread of the rows has one degree of freedom less than rows.
+    /// An infinite value has none.
     pub(crate) fn std_err(mut self, std_err: f64, uncertainty: Uncertainty) -> Self {
+        if !self.value.is_finite() {
+            return self;
+        }
         (self.std_err, self.uncertainty) = (Some(std_err), Some(uncertainty));
         let of_rows = matches!(uncertainty, Uncertainty::Jackknife | Uncertainty::SpreadOfTerms);
         let freedom = self.n_effective - 1.0;
@@ -192,6 +196,8 @@ pub enum Flag {
     DegenerateSupport,
     /// The class has one row, so its zero deviation says nothing.
     SingletonClass,
+    /// A class has no more rows than there are dimensions: its mean scatters so far that labels without meaning look collapsed too.
+    FewRowsPerClass,
     /// So many dimensions never change; a density over all dimensions does not exist.
     ConstantDimensions(usize),
     /// So many declared classes have no row and take no part.
@@ -252,6 +258,9 @@ impl fmt::Display for Flag {
                 write!(f, "nothing varies where the formula needs variation")
             }
             Self::SingletonClass => write!(f, "a class has one row, which shows no spread"),
+            Self::FewRowsPerClass => {
+                write!(f, "with so few rows of a class, labels without meaning look collapsed too")
+            }
             Self::ConstantDimensions(count) => write!(f, "{count} dimensions never change"),
             Self::EmptyClasses(count) => write!(f, "{count} classes have no row and take no part"),
             Self::DeadUnits(count) => write!(f, "{count} dimensions are zero in every row"),
@@ -308,7 +317,7 @@ pub enum NotIdentifiable {
         class: usize,
     },
     /// Fewer rows than the statistic needs.
-    #[error("{have} rows{}, but at least {need} are needed", match .class { Some(class) => format!(" of class {class}"), None => String::new() })]
+    #[error("{have} row{}{}, but at least {need} are needed", if *.have == 1 { "" } else { "s" }, match .class { Some(class) => format!(" of class {class}"), None => String::new() })]
     TooFewRows {
         /// The class, if one class is concerned.
         class: Option<usize>,
@@ -319,7 +328,8 @@ pub enum NotIdentifiable {
     },
     /// A statement about all classes where some have a single row, hence no radius.
     #[error(
-        "{count} classes have a single row, the first is class {first}; add rows or leave these classes out"
+        "{count} {} a single row, the first is class {first}; add rows or leave these classes out",
+        if *.count == 1 { "class has" } else { "classes have" }
     )]
     SingletonClasses {
         /// How many.
@@ -335,7 +345,7 @@ pub enum NotIdentifiable {
     },
     /// Rows that repeat, where the estimator takes rows to be draws from a density.
     #[error(
-        "{rows} of {of} rows have their {neighbour}th neighbour at distance zero: the rows are not draws from a density; \
+        "of {of} rows {rows} have neighbour number {neighbour} at distance zero: the rows are not draws from a density; \
          use an estimator for discrete or mixed rows"
     )]
     Tied {
@@ -372,6 +382,26 @@ pub enum NotIdentifiable {
         "all rows are equally far apart: their distances have no pattern that another sample's could share"
     )]
     Equidistant,
+}
+
+impl NotIdentifiable {
+    /// The same with each class by another number: for labels that were counted from zero before they were handed over.
+    ///
+    /// - `labels`: the caller's name of each class; classes beyond it keep their number
+    #[must_use]
+    pub fn with_labels(self, labels: &[usize]) -> Self {
+        let name = |class: usize| labels.get(class).copied().unwrap_or(class);
+        match self {
+            Self::EmptyClass { class } => Self::EmptyClass { class: name(class) },
+            Self::TooFewRows { class: Some(class), have, need } => {
+                Self::TooFewRows { class: Some(name(class)), have, need }
+            }
+            Self::SingletonClasses { count, first } => {
+                Self::SingletonClasses { count, first: name(first) }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Serialises a float; JSON has no infinities and no NaN, so those become the words `inf`, `-inf` and `nan`.

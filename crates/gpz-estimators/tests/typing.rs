@@ -10,7 +10,7 @@ use gpz_estimators::channel::{
     lattice_entropy_upper_nats, noise_information_classes_nats, noise_information_full_nats,
     noise_information_nats, ridge_attack_mse,
 };
-use gpz_estimators::dependence::{distance_correlation, distance_correlation_v};
+use gpz_estimators::dependence::{distance_correlation_sq, distance_correlation_v};
 use gpz_estimators::dimension::{Averaging, levina_bickel, two_nn};
 use gpz_estimators::entropy::kde::{Bandwidth, kde_entropy_loo_nats};
 use gpz_estimators::entropy::mixture::noise_information_bounds_nats;
@@ -76,7 +76,7 @@ fn every_estimator_says_what_is_odd_about_its_rows() -> Outcome {
     says(&noise_information_bounds_nats(z.view(), 1.0)?.upper, &all);
     says(&noise_information_nats(z.view(), 1.0)??, &all);
     says(&noise_information_full_nats(z.view(), 1.0)??, &all);
-    says(&distance_correlation(z.view(), y.view())??, &all);
+    says(&distance_correlation_sq(z.view(), y.view())??, &all);
     says(&distance_correlation_v(z.view(), y.view())??, &all);
     says(&quadratic_information_nats(z.view(), y.view(), [1.0, 1.0])?, &all);
     says(&binned_mi_nats(z.view(), y.view(), 3)?, &all);

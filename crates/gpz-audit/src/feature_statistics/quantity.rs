@@ -83,17 +83,28 @@ impl Serialize for Real {
 }
 
 pub(crate) fn estimated(quantity: &'static str, estimate: &Estimate) -> Quantity {
-    let words: Vec<_> = estimate.flags.iter().map(word).collect();
-    let figures = words.iter().filter_map(|(name, figure)| Some((name.clone(), figure.clone()?)));
-    Quantity {
+    let mut found = Quantity {
         uncertainty: estimate.uncertainty,
         n_effective: Some(Real(estimate.n_effective)),
         ceiling: estimate.ceiling.map(Real),
-        flag_figures: figures.collect(),
-        flags: words.into_iter().map(|(name, _)| name).collect(),
         std_err: estimate.std_err.map(|e| Value::Number(Real(e))),
         ..Quantity::new(quantity, Value::Number(Real(estimate.value)), estimate.kind)
+    };
+    // Several classes may each have a flag of one name: it is said once, its counts together.
+    for (name, figure) in estimate.flags.iter().map(word) {
+        if let Some(figure) = figure {
+            let before = found.flag_figures.get(&name).and_then(serde_json::Value::as_u64);
+            let figure = match (before, figure.as_u64()) {
+                (Some(before), Some(more)) => (before + more).into(),
+                _ => figure,
+            };
+            found.flag_figures.insert(name.clone(), figure);
+        }
+        if !found.flags.contains(&name) {
+            found.flags.push(name);
+        }
     }
+    found
 }
 
 /// A flag's name, as it is serialised, and what it counts.

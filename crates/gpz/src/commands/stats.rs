@@ -48,7 +48,8 @@ pub(crate) struct StatsArgs {
     /// Rows for estimates that want rows side by side: at most so many, evenly spaced
     #[arg(long, value_name = "N", default_value_t = Limits::default().rows)]
     rows: usize,
-    /// Memory in MiB: estimates that do not fit are left out, and named; the plan is printed first. 2048 for estimates alone unless given
+    /// Memory in MiB, planned and printed first: the moments of the classes must fit, and estimates that do not are left out and named.
+    /// Unless given, estimates take 2048 at most
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
     /// Channels to compare: noise:SIGMA,SIGMA,… or bits:B,B,…
