@@ -341,6 +341,56 @@ fn statistics_agree_with_hand_arithmetic() {
     }));
 }
 
+/// Classes are named by the file's labels, a flag of several classes is said once, and small classes are no sign of collapse.
+#[test]
+fn statistics_speak_of_the_files_own_classes() {
+    let place = Place::empty();
+    let rows: Vec<f64> = (0..40).map(|i| f64::from(i * 7919 % 101)).collect();
+    let mut labels = vec![9; 20];
+    labels[0] = 7;
+    place.write(
+        "z.npz",
+        &npz(&[
+            ("z", npy("<f8", &[20, 2], &f64_bytes(&rows))),
+            ("y", npy("<i8", &[20], &i64_bytes(&labels))),
+        ]),
+    );
+    let table = place.ok("stats --features z.npz");
+    assert!(table.contains("of class 7") && !table.contains("class 0"), "{table}");
+    let twice: Vec<f64> = (0..80).map(|i| f64::from(i % 40 * 7919 % 101)).collect();
+    let labels: Vec<i64> = (0..40).map(|i| i % 2).collect();
+    place.write(
+        "twice.npz",
+        &npz(&[
+            ("z", npy("<f8", &[40, 2], &f64_bytes(&twice))),
+            ("y", npy("<i8", &[40], &i64_bytes(&labels))),
+        ]),
+    );
+    for estimate in
+        place.json("stats --features twice.npz --json")["estimates"].as_array().expect("estimates")
+    {
+        let flags = estimate["flags"].as_array().expect("flags");
+        let once = |flag: &&Value| flags.iter().filter(|other| other == flag).count() == 1;
+        assert!(flags.iter().all(|flag| once(&flag)), "{estimate}");
+    }
+    let noise: Vec<f64> = (0..12 * 30).map(|i| f64::from(i * i * 7919 % 1013)).collect();
+    let labels: Vec<i64> = (0..12).map(|i| i % 3).collect();
+    place.write(
+        "wide.npz",
+        &npz(&[
+            ("z", npy("<f8", &[12, 30], &f64_bytes(&noise))),
+            ("y", npy("<i8", &[12], &i64_bytes(&labels))),
+        ]),
+    );
+    let stats = place.json("stats --features wide.npz --channel noise:0.5 --json");
+    if cfg!(feature = "lapack") {
+        let flags = &quantity(&stats, "nearest_mean_accuracy")["flags"];
+        assert!(flags.as_array().is_some_and(|flags| flags.contains(&json!("few-rows-per-class"))));
+    }
+    let missing = stats["not_estimated"].as_array().expect("a list");
+    assert!(missing.iter().any(|missing| missing["quantity"] == "information_upper_full_nats"));
+}
+
 /// Under a declared channel there is a bound, of the right kind; without one the table says that there is none.
 #[test]
 fn channels_bound_what_features_tell() {
