@@ -148,7 +148,7 @@ mod tests {
     fn audited(splits: &[crate::assemble::SplitInput]) -> SplitsFile {
         assemble(
             "cnn4",
-            1,
+            (1, splits.iter().find_map(|s| s.leakage_bound.as_ref()?.prior_tau)),
             splits,
             &Limits::default(),
             &Resampling { resamples: 200, ..Resampling::default() },

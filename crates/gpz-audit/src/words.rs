@@ -20,7 +20,7 @@ pub const ATTACKER_GETS: [(f64, &str); 4] = [
 /// SSIM from which on a picture counts as recognisable.
 pub const RECOGNISABLE: f64 = 0.3;
 
-/// What an attacker gets whose best SSIM on a split or any deeper one is `ssim_effective`.
+/// What an attacker gets whose effective SSIM is `ssim_effective`: the best on a split or any deeper one, behind a channel that on the split.
 #[must_use]
 pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
     if ssim_effective.is_nan() {

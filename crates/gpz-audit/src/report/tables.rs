@@ -146,11 +146,18 @@ fn bound_table(input: &ReportInput) -> Table {
 
 fn attack_table(input: &ReportInput) -> Table {
     let part = input.splits.splits.first().map_or("test", |s| s.attack.part.as_str());
+    let prior = input.splits.prior_tau.is_some();
     let caption = format!(
-        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. PSNR is that of the mean error.",
-        100.0 * input.splits.zone.evidence.level
+        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. {}",
+        100.0 * input.splits.zone.evidence.level,
+        if prior {
+            "MSE is the error in the picture with the prior's noise, which lower ends are about. The closest MSE, its PSNR and SSIM are with \
+             the picture with or without that noise, whichever the attack came closer to: they say what is recognised."
+        } else {
+            "PSNR is that of the mean error."
+        }
     );
-    let head = vec![
+    let mut head = vec![
         "split",
         "MSE per element",
         "interval",
@@ -161,9 +168,12 @@ fn attack_table(input: &ReportInput) -> Table {
         "interval",
         "attack lags",
     ];
+    if prior {
+        head.insert(5, "closest MSE");
+    }
     per_split(input, &caption, head, |s| {
         let a = &s.attack;
-        Some(vec![
+        let mut cells = vec![
             significant(a.mse_per_element, 4),
             interval(&a.ci.mse_per_element),
             significant(a.mse_channel_sum, 4),
@@ -172,7 +182,11 @@ fn attack_table(input: &ReportInput) -> Table {
             significant(a.ssim, 3),
             interval(&a.ci.ssim),
             if a.attack_limited { "yes" } else { "no" }.to_string(),
-        ])
+        ];
+        if prior {
+            cells.insert(4, a.mse_closest.map_or_else(String::new, |mse| significant(mse, 4)));
+        }
+        Some(cells)
     })
 }
 

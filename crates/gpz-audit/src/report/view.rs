@@ -498,8 +498,12 @@ fn conventions(input: &ReportInput) -> Vec<&'static str> {
              own, and does not follow from what arrives at an earlier one."
         }
     };
+    let prior = input.splits.prior_tau.map(|_| {
+        "Errors are errors in the picture with the prior's noise. SSIM and PSNR, and with them every word on what an attacker gets and every \
+         limit on quality, are with the picture with or without that noise, whichever the attack came closer to."
+    });
     let [first, rest @ ..] = CONVENTIONS;
-    [first, effective].into_iter().chain(rest).collect()
+    [first, effective].into_iter().chain(prior).chain(rest).collect()
 }
 
 const CONVENTIONS: [&str; 5] = [

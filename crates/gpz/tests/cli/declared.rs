@@ -44,6 +44,10 @@ fn bits_and_a_prior_bound_any_attacker() {
         let floor = 0.01 * (-2.0 * information / 256.0).exp();
         assert!((number(&bound["mse_floor"]) / floor - 1.0).abs() < 1e-12, "{bound}");
         assert!(number(&attack["mse_per_element"]) >= floor);
+        // What is recognised is judged without the prior's noise where that is closer.
+        let (closest, seen) = (number(&attack["mse_closest"]), number(&attack["mse_per_element"]));
+        assert!(closest < seen, "{closest} {seen}");
+        assert!((number(&attack["psnr_db"]) + 10.0 * closest.log10()).abs() < 1e-9);
         assert_eq!(attack["mse_effective"], attack["mse_per_element"]);
         assert_eq!(
             (&attack["ssim_effective"], &attack["attack_limited"]),
@@ -55,7 +59,12 @@ fn bits_and_a_prior_bound_any_attacker() {
     let csv = String::from_utf8(place.read("a/splits.csv")).expect("UTF-8");
     assert!(csv.contains(",mse_floor,mse_floor_kind,") && csv.contains(",bits:2,"), "{csv}");
     let report = page(&place, "a");
-    for part in [">no attacker comes below</text>", "sent through the channel bits:2", "τ = 0.1"] {
+    for part in [
+        ">no attacker comes below</text>",
+        "sent through the channel bits:2",
+        "τ = 0.1",
+        ">closest MSE<",
+    ] {
         assert!(report.contains(part), "{part}");
     }
     // The same bytes on other threads, by the recorded command, and when begun anew from its own configuration.
