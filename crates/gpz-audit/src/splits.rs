@@ -147,7 +147,8 @@ pub struct LeakageBound {
     /// τ of the declared prior, in units of pixels in [0, 1].
     #[serde(with = "crate::number::option")]
     pub prior_tau: Option<f64>,
-    /// No attacker's `mse_per_element` is expected below this.
+    /// No attacker's `mse_per_element` is below this on average over pictures and noise. A value far below τ² is of no use, and may underflow
+    /// to zero.
     #[serde(with = "crate::number::option")]
     pub mse_floor: Option<f64>,
     /// `lower`, or `heuristic` where the information is.
@@ -166,14 +167,19 @@ impl LeakageBound {
             if self.information_kind == Kind::Heuristic { "an estimated" } else { "at most" },
             words::significant(self.information_nats, 4)
         );
+        let proven = self.mse_floor_kind == Some(Kind::Lower);
         let floor = match (self.mse_floor, self.prior_tau) {
-            (Some(floor), Some(tau)) => format!(
-                "with pictures known up to noise of τ = {tau} {} {}",
-                match self.mse_floor_kind {
-                    Some(Kind::Lower) => "no attacker's error is below",
-                    _ => "an estimate of any attacker's least error is",
-                },
-                words::significant(floor, 3)
+            (Some(_), Some(tau)) => format!(
+                "with pictures known up to noise of τ = {tau} {}",
+                match words::useful_floor(self).map(|floor| words::significant(floor, 3)) {
+                    Some(floor) if proven => format!("no attacker's mean error is below {floor}"),
+                    Some(floor) =>
+                        format!("an estimate of any attacker's least mean error is {floor}"),
+                    None => format!(
+                        "nothing of use is {} about an attacker's error",
+                        if proven { "proven" } else { "estimated" }
+                    ),
+                }
             ),
             _ => format!("no error is bounded: {}", self.reason.as_deref().unwrap_or("no prior")),
         };

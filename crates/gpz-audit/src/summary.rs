@@ -45,10 +45,9 @@ fn columns(file: &SplitsFile) -> Vec<Column> {
     columns
 }
 
-/// The error below which no attacker comes.
+/// The mean error below which no attacker comes.
 fn floor_cell(split: &SplitRecord, _: &Shared) -> String {
-    let floor = split.leakage_bound.as_ref().and_then(|bound| bound.mse_floor);
-    floor.map_or_else(|| "none".to_owned(), |floor| words::significant(floor, 2))
+    words::floor(split.leakage_bound.as_ref(), 2)
 }
 
 /// The effective error with its spread; `*` where the attack on this very split lags behind a deeper one.
@@ -121,7 +120,9 @@ pub fn channel_line(file: &SplitsFile) -> Option<String> {
     let bound = file.splits.iter().find_map(|s| s.leakage_bound.as_ref())?;
     let tau = bound.prior_tau.map_or_else(String::new, |tau| format!(", prior τ = {tau}"));
     let says = match words::floor_kind(file) {
-        Some(Kind::Lower) => "the lower ends hold for any attacker whatever".to_owned(),
+        Some(Kind::Lower) => {
+            "the lower ends hold for the mean error of any attacker whatever".to_owned()
+        }
         Some(_) => {
             "the lower ends are estimates, not bounds: they rest on estimated variances".to_owned()
         }
@@ -182,13 +183,20 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
         let head = text.lines().next().unwrap();
         assert!(head.contains("  MSE  no attacker below   SSIM  what"), "{text}");
         assert!(
-            text.contains("0.00600 ±0.00010              1.0e-9  0.93   the picture"),
+            text.contains("0.00600 ±0.00010      nothing of use  0.93   the picture"),
             "{text}"
         );
-        assert!(text.contains("  0.0010  0.66") && !text.contains('*'), "{text}");
+        assert!(
+            text.contains("  1.0e-7  0.96")
+                && text.contains("  0.0010  0.66")
+                && !text.contains('*'),
+            "{text}"
+        );
         assert_eq!(
             channel_line(&audited(&splits)).as_deref(),
-            Some("channel: bits:1, prior τ = 0.1 — the lower ends hold for any attacker whatever")
+            Some(
+                "channel: bits:1, prior τ = 0.1 — the lower ends hold for the mean error of any attacker whatever"
+            )
         );
         splits[0].leakage_bound = Some(bound(Some(1e-9), Kind::Heuristic));
         assert!(table(&audited(&splits)).contains("lower end (estimate)"));

@@ -109,7 +109,7 @@ fn error_name(input: &ReportInput) -> &'static str {
 
 /// What is bounded behind a declared channel.
 fn bound_table(input: &ReportInput) -> Table {
-    let caption = "Behind the declared channel: what arrives of the picture, in nats, and the error per element that any attacker is left with \
+    let caption = "Behind the declared channel: what arrives of the picture, in nats, and the mean error per element that any attacker is left with \
                    if pictures are known up to noise of the declared τ, pixels in [0, 1]. A bound is certain; an estimate rests on the \
                    sample's variances and may err either way.";
     let head = vec![
@@ -134,7 +134,7 @@ fn bound_table(input: &ReportInput) -> Table {
             significant(bound.information_nats, 4),
             what(bound.information_kind, "an upper bound").to_owned(),
             bound.prior_tau.map_or_else(none, |tau| tau.to_string()),
-            bound.mse_floor.map_or_else(none, |floor| significant(floor, 3)),
+            words::floor(Some(bound), 3),
             match bound.mse_floor_kind {
                 Some(kind) => what(kind, "a bound for any attacker").to_owned(),
                 None => bound.reason.clone().unwrap_or_default(),

@@ -72,9 +72,9 @@ impl Bound {
     fn new(input: &ReportInput) -> Self {
         let (label, text) = match words::floor_kind(&input.splits) {
             Some(Kind::Lower) => (
-                "Triangles: no attacker comes below, known or unknown.",
+                "Triangles: no attacker's mean error is below, known or unknown.",
                 "It follows from the bits that are sent and from the noise on the pictures alone, and holds on average over pictures and \
-                 noise. Where it lies far below, an arrow points to it.",
+                 noise, not for each of them. Where it lies far below, an arrow points to it.",
             ),
             Some(_) => (
                 "Triangles: the estimated lower end of any attacker's error.",

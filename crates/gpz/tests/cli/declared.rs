@@ -165,7 +165,8 @@ fn attacks_stand_behind_the_channel() {
     );
     let said = place.ok(&words);
     assert!(
-        said.contains("channel int8: at most") && said.contains("no attacker's error is below"),
+        said.contains("channel int8: at most")
+            && said.contains("no attacker's mean error is below"),
         "{said}"
     );
     place.refused_naming(
