@@ -142,8 +142,8 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
         return print(&splits.to_json()?);
     }
     print(&summary::table(&splits))?;
-    if let Some(line) = summary::channel_line(&splits) {
-        print(&line)?;
+    for line in [summary::channel_line(&splits), summary::prior_line(&splits)].iter().flatten() {
+        print(line)?;
     }
     print(&summary::verdict_line(&splits))?;
     print(&summary::choice_line(&splits))?;

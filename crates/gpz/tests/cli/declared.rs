@@ -123,7 +123,10 @@ fn what_is_no_bound_is_not_called_one() {
     }
     assert!(page(&place, "no-prior").contains("No bound on the error: no prior declared."));
 
-    place.ok(&audit("--prior-tau 0.1 --out no-channel"));
+    let table = place.ok(&audit("--prior-tau 0.1 --out no-channel"));
+    assert!(table.contains("channel: none, prior τ = 0.1 — no error is bounded"), "{table}");
+    assert!(table.contains("prior: errors are in the picture with its noise"), "{table}");
+    assert_eq!(place.json_file("no-channel/splits.json")["prior_tau"], 0.1);
     assert!(bounds("no-channel").iter().all(Value::is_null));
     let report = page(&place, "no-channel");
     assert!(
@@ -155,6 +158,10 @@ fn attacks_stand_behind_the_channel() {
 
     let declared = "--channel int8 --prior-tau 0.05";
     let metrics = invert(&format!("--epochs 2 {declared} --out attack"));
+    let record = place.json_file("attack/run.json");
+    assert_eq!((&record["channel"], &record["prior_tau"]), (&json!("int8"), &json!(0.05)));
+    assert_eq!(metrics["prior_tau"], 0.05);
+    assert!(number(&metrics["mse_closest"]) < number(&metrics["mse_per_element"]));
     place.ok(&audit(&format!("--weights target/target.safetensors {declared} --out run")));
     assert_eq!(
         metrics["leakage_bound"],
