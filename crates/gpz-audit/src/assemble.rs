@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::intervals::{Interval, Resampling, check_images};
 use crate::splits::{
     AttackIntervals, AttackRecord, EntropyBounds, HeldOutRecord, LeakageBound, RadiusRecord,
-    SplitRecord, SplitsFile, VarianceRecord,
+    SplitRecord, SplitsFile, VarianceRecord, declared_channel,
 };
 use crate::zone::{TapEvidence, locate};
 
@@ -82,8 +82,8 @@ pub fn assemble(
     let columns = |f: fn(&SplitInput) -> &[f64]| -> Vec<(&str, &[f64])> {
         splits.iter().map(|s| (s.name.as_str(), f(s))).collect()
     };
-    let channel = splits.iter().find_map(|s| s.leakage_bound.as_ref()).map(|b| b.channel);
-    let deeper = Deeper::behind(channel.unwrap_or_default());
+    let channel = declared_channel(splits.iter().map(|s| s.leakage_bound.as_ref()));
+    let deeper = Deeper::behind(channel);
     let errors = split_errors(&columns(|s| &s.mse_i), deeper, resampling)?;
     let closest = split_errors(&columns(SplitInput::closest), deeper, resampling)?;
     // SSIM is measured on the same images as the error.

@@ -285,8 +285,7 @@ impl SplitsFile {
     /// The declared channel.
     #[must_use]
     pub fn channel(&self) -> Declared {
-        let bounds = self.splits.iter().filter_map(|s| s.leakage_bound.as_ref());
-        bounds.map(|bound| bound.channel).next().unwrap_or_default()
+        declared_channel(self.splits.iter().map(|s| s.leakage_bound.as_ref()))
     }
 
     /// The split of that name.
@@ -294,6 +293,13 @@ impl SplitsFile {
     pub fn split(&self, name: &str) -> Option<&SplitRecord> {
         self.splits.iter().find(|s| s.name == name)
     }
+}
+
+/// The channel that stands at every split, or at none.
+pub(crate) fn declared_channel<'a>(
+    bounds: impl IntoIterator<Item = Option<&'a LeakageBound>>,
+) -> Declared {
+    bounds.into_iter().flatten().map(|bound| bound.channel).next().unwrap_or_default()
 }
 
 type Column = (&'static str, fn(&SplitRecord) -> String);

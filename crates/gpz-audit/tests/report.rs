@@ -161,6 +161,11 @@ fn lower_ends_are_drawn_where_there_are_any() {
         ),
         ("No bound on leakage: for a feature", [true, false, false, false]),
         (">effective</text>", [true, false, false, false]),
+        ("<th scope=\"col\">effective MSE</th>", [true, false, false, false]),
+        ("<th scope=\"col\">attack lags</th>", [true, false, false, false]),
+        ("<th scope=\"col\">closest MSE</th>", [false, true, true, false]),
+        ("the effective error at least doubles", [true, false, false, false]),
+        ("(b) the effective error is at least", [true, false, false, false]),
         ("is the measured one: what arrives at a deeper split", [false, true, true, true]),
         (">no attacker comes below</text>", [false, true, false, false]),
         (

@@ -314,7 +314,7 @@ fn bound_objection(input: &ReportInput) -> String {
         .and_then(|(s, bound)| Some((s, words::useful_floor(bound), bound.mse_floor_kind?)));
     match bound {
         Some((split, None, _)) => format!(
-            "{tried} The channel lets so much through at {} that nothing of use is proven there: a better attacker may come as close as it can.",
+            "{tried} The channel lets so much through at {} that nothing of use is proven there: nothing keeps a better attacker from coming closer.",
             split.name
         ),
         Some((split, Some(floor), Kind::Lower)) => format!(

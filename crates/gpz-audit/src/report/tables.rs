@@ -157,37 +157,35 @@ fn attack_table(input: &ReportInput) -> Table {
             "PSNR is that of the mean error."
         }
     );
-    let mut head = vec![
-        "split",
-        "MSE per element",
-        "interval",
-        "MSE, channel sum",
-        "effective MSE",
-        "PSNR (dB)",
-        "SSIM",
-        "interval",
-        "attack lags",
-    ];
-    if prior {
-        head.insert(5, "closest MSE");
-    }
-    per_split(input, &caption, head, |s| {
+    // Behind a channel each attack stands for itself: nothing is effective, and none lags.
+    let effective = input.splits.channel().is_none();
+    let cells = |s: &SplitRecord| {
         let a = &s.attack;
         let mut cells = vec![
-            significant(a.mse_per_element, 4),
-            interval(&a.ci.mse_per_element),
-            significant(a.mse_channel_sum, 4),
-            significant(a.mse_effective, 4),
-            significant(a.psnr_db, 4),
-            significant(a.ssim, 3),
-            interval(&a.ci.ssim),
-            if a.attack_limited { "yes" } else { "no" }.to_string(),
+            ("MSE per element", significant(a.mse_per_element, 4)),
+            ("interval", interval(&a.ci.mse_per_element)),
+            ("MSE, channel sum", significant(a.mse_channel_sum, 4)),
         ];
-        if prior {
-            cells.insert(4, a.mse_closest.map_or_else(String::new, |mse| significant(mse, 4)));
+        if effective {
+            cells.push(("effective MSE", significant(a.mse_effective, 4)));
         }
-        Some(cells)
-    })
+        if prior {
+            let closest = a.mse_closest.map_or_else(String::new, |mse| significant(mse, 4));
+            cells.push(("closest MSE", closest));
+        }
+        cells.extend([
+            ("PSNR (dB)", significant(a.psnr_db, 4)),
+            ("SSIM", significant(a.ssim, 3)),
+            ("interval", interval(&a.ci.ssim)),
+        ]);
+        if effective {
+            cells.push(("attack lags", if a.attack_limited { "yes" } else { "no" }.to_string()));
+        }
+        cells
+    };
+    let titles = input.splits.splits.first().map(cells).unwrap_or_default();
+    let head = std::iter::once("split").chain(titles.into_iter().map(|(title, _)| title)).collect();
+    per_split(input, &caption, head, |s| Some(cells(s).into_iter().map(|(_, cell)| cell).collect()))
 }
 
 fn feature_table(input: &ReportInput) -> Table {
@@ -273,9 +271,10 @@ fn steps_table(input: &ReportInput) -> Table {
     let evidence = &input.splits.zone.evidence;
     let released = &evidence.released_rule;
     let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
+    let error = if input.splits.channel().is_none() { "effective error" } else { "error" };
     let caption = format!(
         "What the verdict rests on, step by step: (a) within/total falls more than on every earlier step in at least {} of {} resamples; \
-         (b) the effective error is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
+         (b) the {error} is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
          relative drop of R_c², which names {} and is not used.",
         percent(evidence.required_share),
         thousands(evidence.resamples as u64),

@@ -64,8 +64,6 @@ struct Bound {
     /// In bold.
     label: String,
     text: String,
-    /// Whether a lower end is drawn.
-    drawn: bool,
 }
 
 impl Bound {
@@ -89,8 +87,7 @@ impl Bound {
                  keeps an attacker from guessing it. A bound needs noise declared on the pictures (--prior-tau).",
             ),
         };
-        let drawn = words::floor_kind(&input.splits).is_some();
-        Self { label: label.to_owned(), text: text.to_owned(), drawn }
+        Self { label: label.to_owned(), text: text.to_owned() }
     }
 }
 
