@@ -152,9 +152,10 @@ fn attacks_stand_behind_the_channel() {
     let exact = invert("--epochs 60 --out exact");
     let drowned = invert("--epochs 60 --channel noise:30 --out drowned");
     assert_eq!(exact["leakage_bound"], Value::Null);
-    let (exact, drowned) = (error(&exact), error(&drowned));
-    // Most of these pictures is noise that no pooled feature holds; what is not, an exact feature gives away.
-    assert!(exact < 0.75 && drowned > 0.95, "{exact} {drowned}");
+    // What each learns beyond the mean picture: through noise at most a fifth of what an exact feature gives away.
+    let learnt = |metrics: &Value| (1.0 - error(metrics)).max(0.0);
+    let (exact, drowned) = (learnt(&exact), learnt(&drowned));
+    assert!(exact > 5.0 * drowned, "{exact} {drowned}");
 
     let declared = "--channel int8 --prior-tau 0.05";
     let metrics = invert(&format!("--epochs 2 {declared} --out attack"));
