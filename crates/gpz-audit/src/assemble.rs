@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::intervals::{Interval, Resampling, check_images};
 use crate::splits::{
     AttackIntervals, AttackRecord, EntropyBounds, HeldOutRecord, LeakageBound, RadiusRecord,
-    SplitRecord, SplitsFile, VarianceRecord,
+    SplitRecord, SplitsFile, VarianceRecord, declared_channel,
 };
 use crate::zone::{TapEvidence, locate};
 
@@ -47,13 +47,22 @@ pub struct SplitInput {
     pub total_i: Vec<f64>,
     /// Squared error per element of the reconstruction of each test image, pixels in [0, 1].
     pub mse_i: Vec<f64>,
-    /// SSIM of the reconstruction of each test image, range 1.
+    /// The same against the closer of the picture with and without the noise of a declared prior; none without a prior.
+    pub mse_closest_i: Option<Vec<f64>>,
+    /// SSIM of the reconstruction of each test image, range 1; under a prior the larger of that with the picture with and without its noise.
     pub ssim_i: Vec<f64>,
+}
+
+impl SplitInput {
+    /// Without a prior there is one picture to come close to.
+    fn closest(&self) -> &[f64] {
+        self.mse_closest_i.as_deref().unwrap_or(&self.mse_i)
+    }
 }
 
 /// Builds the contents of `splits.json` and of `choice.json`.
 ///
-/// - `channels`: of the images, for the channel-summed error
+/// - `channels`: of the images, for the channel-summed error; `prior_tau`: of the declared prior
 /// - `splits`: shallowest first
 ///
 /// # Errors
@@ -61,7 +70,7 @@ pub struct SplitInput {
 /// [`Error::ImageFigure`] name the split.
 pub fn assemble(
     model: &str,
-    channels: usize,
+    (channels, prior_tau): (usize, Option<f64>),
     splits: &[SplitInput],
     limits: &Limits,
     resampling: &Resampling,
@@ -73,9 +82,10 @@ pub fn assemble(
     let columns = |f: fn(&SplitInput) -> &[f64]| -> Vec<(&str, &[f64])> {
         splits.iter().map(|s| (s.name.as_str(), f(s))).collect()
     };
-    let channel = splits.iter().find_map(|s| s.leakage_bound.as_ref()).map(|b| b.channel);
-    let deeper = Deeper::behind(channel.unwrap_or_default());
+    let channel = declared_channel(splits.iter().map(|s| s.leakage_bound.as_ref()));
+    let deeper = Deeper::behind(channel);
     let errors = split_errors(&columns(|s| &s.mse_i), deeper, resampling)?;
+    let closest = split_errors(&columns(SplitInput::closest), deeper, resampling)?;
     // SSIM is measured on the same images as the error.
     let both: Vec<(&str, &[f64])> =
         columns(|s| &s.mse_i).into_iter().chain(columns(|s| &s.ssim_i)).collect();
@@ -92,11 +102,15 @@ pub fn assemble(
     let records: Vec<SplitRecord> = splits
         .iter()
         .enumerate()
-        .map(|(k, s)| record(s, attack_record(channels, &errors[k], ssim[k], ssim_effective[k])))
+        .map(|(k, s)| {
+            let closest = (&closest[k], prior_tau.is_some());
+            record(s, attack_record(channels, &errors[k], closest, ssim[k], ssim_effective[k]))
+        })
         .collect();
     let choice = choose(&records, &zone, limits)?;
     let file = SplitsFile {
         model: model.to_string(),
+        prior_tau,
         splits: records,
         zone,
         choice: choice.split.is_some().then(|| choice.clone()),
@@ -138,6 +152,7 @@ fn record(s: &SplitInput, attack: AttackRecord) -> SplitRecord {
 fn attack_record(
     channels: usize,
     error: &SplitError,
+    (closest, prior): (&SplitError, bool),
     (ssim, ssim_ci): (f64, Interval),
     ssim_effective: f64,
 ) -> AttackRecord {
@@ -147,15 +162,17 @@ fn attack_record(
         mse_per_element: error.measured,
         mse_channel_sum: channels as f64 * error.measured,
         mse_effective: error.effective,
+        mse_closest: prior.then_some(closest.measured),
+        mse_closest_effective: prior.then_some(closest.effective),
         attack_limited: error.attack_limited,
-        psnr_db: decibels(error.measured),
+        psnr_db: decibels(closest.measured),
         ssim,
         ssim_effective,
         ci: AttackIntervals {
             mse_per_element: error.measured_ci,
             mse_channel_sum: error.measured_ci.scaled(channels as f64),
             mse_effective: error.effective_ci,
-            psnr_db: error.measured_ci.map_decreasing(decibels),
+            psnr_db: closest.measured_ci.map_decreasing(decibels),
             ssim: ssim_ci,
         },
     }

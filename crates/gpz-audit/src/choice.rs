@@ -8,7 +8,9 @@
 //!    whose interval reaches into the largest one's, the cheapest, because the data do not tell them apart.
 //! 4. Without any limit the zone decides: its first split, the cheapest place that is inside. Without a zone nothing decides.
 //!
-//! Quality is judged by what an attacker can really do: effective error, and the best SSIM and PSNR on this or any deeper split.
+//! Quality is judged by what an attacker can really do: effective error, SSIM and PSNR, which are the best on this or any deeper split or,
+//! behind a channel, those of the split itself. Under a declared prior all three are judged against the picture with or without the prior's
+//! noise, whichever the attack came closer to: the noise alone protects nobody from being recognised.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,11 +28,11 @@ pub struct Limits {
     pub max_wire_bytes: Option<u64>,
     /// Largest fraction of the model's multiply-accumulates the edge can bear, in (0, 1].
     pub max_edge_macs_fraction: Option<f64>,
-    /// Smallest effective mean squared error per element the attacker must be left with.
+    /// Smallest effective mean squared error per element the attacker must be left with, the noise of a prior not counted.
     pub min_mse_effective: Option<f64>,
-    /// Largest SSIM an attack on this or a deeper split may reach.
+    /// Largest effective SSIM an attack may reach.
     pub max_ssim: Option<f64>,
-    /// Largest PSNR, in dB, an attack on this or a deeper split may reach.
+    /// Largest PSNR, in dB, of the effective error an attack may reach.
     pub max_psnr_db: Option<f64>,
 }
 
@@ -99,11 +101,11 @@ impl Limits {
         let least = |limit, allowed: Option<f64>, actual: f64| {
             (limit, allowed, actual, allowed.is_some_and(|a| actual >= a))
         };
-        let psnr_db = gpz_inversion::metrics::psnr_db(attack.mse_effective, 1.0);
+        let psnr_db = gpz_inversion::metrics::psnr_db(attack.recognition_error(), 1.0);
         [
             most("max_wire_bytes", self.max_wire_bytes.map(|b| b as f64), split.wire_bytes as f64),
             most("max_edge_macs_fraction", self.max_edge_macs_fraction, split.edge_macs_fraction),
-            least("min_mse_effective", self.min_mse_effective, attack.mse_effective),
+            least("min_mse_effective", self.min_mse_effective, attack.recognition_error()),
             most("max_ssim", self.max_ssim, attack.ssim_effective),
             most("max_psnr_db", self.max_psnr_db, psnr_db),
         ]

@@ -19,11 +19,33 @@ const RANGE: f64 = 1.0;
 /// Pictures a report shows at most beside the best and the worst.
 const SHOWN: usize = 8;
 
+/// How close an attack came to one test image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageFigures {
+    /// To the picture as the network saw it, the noise of a declared prior included: what a floor bounds.
+    pub seen: ImageMetrics,
+    /// Figure by figure the better of `seen` and of the figure against the picture without the prior's noise: whoever recovers either of
+    /// the two pictures recognises it. The same as `seen` without a prior.
+    pub closest: ImageMetrics,
+}
+
+impl ImageFigures {
+    fn new(seen: ImageMetrics, clean: ImageMetrics) -> Self {
+        let closest = ImageMetrics {
+            mse_per_element: seen.mse_per_element.min(clean.mse_per_element),
+            mse_channel_sum: seen.mse_channel_sum.min(clean.mse_channel_sum),
+            psnr_db: seen.psnr_db.max(clean.psnr_db),
+            ssim: seen.ssim.max(clean.ssim),
+        };
+        Self { seen, closest }
+    }
+}
+
 /// What the attacks do on the test part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// For each attack, in the decoders' order, the figures of each test image.
-    pub metrics: Vec<Vec<ImageMetrics>>,
+    pub metrics: Vec<Vec<ImageFigures>>,
     /// An attacker who sees nothing and answers with the mean of its own pictures.
     pub mean_image: Baseline,
 }
@@ -42,17 +64,27 @@ pub fn evaluate(
     let test = &parts.test;
     let mean = mean_picture(parts.auxiliary.train())?;
     let batches = Batches::new(test, BatchOptions::in_order(EVALUATION_BATCH), 0, "test")?;
-    let mut attacks: Vec<Vec<ImageMetrics>> = vec![Vec::new(); decoders.len()];
+    let mut attacks: Vec<Vec<ImageFigures>> = vec![Vec::new(); decoders.len()];
     let mut blind = Vec::new();
     observer.begin("evaluation", batches.per_epoch() as u64);
     for batch in batches.epoch(0) {
         let [n, h, w, c] = batch.shape;
         let shape = ImageShape::nhwc(n, h, w, c);
+        let clean = test.without_smoothing(&batch.positions)?;
+        let compared = |guess: &[f32]| -> Result<Vec<ImageFigures>> {
+            let seen = metrics::compare(&batch.images, guess, &shape, RANGE)?;
+            let clean = match &clean {
+                Some(clean) => metrics::compare(&clean.images, guess, &shape, RANGE)?,
+                None => seen.clone(),
+            };
+            let both = seen.into_iter().zip(clean);
+            Ok(both.map(|(seen, clean)| ImageFigures::new(seen, clean)).collect())
+        };
         for (figures, guess) in attacks.iter_mut().zip(guesses(target, decoders, wire, &batch)?) {
             let guess = guess.to_channels_last_vec::<f32>()?;
-            figures.extend(metrics::compare(&batch.images, &guess, &shape, RANGE)?);
+            figures.extend(compared(&guess)?);
         }
-        blind.extend(metrics::compare(&batch.images, &mean.repeat(n), &shape, RANGE)?);
+        blind.extend(compared(&mean.repeat(n))?);
         observer.advance(1, "");
         if observer.stop_requested() {
             return Err(gpz_inversion::Error::Stopped.into());
@@ -64,9 +96,11 @@ pub fn evaluate(
         counted(decoders.len(), "split")
     ));
     let average =
-        |f: fn(&ImageMetrics) -> f64| blind.iter().map(f).sum::<f64>() / blind.len().max(1) as f64;
-    let mean_image =
-        Baseline { mse_per_element: average(|m| m.mse_per_element), ssim: average(|m| m.ssim) };
+        |f: fn(&ImageFigures) -> f64| blind.iter().map(f).sum::<f64>() / blind.len().max(1) as f64;
+    let mean_image = Baseline {
+        mse_per_element: average(|m| m.seen.mse_per_element),
+        ssim: average(|m| m.closest.ssim),
+    };
     Ok(Evaluation { metrics: attacks, mean_image })
 }
 
@@ -143,7 +177,7 @@ fn shown(test: &Test, evaluation: &Evaluation) -> Vec<usize> {
     let mut positions: Vec<usize> = firsts.take(SHOWN).collect();
     if let Some(deepest) = evaluation.metrics.last() {
         let by_error = |a: &usize, b: &usize| {
-            deepest[*a].mse_per_element.total_cmp(&deepest[*b].mse_per_element)
+            deepest[*a].seen.mse_per_element.total_cmp(&deepest[*b].seen.mse_per_element)
         };
         let (best, worst) =
             ((0..deepest.len()).min_by(by_error), (0..deepest.len()).max_by(by_error));
@@ -187,7 +221,7 @@ pub fn write_pictures(
     let score = |position: usize| {
         decoders.iter().zip(&evaluation.metrics).map(move |((split, _), figures)| {
             let figures = &figures[position];
-            let (mse_per_element, ssim) = (figures.mse_per_element, figures.ssim);
+            let (mse_per_element, ssim) = (figures.seen.mse_per_element, figures.closest.ssim);
             PictureScore { split: target.taps()[split - 1].name.clone(), mse_per_element, ssim }
         })
     };
@@ -197,4 +231,32 @@ pub fn write_pictures(
         splits: score(position).collect(),
     };
     Ok(positions.iter().map(record).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A picture of a gentle slope under a prior, and three attackers: who finds the picture, who finds it with its noise, who finds grey.
+    #[test]
+    fn noise_of_the_prior_hides_nothing() {
+        let shape = ImageShape::nhwc(1, 16, 16, 1);
+        let clean: Vec<f32> = (0..256u32).map(|i| 0.4 + 0.001 * (i % 16) as f32).collect();
+        let noise = |i: u32| ((i.wrapping_mul(2_654_435_761) >> 16) % 1000) as f32 / 2500.0 - 0.2;
+        let noisy: Vec<f32> = (0..256).map(|i| clean[i as usize] + noise(i)).collect();
+        let figures = |guess: &[f32]| {
+            let [seen, clean] = [&noisy, &clean]
+                .map(|picture| metrics::compare(picture, guess, &shape, RANGE).unwrap()[0]);
+            (ImageFigures::new(seen, clean), clean)
+        };
+        let (found, _) = figures(&clean);
+        assert!(found.seen.ssim < 0.3 && found.seen.psnr_db < 25.0, "{found:?}");
+        assert!(found.closest.ssim == 1.0 && found.closest.mse_per_element == 0.0, "{found:?}");
+        assert_eq!(found.closest.psnr_db, f64::INFINITY);
+        let (with_noise, to_clean) = figures(&noisy);
+        assert!(to_clean.ssim < 0.3, "{to_clean:?}");
+        assert_eq!(with_noise.closest, with_noise.seen);
+        let (grey, _) = figures(&[0.9; 256]);
+        assert!(grey.closest.ssim < 0.3 && grey.closest.mse_per_element > 0.2, "{grey:?}");
+    }
 }

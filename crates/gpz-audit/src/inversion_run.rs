@@ -7,6 +7,7 @@ use gpz_models::Target;
 use serde::{Deserialize, Serialize};
 
 use crate::config::AuditConfig;
+use crate::declared::Declared;
 use crate::error::{Error, Result};
 use crate::intervals::{Interval, Resampling};
 use crate::leakage::Declaration;
@@ -90,16 +91,22 @@ pub struct InversionMetrics {
     pub part: String,
     /// Images in it.
     pub n: usize,
-    /// Mean squared error over images, height, width and channels.
+    /// τ of the declared prior, in units of pixels in [0, 1]; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior_tau: Option<f64>,
+    /// Mean squared error over images, height, width and channels; under a prior that in the picture with its noise, which a floor bounds.
     #[serde(with = "crate::number")]
     pub mse_per_element: f64,
     /// The same summed over channels instead, the convention of the literature on the method.
     #[serde(with = "crate::number")]
     pub mse_channel_sum: f64,
-    /// PSNR of the mean error.
+    /// Mean squared error against the picture with or without the prior's noise, image by image whichever is closer; absent without a prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mse_closest: Option<f64>,
+    /// PSNR of the mean error, of `mse_closest` under a prior.
     #[serde(with = "crate::number")]
     pub psnr_db: f64,
-    /// Mean structural similarity.
+    /// Mean structural similarity; under a prior with the picture with or without its noise, whichever is larger.
     #[serde(with = "crate::number")]
     pub ssim: f64,
     /// Distance from black to white.
@@ -138,6 +145,12 @@ pub struct InversionRun {
     pub model: ModelRecord,
     /// The images.
     pub data: DataRecord,
+    /// What was declared to stand between the feature and the wire.
+    #[serde(default)]
+    pub channel: Declared,
+    /// τ of the declared prior, in units of pixels in [0, 1].
+    #[serde(with = "crate::number::option", default)]
+    pub prior_tau: Option<f64>,
     /// The attacker's training.
     pub attack: AttackTraining,
     /// The pictures beside this file, in the order of their numbers.
@@ -192,12 +205,16 @@ pub fn invert(
     let tap = &target.taps()[split - 1];
     let figures = evaluation.metrics.first().map_or(&[][..], |figures| figures);
     let none = || Error::NoImages { split: tap.name.clone(), figure: "reconstructions" };
-    let summary = summarise(figures, RANGE).ok_or_else(none)?;
+    let seen: Vec<_> = figures.iter().map(|figures| figures.seen).collect();
+    let closest: Vec<_> = figures.iter().map(|figures| figures.closest).collect();
+    let summary = summarise(&seen, RANGE).ok_or_else(none)?;
+    let recognised = summarise(&closest, RANGE).ok_or_else(none)?;
     let resampling = Resampling { resamples: audit.resamples, level: LEVEL, seed: audit.seed };
     let interval =
         |figure, values: Vec<f64>| resampling.mean(&tap.name, figure, &values).map(|(_, ci)| ci);
-    let mse = interval("mse_per_element", figures.iter().map(|m| m.mse_per_element).collect())?;
-    let ssim = interval("ssim", figures.iter().map(|m| m.ssim).collect())?;
+    let mse = interval("mse_per_element", seen.iter().map(|m| m.mse_per_element).collect())?;
+    let mse_closest = interval("mse_closest", closest.iter().map(|m| m.mse_per_element).collect())?;
+    let ssim = interval("ssim", closest.iter().map(|m| m.ssim).collect())?;
     let metrics = InversionMetrics {
         model: target.name(),
         index: split,
@@ -205,14 +222,16 @@ pub fn invert(
         attack: config.attack,
         part: gpz_data::Part::Test.name().to_owned(),
         n: summary.n,
+        prior_tau: audit.prior_tau,
         mse_per_element: summary.mse_per_element,
         mse_channel_sum: summary.mse_channel_sum,
-        psnr_db: summary.psnr_db,
-        ssim: summary.ssim,
+        mse_closest: audit.prior_tau.map(|_| recognised.mse_per_element),
+        psnr_db: recognised.psnr_db,
+        ssim: recognised.ssim,
         range: summary.range,
         ci: MetricIntervals {
             mse_per_element: mse,
-            psnr_db: mse.map_decreasing(|m| psnr_db(m, RANGE)),
+            psnr_db: mse_closest.map_decreasing(|m| psnr_db(m, RANGE)),
             ssim,
         },
         mean_image: evaluation.mean_image,
@@ -225,6 +244,8 @@ pub fn invert(
         provenance: circumstances.provenance(audit.seed, &clock),
         model: model_record(target),
         data: data_record(audit, &dataset, &parts),
+        channel: audit.channel,
+        prior_tau: audit.prior_tau,
         attack,
         pictures,
     };

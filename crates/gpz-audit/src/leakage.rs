@@ -5,7 +5,7 @@
 //! least `(k/W) · τ² · pdet(U·Uᵀ)^(1/k) · exp(−2C/k)`: see `docs/declared-bounds.md` and [`SmoothedPrior::mse_floor_through`].
 
 use gpz_data::{Dataset, ImageSet, ImageShape, Parts, resize_weights};
-use gpz_estimators::Estimate;
+use gpz_estimators::Estimated;
 use gpz_estimators::channel::{Channel, LinearMap, SmoothedPrior};
 use gpz_models::Target;
 use ndarray::Array2;
@@ -52,10 +52,10 @@ impl Prior {
         self.smoothed.tau()
     }
 
-    /// Any attacker's error per element of the shown picture, from the information that arrives.
-    fn floor(&self, information: Estimate) -> Result<Option<Estimate>> {
-        let floor = self.smoothed.mse_floor_through(&Ok(information), None, &self.shown);
-        Ok(floor.map_err(|source| Error::Bound { source })?.ok())
+    /// Any attacker's mean error per element of the shown picture, from the information that arrives. Inside: why there is no floor.
+    fn floor(&self, information: &Estimated) -> Result<Estimated> {
+        let floor = self.smoothed.mse_floor_through(information, None, &self.shown);
+        floor.map_err(|source| Error::Bound { source })
     }
 }
 
@@ -144,17 +144,17 @@ pub fn leakage_bound(
         }
     };
     let floor = match prior {
-        Some(prior) => prior.floor(information.clone())?,
-        None => None,
+        Some(prior) => prior.floor(&Ok(information.clone()))?.map_err(|reason| reason.to_string()),
+        None => Err(NO_PRIOR.to_owned()),
     };
     Ok(Some(LeakageBound {
         channel: declared,
         information_nats: information.value,
         information_kind: information.kind,
         prior_tau: prior.map(Prior::tau),
-        mse_floor: floor.as_ref().map(|floor| floor.value),
-        mse_floor_kind: floor.as_ref().map(|floor| floor.kind),
-        reason: prior.is_none().then(|| NO_PRIOR.to_owned()),
+        mse_floor: floor.as_ref().ok().map(|floor| floor.value),
+        mse_floor_kind: floor.as_ref().ok().map(|floor| floor.kind),
+        reason: floor.err(),
     }))
 }
 
@@ -162,8 +162,8 @@ pub fn leakage_bound(
 mod tests {
     use std::f64::consts::LN_2;
 
-    use gpz_estimators::Kind;
     use gpz_estimators::channel::Spread;
+    use gpz_estimators::{Kind, NotIdentifiable};
 
     use super::*;
 
@@ -189,6 +189,15 @@ mod tests {
         assert_eq!((open.mse_floor, open.mse_floor_kind, open.prior_tau), (None, None, None));
         assert_eq!((open.information_kind, open.information_nats), (Kind::Upper, 6.0 * LN_2));
         assert_eq!(open.reason.as_deref(), Some(NO_PRIOR));
+    }
+
+    /// Why there is no floor is handed on, not lost.
+    #[test]
+    fn a_floor_that_is_missing_has_its_reason() {
+        let shape = ImageShape { height: 4, width: 4, channels: 3 };
+        let prior = Prior::new(0.1, shape, shape).unwrap();
+        let floor = prior.floor(&Err(NotIdentifiable::NoChannel)).unwrap();
+        assert_eq!(floor, Err(NotIdentifiable::NoChannel));
     }
 
     /// By hand: nothing resized; one axis of two pixels shown as three, whose eigenvalues are 1 and 3/2; one that is shrunk to its mean.

@@ -235,10 +235,10 @@ pub struct PictureRecord {
 pub struct PictureScore {
     /// The split attacked.
     pub split: String,
-    /// Squared error per element.
+    /// Squared error per element, under a prior in the picture with its noise.
     #[serde(with = "crate::number")]
     pub mse_per_element: f64,
-    /// SSIM.
+    /// SSIM, under a prior with the picture with or without its noise, whichever is larger.
     #[serde(with = "crate::number")]
     pub ssim: f64,
 }

@@ -18,6 +18,9 @@ use crate::{json, words};
 pub struct SplitsFile {
     /// Name of the audited model.
     pub model: String,
+    /// τ of the declared prior, in units of pixels in [0, 1]; `null` where none is declared.
+    #[serde(with = "crate::number::option", default)]
+    pub prior_tau: Option<f64>,
     /// Its splits, shallowest first.
     pub splits: Vec<SplitRecord>,
     /// Whether there is a zone, and what says so.
@@ -144,7 +147,8 @@ pub struct LeakageBound {
     /// τ of the declared prior, in units of pixels in [0, 1].
     #[serde(with = "crate::number::option")]
     pub prior_tau: Option<f64>,
-    /// No attacker's `mse_per_element` is expected below this.
+    /// No attacker's `mse_per_element` is below this on average over pictures and noise. A value far below τ² is of no use, and may underflow
+    /// to zero.
     #[serde(with = "crate::number::option")]
     pub mse_floor: Option<f64>,
     /// `lower`, or `heuristic` where the information is.
@@ -163,14 +167,19 @@ impl LeakageBound {
             if self.information_kind == Kind::Heuristic { "an estimated" } else { "at most" },
             words::significant(self.information_nats, 4)
         );
+        let proven = self.mse_floor_kind == Some(Kind::Lower);
         let floor = match (self.mse_floor, self.prior_tau) {
-            (Some(floor), Some(tau)) => format!(
-                "with pictures known up to noise of τ = {tau} {} {}",
-                match self.mse_floor_kind {
-                    Some(Kind::Lower) => "no attacker's error is below",
-                    _ => "an estimate of any attacker's least error is",
-                },
-                words::significant(floor, 3)
+            (Some(_), Some(tau)) => format!(
+                "with pictures known up to noise of τ = {tau} {}",
+                match words::useful_floor(self).map(|floor| words::significant(floor, 3)) {
+                    Some(floor) if proven => format!("no attacker's mean error is below {floor}"),
+                    Some(floor) =>
+                        format!("an estimate of any attacker's least mean error is {floor}"),
+                    None => format!(
+                        "nothing of use is {} about an attacker's error",
+                        if proven { "proven" } else { "estimated" }
+                    ),
+                }
             ),
             _ => format!("no error is bounded: {}", self.reason.as_deref().unwrap_or("no prior")),
         };
@@ -183,7 +192,8 @@ impl LeakageBound {
 pub struct AttackRecord {
     /// Part of the data it was measured on.
     pub part: String,
-    /// Mean squared error per element, pixels in [0, 1].
+    /// Mean squared error per element, pixels in [0, 1]. Under a declared prior it is the error in the picture with its noise, which is
+    /// what a floor bounds.
     #[serde(with = "crate::number")]
     pub mse_per_element: f64,
     /// The same summed over channels, as the method's literature prints it.
@@ -195,10 +205,17 @@ pub struct AttackRecord {
     pub mse_effective: f64,
     /// Whether the attack on a deeper split does better, so that the one on this split cannot have converged.
     pub attack_limited: bool,
-    /// Peak signal-to-noise ratio of `mse_per_element`, in dB.
+    /// Mean over images of the squared error per element against the picture with or without the prior's noise, whichever is closer; `null`
+    /// without a prior, where it would be `mse_per_element`.
+    #[serde(with = "crate::number::option", default)]
+    pub mse_closest: Option<f64>,
+    /// The smallest `mse_closest` of this split and all deeper ones; behind a channel, `mse_closest`.
+    #[serde(with = "crate::number::option", default)]
+    pub mse_closest_effective: Option<f64>,
+    /// Peak signal-to-noise ratio in dB, of `mse_closest` under a prior, else of `mse_per_element`.
     #[serde(with = "crate::number")]
     pub psnr_db: f64,
-    /// Mean structural similarity.
+    /// Mean structural similarity; under a prior with the picture with or without its noise, image by image whichever is larger.
     #[serde(with = "crate::number")]
     pub ssim: f64,
     /// The largest `ssim` of this split and all deeper ones; behind a channel, `ssim`.
@@ -206,6 +223,14 @@ pub struct AttackRecord {
     pub ssim_effective: f64,
     /// Intervals over resampled test images.
     pub ci: AttackIntervals,
+}
+
+impl AttackRecord {
+    /// The smallest error that says how much of the picture is recognised: see [`AttackRecord::mse_closest_effective`].
+    #[must_use]
+    pub fn recognition_error(&self) -> f64 {
+        self.mse_closest_effective.unwrap_or(self.mse_effective)
+    }
 }
 
 /// Intervals of the figures of an attack.
@@ -260,8 +285,7 @@ impl SplitsFile {
     /// The declared channel.
     #[must_use]
     pub fn channel(&self) -> Declared {
-        let bounds = self.splits.iter().filter_map(|s| s.leakage_bound.as_ref());
-        bounds.map(|bound| bound.channel).next().unwrap_or_default()
+        declared_channel(self.splits.iter().map(|s| s.leakage_bound.as_ref()))
     }
 
     /// The split of that name.
@@ -269,6 +293,13 @@ impl SplitsFile {
     pub fn split(&self, name: &str) -> Option<&SplitRecord> {
         self.splits.iter().find(|s| s.name == name)
     }
+}
+
+/// The channel that stands at every split, or at none.
+pub(crate) fn declared_channel<'a>(
+    bounds: impl IntoIterator<Item = Option<&'a LeakageBound>>,
+) -> Declared {
+    bounds.into_iter().flatten().map(|bound| bound.channel).next().unwrap_or_default()
 }
 
 type Column = (&'static str, fn(&SplitRecord) -> String);
@@ -311,6 +342,8 @@ const COLUMNS: &[Column] = &[
     ("mse_effective_lo", |s| number(s.attack.ci.mse_effective.lo)),
     ("mse_effective_hi", |s| number(s.attack.ci.mse_effective.hi)),
     ("attack_limited", |s| s.attack.attack_limited.to_string()),
+    ("mse_closest", |s| s.attack.mse_closest.map_or_else(String::new, number)),
+    ("mse_closest_effective", |s| s.attack.mse_closest_effective.map_or_else(String::new, number)),
     ("psnr_db", |s| number(s.attack.psnr_db)),
     ("ssim", |s| number(s.attack.ssim)),
     ("ssim_effective", |s| number(s.attack.ssim_effective)),

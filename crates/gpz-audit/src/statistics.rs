@@ -13,7 +13,7 @@ use ndarray::ArrayView2;
 use crate::error::{Error, Result};
 use crate::intervals::Interval;
 use crate::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
-use crate::training::EVALUATION_BATCH;
+use crate::training::{EVALUATION_BATCH, evaluation_batches};
 use crate::wire::SentFeatures;
 
 /// What the statistics of one split on one part come to.
@@ -104,7 +104,7 @@ pub fn sent(
     };
     let mut moments = ClassMoments::new(set.classes(), tap.width()).map_err(named)?;
     let mut range = NOTHING;
-    observer.begin("calibration", batches_of(set) / 2);
+    observer.begin("calibration", evaluation_batches(set));
     each_feature(target, set, observer, split, |at, z, labels| {
         if at == split {
             range = extended(range, z);
@@ -173,7 +173,7 @@ fn with_rows(z: &Tensor, f: impl FnOnce(ArrayView2<'_, f32>) -> Result<()>) -> R
 /// Passes of [`take`] over a part, as an observer counts them.
 #[must_use]
 pub fn batches_of(set: &dyn ImageSet) -> u64 {
-    2 * set.len().div_ceil(EVALUATION_BATCH) as u64
+    2 * evaluation_batches(set)
 }
 
 fn summarise(

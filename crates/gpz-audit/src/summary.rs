@@ -45,10 +45,9 @@ fn columns(file: &SplitsFile) -> Vec<Column> {
     columns
 }
 
-/// The error below which no attacker comes.
+/// The mean error below which no attacker comes.
 fn floor_cell(split: &SplitRecord, _: &Shared) -> String {
-    let floor = split.leakage_bound.as_ref().and_then(|bound| bound.mse_floor);
-    floor.map_or_else(|| "none".to_owned(), |floor| words::significant(floor, 2))
+    words::floor(split.leakage_bound.as_ref(), 2)
 }
 
 /// The effective error with its spread; `*` where the attack on this very split lags behind a deeper one.
@@ -115,19 +114,32 @@ pub fn verdict_line(file: &SplitsFile) -> String {
     format!("verdict: {}", words::verdict(file))
 }
 
-/// One line on what a declared channel bounds; none without a channel.
+/// One line on what a declared channel and a declared prior bound; none where neither is declared.
 #[must_use]
 pub fn channel_line(file: &SplitsFile) -> Option<String> {
-    let bound = file.splits.iter().find_map(|s| s.leakage_bound.as_ref())?;
-    let tau = bound.prior_tau.map_or_else(String::new, |tau| format!(", prior τ = {tau}"));
+    let tau = file.prior_tau.map_or_else(String::new, |tau| format!(", prior τ = {tau}"));
+    let Some(bound) = file.splits.iter().find_map(|s| s.leakage_bound.as_ref()) else {
+        file.prior_tau?;
+        return Some(format!("channel: none{tau} — no error is bounded: no channel is declared"));
+    };
     let says = match words::floor_kind(file) {
-        Some(Kind::Lower) => "the lower ends hold for any attacker whatever".to_owned(),
+        Some(Kind::Lower) => {
+            "the lower ends hold for the mean error of any attacker whatever".to_owned()
+        }
         Some(_) => {
             "the lower ends are estimates, not bounds: they rest on estimated variances".to_owned()
         }
         None => format!("no error is bounded: {}", bound.reason.as_deref().unwrap_or("no prior")),
     };
     Some(format!("channel: {}{tau} — {says}", bound.channel))
+}
+
+/// One line on which picture the figures are against under a declared prior; none without one.
+#[must_use]
+pub fn prior_line(file: &SplitsFile) -> Option<String> {
+    file.prior_tau.map(|_| {
+        "prior: errors are in the picture with its noise; SSIM is with the picture with or without it, whichever is closer".to_owned()
+    })
 }
 
 /// One line on the recommended split, or on why there is none.
@@ -148,7 +160,7 @@ mod tests {
     fn audited(splits: &[crate::assemble::SplitInput]) -> SplitsFile {
         assemble(
             "cnn4",
-            1,
+            (1, splits.iter().find_map(|s| s.leakage_bound.as_ref()?.prior_tau)),
             splits,
             &Limits::default(),
             &Resampling { resamples: 200, ..Resampling::default() },
@@ -182,13 +194,20 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
         let head = text.lines().next().unwrap();
         assert!(head.contains("  MSE  no attacker below   SSIM  what"), "{text}");
         assert!(
-            text.contains("0.00600 ±0.00010              1.0e-9  0.93   the picture"),
+            text.contains("0.00600 ±0.00010      nothing of use  0.93   the picture"),
             "{text}"
         );
-        assert!(text.contains("  0.0010  0.66") && !text.contains('*'), "{text}");
+        assert!(
+            text.contains("  1.0e-7  0.96")
+                && text.contains("  0.0010  0.66")
+                && !text.contains('*'),
+            "{text}"
+        );
         assert_eq!(
             channel_line(&audited(&splits)).as_deref(),
-            Some("channel: bits:1, prior τ = 0.1 — the lower ends hold for any attacker whatever")
+            Some(
+                "channel: bits:1, prior τ = 0.1 — the lower ends hold for the mean error of any attacker whatever"
+            )
         );
         splits[0].leakage_bound = Some(bound(Some(1e-9), Kind::Heuristic));
         assert!(table(&audited(&splits)).contains("lower end (estimate)"));
@@ -199,7 +218,14 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
         let none = audited(&splits);
         assert!(!table(&none).contains("below"));
         assert!(channel_line(&none).is_some_and(|line| line.ends_with("bounded: why")));
-        assert_eq!(channel_line(&audited(&four_splits())), None);
+        let mut neither = audited(&four_splits());
+        assert_eq!((channel_line(&neither), prior_line(&neither)), (None, None));
+        neither.prior_tau = Some(0.2);
+        assert_eq!(
+            channel_line(&neither).as_deref(),
+            Some("channel: none, prior τ = 0.2 — no error is bounded: no channel is declared")
+        );
+        assert!(prior_line(&neither).is_some_and(|line| line.contains("with its noise")));
     }
 
     #[test]

@@ -169,8 +169,13 @@ pub fn audit(
     let inputs = split_inputs(config, target, trained_on, held_out, behind, &evaluation)?;
     let resampling = Resampling { resamples: config.resamples, level: LEVEL, seed: config.seed };
     let channels = parts.test.channels();
-    let (splits, choice) =
-        assemble(&target.name(), channels, &inputs, &config.limits, &resampling)?;
+    let (splits, choice) = assemble(
+        &target.name(),
+        (channels, config.prior_tau),
+        &inputs,
+        &config.limits,
+        &resampling,
+    )?;
     let attackers = (&decoders[..], &wire as &dyn Wire);
     let pictures = evaluation::write_pictures(dir, target, attackers, &parts.test, &evaluation)?;
     clock.lap("evaluation");
@@ -453,8 +458,11 @@ fn split_inputs(
             accuracy_behind_channel: accuracy,
             within_i: statistics.within_i,
             total_i: statistics.total_i,
-            mse_i: metrics.iter().map(|m| m.mse_per_element).collect(),
-            ssim_i: metrics.iter().map(|m| m.ssim).collect(),
+            mse_i: metrics.iter().map(|m| m.seen.mse_per_element).collect(),
+            mse_closest_i: config
+                .prior_tau
+                .map(|_| metrics.iter().map(|m| m.closest.mse_per_element).collect()),
+            ssim_i: metrics.iter().map(|m| m.closest.ssim).collect(),
         });
     }
     Ok(inputs)
@@ -538,8 +546,9 @@ fn notes(config: &AuditConfig) -> Vec<String> {
     }
     if let Some(tau) = config.prior_tau {
         notes.push(format!(
-            "Each picture is read with noise of its own, of standard deviation {tau} of the range of a pixel: the network, the attacks and \
-             all figures see the picture with it."
+            "Each picture is read with noise of its own, of standard deviation {tau} of the range of a pixel: the network and the \
+             attacks see the picture with it, and errors per element are errors in it. SSIM and PSNR, which say what is recognised, are with the \
+             picture with or without the noise, whichever an attack came closer to."
         ));
     }
     if config.data == "fashion-mnist" {

@@ -66,6 +66,7 @@ pub(crate) fn four_splits() -> Vec<SplitInput> {
                 within_i: spread(300, radius),
                 total_i: spread(300, 40.0),
                 mse_i: spread(200, errors[k]),
+                mse_closest_i: None,
                 ssim_i: spread(200, ssim[k]),
             }
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gpz_estimators::NotIdentifiable;
-use gpz_estimators::channel::{Channel, Spread};
+use gpz_estimators::channel::{Cast, Channel, Spread};
 use gpz_inversion::{Error as NotSent, Sending, Wire};
 use gpz_models::Target;
 use gpz_nn::{derive_seed, rng_for};
@@ -22,9 +22,9 @@ pub struct SentFeatures {
     pub split: usize,
     /// Elements of one image's feature.
     pub width: usize,
-    /// The smallest and the largest of all elements.
+    /// The smallest and the largest of all elements, in units of the feature.
     pub range: (f64, f64),
-    /// Variance of each dimension.
+    /// Variance of each dimension, in squared units of the feature.
     pub spread: Result<Spread, NotIdentifiable>,
 }
 
@@ -69,7 +69,7 @@ impl Wire for ChannelWire {
             Some(&Channel::Noise { sigma }) => {
                 let purpose = format!("channel/{split}/{}", sending.part.name());
                 let seed = derive_seed(self.seed, &purpose, sending.epoch);
-                each_image(split, z, sending, |position, values| {
+                each_image(split, z, sending, "declare a smaller SIGMA", |position, values| {
                     let mut rng = rng_for(seed, "image", position as u64);
                     for value in values {
                         let noise: f64 = StandardNormal.sample(&mut rng);
@@ -77,26 +77,43 @@ impl Wire for ChannelWire {
                     }
                 })
             }
-            Some(Channel::Bits(quantiser)) => each_image(split, z, sending, |_, values| {
-                for value in values {
-                    *value = quantiser.decoded(quantiser.code(f64::from(*value))) as f32;
-                }
+            Some(Channel::Bits(quantiser)) => {
+                each_image(split, z, sending, "declare bf16", |_, values| {
+                    for value in values {
+                        *value = quantiser.decoded(quantiser.code(f64::from(*value))) as f32;
+                    }
+                })
+            }
+            Some(Channel::Cast(cast)) => {
+                let mend = match cast {
+                    Cast::F16 => "declare bf16, which has the range of f32",
+                    _ => "declare bits:B, whose cells cover the features",
+                };
+                each_image(split, z, sending, mend, |_, values| {
+                    for value in values {
+                        *value = cast.decoded(cast.code(f64::from(*value))) as f32;
+                    }
+                })
+            }
+            None | Some(Channel::None) => Ok(z.clone()),
+            // A channel that is passed over would leave the attacks with more than what the bound counts.
+            Some(channel) => Err(NotSent::Wire {
+                split,
+                reason: format!(
+                    "nothing here sends through {channel:?}; declare noise:SIGMA, bits:B, bf16, f16 or int8"
+                ),
             }),
-            Some(Channel::Cast(cast)) => each_image(split, z, sending, |_, values| {
-                for value in values {
-                    *value = cast.decoded(cast.code(f64::from(*value))) as f32;
-                }
-            }),
-            _ => Ok(z.clone()),
         }
     }
 }
 
-/// Changes the feature of each image, given the image's position: feature maps in the order rows, columns, channels.
+/// Changes the feature of each image, given the image's position: feature maps in the order rows, columns, channels. `mend` is for values
+/// that leave the range of their type.
 fn each_image(
     split: usize,
     z: &Tensor,
     sending: &Sending<'_>,
+    mend: &str,
     change: impl Fn(usize, &mut [f32]) + Sync,
 ) -> gpz_inversion::Result<Tensor> {
     let (shape, positions) = (z.shape(), sending.positions);
@@ -112,16 +129,20 @@ fn each_image(
         _ => z.to_vec::<f32>(),
     };
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-    // A code would make a number of NaN; whoever learns from the feature is to see that it is none.
-    if values.is_empty() || !finite(&values) {
+    if values.is_empty() {
         return Ok(z.clone());
+    }
+    // A code would make a number of what is none.
+    if !finite(&values) {
+        let reason = "a value is not finite, so the network has diverged or its weights are damaged; train it at a lower rate, or give other \
+                      weights";
+        return Err(refuse(reason.to_owned()));
     }
     let width = values.len() / positions.len();
     let images = values.par_chunks_exact_mut(width).zip(positions);
     images.for_each(|(values, position)| change(*position, values));
     if !finite(&values) {
-        let reason = "a value is beyond the range of its type; declare bf16, which has that of f32";
-        return Err(refuse(reason.to_owned()));
+        return Err(refuse(format!("a value is beyond the range of its type; {mend}")));
     }
     Ok(match *shape {
         [n, c, h, w] => Tensor::from_channels_last(&values, [n, c, h, w])?,
@@ -132,7 +153,7 @@ fn each_image(
 #[cfg(test)]
 mod tests {
     use gpz_data::Part;
-    use gpz_estimators::channel::{Cast, Quantiser};
+    use gpz_estimators::channel::Quantiser;
 
     use super::*;
 
@@ -170,6 +191,27 @@ mod tests {
         let error = wire.receive(1, &large, &one).unwrap_err().to_string();
         assert!(error.contains("split 1") && error.contains("bf16"), "{error}");
         assert!(wire.receive(1, &large, &sending).is_err(), "three positions for one image");
+    }
+
+    /// What cannot be sent is refused with a mend that helps, and one such value lets nothing through as it was.
+    #[test]
+    fn what_no_channel_carries_is_refused() {
+        let one = Sending { part: Part::Test, epoch: 0, positions: &[0] };
+        let refused = |channel: Channel, value: f32| {
+            let z = Tensor::from_slice(&[0.5, value], &[1, 2]).unwrap();
+            ChannelWire::new(1, [(1, channel)]).receive(1, &z, &one).unwrap_err().to_string()
+        };
+        let quantiser = Channel::Bits(Quantiser::new(2, -2.0, 2.0).unwrap());
+        for channel in [Channel::Noise { sigma: 0.1 }, quantiser, Channel::Cast(Cast::F16)] {
+            for value in [f32::NAN, f32::INFINITY] {
+                let error = refused(channel, value);
+                assert!(error.contains("not finite") && error.contains("split 1"), "{error}");
+            }
+        }
+        let error = refused(Channel::Cast(Cast::Bf16), f32::MAX);
+        assert!(error.contains("beyond the range") && error.contains("declare bits:B"), "{error}");
+        let error = refused(Channel::Noise { sigma: 1e300 }, 0.0);
+        assert!(error.contains("smaller SIGMA"), "{error}");
     }
 
     /// Fresh for each image, part, epoch, split and seed; the same for an image in whatever batch and on whatever thread; N(0, σ²).

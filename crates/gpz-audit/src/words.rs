@@ -3,7 +3,7 @@
 use gpz_estimators::Kind;
 
 use crate::intervals::Interval;
-use crate::splits::{SplitRecord, SplitsFile};
+use crate::splits::{LeakageBound, SplitRecord, SplitsFile};
 use crate::zone::Verdict;
 
 /// SSIM from which on a reconstruction counts as such, best first, and what it is called.
@@ -20,7 +20,7 @@ pub const ATTACKER_GETS: [(f64, &str); 4] = [
 /// SSIM from which on a picture counts as recognisable.
 pub const RECOGNISABLE: f64 = 0.3;
 
-/// What an attacker gets whose best SSIM on a split or any deeper one is `ssim_effective`.
+/// What an attacker gets whose effective SSIM is `ssim_effective`: the best on a split or any deeper one, behind a channel that on the split.
 #[must_use]
 pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
     if ssim_effective.is_nan() {
@@ -56,6 +56,26 @@ pub fn floor_kind(file: &SplitsFile) -> Option<Kind> {
 #[must_use]
 pub fn lower_end(kind: Kind) -> &'static str {
     if kind == Kind::Lower { "no attacker below" } else { "lower end (estimate)" }
+}
+
+/// Share of τ² below which a lower end says nothing that anybody could use.
+const OF_USE: f64 = 1e-6;
+
+/// The lower end of an attacker's mean error at a split, where it says anything of use: at least a millionth of the prior's own τ².
+#[must_use]
+pub fn useful_floor(bound: &LeakageBound) -> Option<f64> {
+    let (floor, tau) = (bound.mse_floor?, bound.prior_tau?);
+    (floor >= OF_USE * tau * tau).then_some(floor)
+}
+
+/// The lower end as a cell shows it, to so many digits.
+#[must_use]
+pub fn floor(bound: Option<&LeakageBound>, digits: usize) -> String {
+    match bound.filter(|bound| bound.mse_floor.is_some()).map(useful_floor) {
+        None => "none".to_owned(),
+        Some(None) => "nothing of use".to_owned(),
+        Some(Some(floor)) => significant(floor, digits),
+    }
 }
 
 /// A number of bytes in the unit people read, B to TiB.
@@ -273,6 +293,28 @@ mod tests {
         assert_eq!(spread(0.004, 0.02), "0.0040 ±0.0200");
         assert_eq!(spread(0.0, 0.0), "0 ±0");
         assert_eq!(spread(f64::NAN, 0.1), "nan");
+    }
+
+    /// What has underflowed, or nearly so, is no certainty worth a word.
+    #[test]
+    fn lower_ends_of_no_use_are_called_so() {
+        use crate::testing::bound;
+        for (value, want) in
+            [(Some(0.0), "nothing of use"), (Some(9e-9), "nothing of use"), (Some(2e-8), "2.0e-8")]
+        {
+            let bound = bound(value, Kind::Lower);
+            assert_eq!(floor(Some(&bound), 2), want);
+            let said = bound.in_words();
+            assert_eq!(
+                said.contains("no attacker's mean error is below 2.00e-8"),
+                value == Some(2e-8)
+            );
+            assert_eq!(said.contains("nothing of use is proven"), value != Some(2e-8), "{said}");
+        }
+        assert_eq!(floor(None, 2), "none");
+        assert!(
+            bound(Some(0.0), Kind::Heuristic).in_words().contains("nothing of use is estimated")
+        );
     }
 
     #[test]

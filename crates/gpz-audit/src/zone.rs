@@ -210,7 +210,7 @@ pub fn locate(
         verdict: if first.is_some() { Verdict::Zone } else { Verdict::NoZone },
         last_split: last.map(named),
         evidence: ZoneEvidence {
-            reason: reason(&steps, first.as_deref()),
+            reason: reason(&steps, first.as_deref(), deeper),
             taps: taps.len(),
             few_taps: taps.len() < FEW_TAPS,
             resamples: resampling.resamples,
@@ -305,11 +305,15 @@ impl Rise {
 }
 
 /// The verdict's reason in one sentence.
-fn reason(steps: &[StepEvidence], first: Option<&str>) -> String {
+fn reason(steps: &[StepEvidence], first: Option<&str>, deeper: Deeper) -> String {
+    let error = match deeper {
+        Deeper::Follows => "effective error",
+        Deeper::Differs => "error",
+    };
     if let Some(found) = first.and_then(|name| steps.iter().find(|s| s.to == name)) {
         return format!(
             "at {} the within-class share of the variance falls more than on any earlier step (in {:.1} % of the resamples), and the \
-             effective error is at least {:.2} times that of every earlier split, intervals disjoint",
+             {error} is at least {:.2} times that of every earlier split, intervals disjoint",
             found.to,
             100.0 * found.largest_drop_share,
             found.error_ratio
@@ -328,7 +332,7 @@ fn reason(steps: &[StepEvidence], first: Option<&str>) -> String {
     };
     format!(
         "two things would have to happen at the same split: the within-class share of the variance falls more than on any earlier step \
-         ({}), and the effective error at least doubles ({})",
+         ({}), and the {error} at least doubles ({})",
         list(|s| s.variance_condition),
         list(|s| s.error_condition)
     )

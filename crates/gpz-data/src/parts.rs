@@ -219,6 +219,21 @@ pub struct AuxiliaryHeldOut(pub(crate) View);
 #[derive(Debug, Clone)]
 pub struct Test(pub(crate) View);
 
+impl Test {
+    /// The images at `positions` as they would be shown without the declared [`Smoothing`]; none where none is declared.
+    ///
+    /// No other part has this: nothing learns from, or is chosen on, pictures that the declaration says nobody has.
+    ///
+    /// # Errors
+    /// [`Error::Position`] if a position is not below `len()`.
+    pub fn without_smoothing(&self, positions: &[usize]) -> Result<Option<Batch>> {
+        if self.0.smoothing.is_none() {
+            return Ok(None);
+        }
+        Test(View { smoothing: None, ..self.0.clone() }).batch(positions).map(Some)
+    }
+}
+
 /// The four parts of a set. No image is in two of them.
 #[derive(Debug, Clone)]
 pub struct Parts {

@@ -86,6 +86,18 @@ fn a_picture_is_read_the_same_every_time() {
     assert_ne!(all(&other.auxiliary).images, want.images);
 }
 
+/// The test part alone can be looked at without its noise: as a plan without it would have shown it.
+#[test]
+fn the_test_part_without_its_noise() {
+    let (plain, smooth) = (parts((12, 12), None), parts((12, 12), smoothing(0.1, 3)));
+    let positions = [3, 0];
+    let clean = smooth.test.without_smoothing(&positions).unwrap().unwrap();
+    assert_eq!(clean, plain.test.batch(&positions).unwrap());
+    assert_ne!(clean.images, smooth.test.batch(&positions).unwrap().images);
+    assert_eq!(plain.test.without_smoothing(&positions).unwrap(), None);
+    assert!(smooth.test.without_smoothing(&[usize::MAX]).is_err());
+}
+
 /// Smoothed first, resized then, by the weights that are given away.
 #[test]
 fn what_is_shown_is_a_linear_map_of_what_is_stored() {

@@ -3,7 +3,13 @@ use crate::testing::{bound, four_splits};
 use crate::zone::Verdict;
 
 fn run(splits: &[SplitInput], limits: &Limits) -> Result<(SplitsFile, ChoiceRecord)> {
-    assemble("cnn4", 3, splits, limits, &Resampling { resamples: 400, ..Resampling::default() })
+    assemble(
+        "cnn4",
+        (3, None),
+        splits,
+        limits,
+        &Resampling { resamples: 400, ..Resampling::default() },
+    )
 }
 
 #[test]
@@ -88,6 +94,34 @@ fn behind_a_channel_every_split_stands_for_itself() {
     assert!(csv.contains(",bits:1,90,upper,0.1,0.000001,lower,0.5,test,"), "{csv}");
     let plain = run(&four_splits(), &Limits::default()).unwrap().0.to_csv().unwrap();
     assert!(plain.contains(",,,,,,,test,"), "{plain}");
+}
+
+/// Under a prior what is recognised is judged by the closer picture, what is bounded by the error in the noisy one.
+#[test]
+fn noise_of_a_prior_meets_no_limit() {
+    let mut splits = four_splits();
+    for split in &mut splits {
+        split.mse_closest_i = Some(split.mse_i.iter().map(|mse| 0.1 * mse).collect());
+    }
+    let resampling = Resampling { resamples: 100, ..Resampling::default() };
+    let limits = Limits { max_psnr_db: Some(20.0), ..Limits::default() };
+    let (file, choice) = assemble("cnn4", (1, Some(0.1)), &splits, &limits, &resampling).unwrap();
+    let a = &file.splits[0].attack;
+    let near = |got: Option<f64>, want: f64| (got.unwrap() / want - 1.0).abs() < 1e-12;
+    assert!(near(Some(a.mse_per_element), 0.006) && near(Some(a.mse_effective), 0.002));
+    assert!(near(a.mse_closest, 0.0006) && near(a.mse_closest_effective, 0.0002), "{a:?}");
+    assert!((a.psnr_db + 10.0 * 0.0006f64.log10()).abs() < 1e-9);
+    assert!(a.ci.psnr_db.lo < a.psnr_db && a.psnr_db < a.ci.psnr_db.hi);
+    // Of block4 the error in the noisy picture, 0.012, is below 20 dB; what is recognised is at 29 dB.
+    assert_eq!(choice.split, None);
+    let limits = Limits { min_mse_effective: Some(0.002), ..Limits::default() };
+    let choice = assemble("cnn4", (1, Some(0.1)), &splits, &limits, &resampling).unwrap().1;
+    assert_eq!(choice.split, None);
+    let text = file.to_json().unwrap();
+    assert_eq!(SplitsFile::from_json(&text).unwrap(), file);
+    assert!(text.contains("\"prior_tau\": 0.1") && text.contains("\"mse_closest\": 0.000"));
+    let plain = run(&four_splits(), &Limits::default()).unwrap().0;
+    assert_eq!((plain.prior_tau, plain.splits[0].attack.mse_closest), (None, None));
 }
 
 /// The file reads back to itself, has the keys it is documented to have, in that order, and no NaN in disguise.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 fn audited() -> SplitsFile {
     let resampling = Resampling { resamples: 200, ..Resampling::default() };
-    assemble("cnn4", 1, &four_splits(), &Limits::default(), &resampling).unwrap().0
+    assemble("cnn4", (1, None), &four_splits(), &Limits::default(), &resampling).unwrap().0
 }
 
 fn choose_under(limits: Limits) -> ChoiceRecord {

@@ -125,10 +125,10 @@ fn cost(input: &ReportInput, split: &SplitRecord) -> Vec<[String; 2]> {
             words::with_spread(attack.mse_effective, &attack.ci.mse_effective, decimals),
         ),
     ];
-    if let Some((kind, floor)) =
-        split.leakage_bound.as_ref().and_then(|b| Some((b.mse_floor_kind?, b.mse_floor?)))
+    if let Some((kind, bound)) =
+        split.leakage_bound.as_ref().and_then(|b| Some((b.mse_floor_kind?, b)))
     {
-        rows.push(row(words::lower_end(kind), words::significant(floor, 2)));
+        rows.push(row(words::lower_end(kind), words::floor(Some(bound), 2)));
     }
     if let Some(accuracy) = split.accuracy_behind_channel {
         rows.push(row("accuracy behind the channel", words::percent(accuracy)));
@@ -311,16 +311,20 @@ fn bound_objection(input: &ReportInput) -> String {
     let bound = cut
         .or_else(|| least_leaking(input))
         .and_then(|s| Some((s, s.leakage_bound.as_ref()?)))
-        .and_then(|(s, bound)| Some((s, bound.mse_floor?, bound.mse_floor_kind?)));
+        .and_then(|(s, bound)| Some((s, words::useful_floor(bound), bound.mse_floor_kind?)));
     match bound {
-        Some((split, floor, Kind::Lower)) => format!(
-            "{tried} What is certain for any attacker at {} is an error of {}, {} times less: a better attacker may come as close as that.",
+        Some((split, None, _)) => format!(
+            "{tried} The channel lets so much through at {} that nothing of use is proven there: nothing keeps a better attacker from coming closer.",
+            split.name
+        ),
+        Some((split, Some(floor), Kind::Lower)) => format!(
+            "{tried} What is certain for any attacker at {} is a mean error of {}, {} times less: a better attacker may come as close as that.",
             split.name,
             words::significant(floor, 2),
             words::significant(split.attack.mse_per_element / floor, 2)
         ),
-        Some((split, floor, _)) => format!(
-            "{tried} The lower end for any attacker at {} is estimated at {} from the variances of the features: it is no bound.",
+        Some((split, Some(floor), _)) => format!(
+            "{tried} The lower end of any attacker's mean error at {} is estimated at {} from the variances of the features: it is no bound.",
             split.name,
             words::significant(floor, 2)
         ),

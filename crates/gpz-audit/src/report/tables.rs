@@ -109,7 +109,7 @@ fn error_name(input: &ReportInput) -> &'static str {
 
 /// What is bounded behind a declared channel.
 fn bound_table(input: &ReportInput) -> Table {
-    let caption = "Behind the declared channel: what arrives of the picture, in nats, and the error per element that any attacker is left with \
+    let caption = "Behind the declared channel: what arrives of the picture, in nats, and the mean error per element that any attacker is left with \
                    if pictures are known up to noise of the declared τ, pixels in [0, 1]. A bound is certain; an estimate rests on the \
                    sample's variances and may err either way.";
     let head = vec![
@@ -134,7 +134,7 @@ fn bound_table(input: &ReportInput) -> Table {
             significant(bound.information_nats, 4),
             what(bound.information_kind, "an upper bound").to_owned(),
             bound.prior_tau.map_or_else(none, |tau| tau.to_string()),
-            bound.mse_floor.map_or_else(none, |floor| significant(floor, 3)),
+            words::floor(Some(bound), 3),
             match bound.mse_floor_kind {
                 Some(kind) => what(kind, "a bound for any attacker").to_owned(),
                 None => bound.reason.clone().unwrap_or_default(),
@@ -146,34 +146,46 @@ fn bound_table(input: &ReportInput) -> Table {
 
 fn attack_table(input: &ReportInput) -> Table {
     let part = input.splits.splits.first().map_or("test", |s| s.attack.part.as_str());
+    let prior = input.splits.prior_tau.is_some();
     let caption = format!(
-        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. PSNR is that of the mean error.",
-        100.0 * input.splits.zone.evidence.level
+        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. {}",
+        100.0 * input.splits.zone.evidence.level,
+        if prior {
+            "MSE is the error in the picture with the prior's noise, which lower ends are about. The closest MSE, its PSNR and SSIM are with \
+             the picture with or without that noise, whichever the attack came closer to: they say what is recognised."
+        } else {
+            "PSNR is that of the mean error."
+        }
     );
-    let head = vec![
-        "split",
-        "MSE per element",
-        "interval",
-        "MSE, channel sum",
-        "effective MSE",
-        "PSNR (dB)",
-        "SSIM",
-        "interval",
-        "attack lags",
-    ];
-    per_split(input, &caption, head, |s| {
+    // Behind a channel each attack stands for itself: nothing is effective, and none lags.
+    let effective = input.splits.channel().is_none();
+    let cells = |s: &SplitRecord| {
         let a = &s.attack;
-        Some(vec![
-            significant(a.mse_per_element, 4),
-            interval(&a.ci.mse_per_element),
-            significant(a.mse_channel_sum, 4),
-            significant(a.mse_effective, 4),
-            significant(a.psnr_db, 4),
-            significant(a.ssim, 3),
-            interval(&a.ci.ssim),
-            if a.attack_limited { "yes" } else { "no" }.to_string(),
-        ])
-    })
+        let mut cells = vec![
+            ("MSE per element", significant(a.mse_per_element, 4)),
+            ("interval", interval(&a.ci.mse_per_element)),
+            ("MSE, channel sum", significant(a.mse_channel_sum, 4)),
+        ];
+        if effective {
+            cells.push(("effective MSE", significant(a.mse_effective, 4)));
+        }
+        if prior {
+            let closest = a.mse_closest.map_or_else(String::new, |mse| significant(mse, 4));
+            cells.push(("closest MSE", closest));
+        }
+        cells.extend([
+            ("PSNR (dB)", significant(a.psnr_db, 4)),
+            ("SSIM", significant(a.ssim, 3)),
+            ("interval", interval(&a.ci.ssim)),
+        ]);
+        if effective {
+            cells.push(("attack lags", if a.attack_limited { "yes" } else { "no" }.to_string()));
+        }
+        cells
+    };
+    let titles = input.splits.splits.first().map(cells).unwrap_or_default();
+    let head = std::iter::once("split").chain(titles.into_iter().map(|(title, _)| title)).collect();
+    per_split(input, &caption, head, |s| Some(cells(s).into_iter().map(|(_, cell)| cell).collect()))
 }
 
 fn feature_table(input: &ReportInput) -> Table {
@@ -259,9 +271,10 @@ fn steps_table(input: &ReportInput) -> Table {
     let evidence = &input.splits.zone.evidence;
     let released = &evidence.released_rule;
     let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
+    let error = if input.splits.channel().is_none() { "effective error" } else { "error" };
     let caption = format!(
         "What the verdict rests on, step by step: (a) within/total falls more than on every earlier step in at least {} of {} resamples; \
-         (b) the effective error is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
+         (b) the {error} is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
          relative drop of R_c², which names {} and is not used.",
         percent(evidence.required_share),
         thousands(evidence.resamples as u64),

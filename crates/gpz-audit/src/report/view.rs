@@ -64,17 +64,15 @@ struct Bound {
     /// In bold.
     label: String,
     text: String,
-    /// Whether a lower end is drawn.
-    drawn: bool,
 }
 
 impl Bound {
     fn new(input: &ReportInput) -> Self {
         let (label, text) = match words::floor_kind(&input.splits) {
             Some(Kind::Lower) => (
-                "Triangles: no attacker comes below, known or unknown.",
+                "Triangles: no attacker's mean error is below, known or unknown.",
                 "It follows from the bits that are sent and from the noise on the pictures alone, and holds on average over pictures and \
-                 noise. Where it lies far below, an arrow points to it.",
+                 noise, not for each of them. Where it lies far below, an arrow points to it.",
             ),
             Some(_) => (
                 "Triangles: the estimated lower end of any attacker's error.",
@@ -89,8 +87,7 @@ impl Bound {
                  keeps an attacker from guessing it. A bound needs noise declared on the pictures (--prior-tau).",
             ),
         };
-        let drawn = words::floor_kind(&input.splits).is_some();
-        Self { label: label.to_owned(), text: text.to_owned(), drawn }
+        Self { label: label.to_owned(), text: text.to_owned() }
     }
 }
 
@@ -498,8 +495,12 @@ fn conventions(input: &ReportInput) -> Vec<&'static str> {
              own, and does not follow from what arrives at an earlier one."
         }
     };
+    let prior = input.splits.prior_tau.map(|_| {
+        "Errors are errors in the picture with the prior's noise. SSIM and PSNR, and with them every word on what an attacker gets and every \
+         limit on quality, are with the picture with or without that noise, whichever the attack came closer to."
+    });
     let [first, rest @ ..] = CONVENTIONS;
-    [first, effective].into_iter().chain(rest).collect()
+    [first, effective].into_iter().chain(prior).chain(rest).collect()
 }
 
 const CONVENTIONS: [&str; 5] = [

@@ -205,12 +205,14 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
             within_i: around(total * plan.share[k]),
             total_i: around(total),
             mse_i,
+            mse_closest_i: None,
             ssim_i,
         });
     }
     let model = if taps > 8 { "ir26" } else { "cnn4" };
+    let prior_tau = plan.bound.and_then(|bound| bound(0).prior_tau);
     let (splits, choice) =
-        assemble(model, plan.channels, &inputs, &plan.limits, &Resampling::default())
+        assemble(model, (plan.channels, prior_tau), &inputs, &plan.limits, &Resampling::default())
             .expect("a sweep that hangs together");
     let pictures_index = scores.into_iter().enumerate().map(|(i, splits)| PictureRecord {
         test_index: i,

@@ -32,8 +32,8 @@ checkpoints and pictures. Your own model: docs/your-model.md.
 
 With --channel the attacks learn from, and are tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
 added, in B bits for each number, or cast to a narrower type; noise is drawn anew for each feature. With --prior-tau as well the report says
-below which error no attacker comes, known or unknown. A picture that is sent exactly, or of which anything may be expected, has no
-such bound. docs/declared-bounds.md says why, and what the bound is worth.")]
+below which mean error no attacker comes, known or unknown, or, behind noise, an estimate of it. A picture that is sent exactly, or of
+which anything may be expected, has no such bound. docs/declared-bounds.md says why, and what the bound is worth.")]
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     run: RunFlags,
@@ -142,8 +142,8 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
         return print(&splits.to_json()?);
     }
     print(&summary::table(&splits))?;
-    if let Some(line) = summary::channel_line(&splits) {
-        print(&line)?;
+    for line in [summary::channel_line(&splits), summary::prior_line(&splits)].iter().flatten() {
+        print(line)?;
     }
     print(&summary::verdict_line(&splits))?;
     print(&summary::choice_line(&splits))?;

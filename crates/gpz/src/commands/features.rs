@@ -1,4 +1,4 @@
-//! `gpz features`: what crosses the wire, as a file.
+//! `gpz features`: the features at a split, before any channel, as a file.
 
 use std::path::PathBuf;
 

@@ -30,8 +30,8 @@ The decoder learns on the auxiliary part, its checkpoint is chosen on a held-out
 directory holds metrics.json, checkpoints/decoder_<split>.safetensors, pictures/, config.toml and run.json.
 
 With --channel the attack learns from, and is tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
-added, in B bits for each number, or cast to a narrower type. With --prior-tau as well metrics.json says below which error no attacker
-comes, known or unknown: docs/declared-bounds.md.")]
+added, in B bits for each number, or cast to a narrower type. With --prior-tau as well metrics.json says below which mean error no
+attacker comes, known or unknown, or, behind noise, an estimate of it: docs/declared-bounds.md.")]
 pub(crate) struct InvertArgs {
     #[command(flatten)]
     run: RunFlags,

@@ -20,7 +20,9 @@ use crate::progress::{Progress, stop_on_interrupt};
   gpz train --out target/ --resume                 go on where training was stopped
 
 The directory holds target.safetensors, config.toml and run.json (training curve, accuracy on validation and test images). Label
-distributions: one-hot; ls:A puts 1-A on the true class and A/(K-1) on each other, A may be negative; ls-uniform:A puts 1-A+A/K on the true class.")]
+distributions: one-hot; ls:A puts 1-A on the true class and A/(K-1) on each other, A may be negative; ls-uniform:A puts 1-A+A/K on the true class.
+
+A channel in the file of --config changes nothing here, because a training sends nothing; a prior_tau there puts its noise on the pictures.")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     run: RunFlags,
