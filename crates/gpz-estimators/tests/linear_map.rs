@@ -46,7 +46,7 @@ fn rank_and_pseudo_determinant() -> Result<(), Error> {
 #[test]
 fn rounding_adds_no_rank() -> Result<(), Error> {
     let mut rng = rng(11);
-    for draw in 0..4000 {
+    for draw in 0..40_000 {
         let (width, inner, d) = (1 + draw % 7, 1 + draw / 7 % 5, 1 + draw / 35 % 5);
         let shown = normal(&mut rng, (width, inner)).dot(&normal(&mut rng, (inner, d)));
         let map = LinearMap::of(shown.view())?;
