@@ -70,7 +70,8 @@ pub fn ledoit_wolf<T: Element>(features: ArrayView2<'_, T>) -> Shrinkage {
         // Of two rows it is zero exactly, and what rounding leaves of it must not decide a determinant.
         let excess = fourth / parts.n - parts.squares;
         let rounding = parts.n.max(parts.d) * f64::EPSILON * parts.squares;
-        let beta = if excess > rounding { excess / parts.d / parts.n } else { 0.0 };
+        let some = parts.n > 2.0 && excess > rounding;
+        let beta = if some { excess / parts.d / parts.n } else { 0.0 };
         let delta = parts.spread / parts.d;
         // One dimension has nothing to shrink towards but itself.
         if parts.d == 1.0 || delta == 0.0 { 0.0 } else { beta.min(delta) / delta }
