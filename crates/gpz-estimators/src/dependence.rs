@@ -5,7 +5,7 @@
 //!
 //! | function | removes | at independence |
 //! |---|---|---|
-//! | [`distance_correlation_sq`], also as [`distance_correlation`] | bias; the square, may be negative | 0 on average, whatever `n` and the widths |
+//! | [`distance_correlation_sq`], the one to use | bias; the square, may be negative | 0 on average, whatever `n` and the widths |
 //! | [`distance_correlation_v`] | nothing | positive; towards 1 as widths grow at fixed `n` |
 //! | [`independence_test`] | | Student's t of the first |
 //!
