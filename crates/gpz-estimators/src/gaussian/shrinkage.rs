@@ -151,9 +151,11 @@ fn shrunk<T: Element>(sample: &Sample<'_, T>, weight: impl Fn(&Parts) -> f64) ->
     // Zero times an infinite logarithm is no number.
     let rest = if zeros > 0.0 { zeros * (shrinkage * mean).ln() } else { 0.0 };
     let mixed = eigenvalues.iter().map(|value| ((1.0 - shrinkage) * value + shrinkage * mean).ln());
-    let value = mixed.sum::<f64>() + rest;
     let odd = sample.oddities();
     let rank = lapack::rank(&eigenvalues, rows, width).min(rows - 1);
+    // Of a covariance that is not shrunk, what rounding leaves in place of a zero is no variance.
+    let degenerate = shrinkage == 0.0 && rank < width;
+    let value = if degenerate { f64::NEG_INFINITY } else { mixed.sum::<f64>() + rest };
     let estimate = |value| {
         Estimate::new(value, Kind::Heuristic, n)
             .flag(value == f64::NEG_INFINITY, Flag::DegenerateSupport)
