@@ -65,6 +65,7 @@ mod jackknife;
 mod jobs;
 #[cfg(feature = "lapack-base")]
 mod lapack;
+mod measure;
 mod moments;
 mod neighbours;
 mod oddities;
@@ -83,6 +84,7 @@ pub use error::Error;
 pub use estimate::{Estimate, Estimated, Flag, Kind, NotIdentifiable, SATURATION, Uncertainty};
 pub use geometry::{ClassGeometry, Normalisation};
 pub use jackknife::{Interval, grouped_jackknife};
+pub use measure::Measure;
 pub use moments::ClassMoments;
 pub use neighbours::{Metric, Neighbours};
 pub use projection::{Projection, project};
