@@ -5,7 +5,7 @@ mod common;
 use std::f64::consts::LN_2;
 
 use common::case::{Case, Outcome};
-use common::{close, normal, rng};
+use common::{close, covariance, linear_gaussian, normal, rng};
 use gpz_estimators::channel::{
     Channel, Given, LinearGaussian, Probes, Quantiser, RidgeAttack, SmoothedPrior,
     bound_crb_unbiased, bound_dfil_unbiased, bound_entropy_power, bound_van_trees,
@@ -16,17 +16,6 @@ use gpz_estimators::{Error, Estimate, Flag, Kind, NotIdentifiable};
 use ndarray::{Array1, Array2, Axis, array};
 use proptest::prelude::*;
 use rand::RngExt;
-
-/// Random symmetric and positive definite.
-fn covariance(seed: u64, width: usize) -> Array2<f64> {
-    let root = normal(&mut rng(seed), (width, width + 2));
-    root.dot(&root.t()) / width as f64
-}
-
-fn linear_gaussian(seed: u64, d: usize, m: usize, noise: f64) -> Result<LinearGaussian, Error> {
-    let map = normal(&mut rng(seed ^ 1), (m, d));
-    LinearGaussian::new(map.view(), covariance(seed, d).view(), noise)
-}
 
 #[test]
 fn linear_gaussian_reference_case() -> Outcome<()> {

@@ -5,7 +5,7 @@ mod common;
 use std::f64::consts::{E, LN_2, PI};
 
 use common::case::Outcome;
-use common::{close, normal, rng};
+use common::{close, covariance, linear_gaussian, normal, rng};
 use gpz_estimators::channel::{
     Cast, Channel, Given, LinearGaussian, NoisySource, Quantiser, Received, SmoothedPrior, Spread,
     code_entropy_nats, code_entropy_sum_nats, conditional_entropy_lower_nats,
@@ -17,17 +17,6 @@ use ndarray::{Array2, ArrayView2, Axis, array};
 use proptest::prelude::*;
 use rand::RngExt;
 use statrs::function::erf::erfc;
-
-/// Random symmetric and positive definite.
-fn covariance(seed: u64, width: usize) -> Array2<f64> {
-    let root = normal(&mut rng(seed), (width, width + 2));
-    root.dot(&root.t()) / width as f64
-}
-
-fn linear_gaussian(seed: u64, d: usize, m: usize, noise: f64) -> Result<LinearGaussian, Error> {
-    let map = normal(&mut rng(seed ^ 1), (m, d));
-    LinearGaussian::new(map.view(), covariance(seed, d).view(), noise)
-}
 
 /// The value at the mean of the noise's plug-in is known: a Gaussian feature reaches the bound.
 #[test]

@@ -1,9 +1,11 @@
 //! Tokens of a statement to an instruction.
 
+mod together;
+
 use crate::error::Error;
 use crate::instruction::{
-    Address, Atomic, Binary, Comparison, Half, Instruction, Operand, Operation, Place, Precision,
-    Register, Rounding, Shuffle, Target, Type, Unary, Vote,
+    Address, Binary, Comparison, Half, Instruction, Operand, Operation, Place, Precision, Register,
+    Rounding, Target, Type, Unary, Vote,
 };
 use crate::operand::{Decoded, Names, Scan, Written, integer};
 use crate::token::Token;
@@ -528,93 +530,5 @@ impl<'a> Given<'a, '_> {
         let from = self.operands()?;
         let with = with.map(|of| Ok::<_, String>((of, self.operand()?))).transpose()?;
         Ok(Operation::Compare { of, ty, flush, to, from, with })
-    }
-
-    fn atomic(&mut self) -> Decoded<Operation> {
-        let place = self.place();
-        let of = self.need(&[
-            ("add", Atomic::Add),
-            ("min", Atomic::Min),
-            ("max", Atomic::Max),
-            ("exch", Atomic::Exchange),
-            ("cas", Atomic::CompareSwap),
-            ("and", Atomic::And),
-            ("or", Atomic::Or),
-            ("xor", Atomic::Xor),
-        ])?;
-        self.drop_orders();
-        let ty = self.ty()?;
-        let to = if self.name == "red" {
-            None
-        } else {
-            match self.written()? {
-                Written::Word(word) => self.target_of(word)?,
-                other => return Err(format!("{other:?} is no register")),
-            }
-        };
-        let address = self.address()?;
-        let first = Some(self.operand()?);
-        let second = if of == Atomic::CompareSwap { Some(self.operand()?) } else { None };
-        Ok(Operation::Atomic { of, place, ty, to, address, from: [first, second] })
-    }
-
-    fn barrier(&mut self) -> Decoded<Operation> {
-        self.has("aligned");
-        self.has("cta");
-        let warp = self.has("warp");
-        self.synchronous()?;
-        let operand = self.operand()?;
-        if warp {
-            return Ok(Operation::WarpBarrier { mask: operand });
-        }
-        if self.more() {
-            return Err("a barrier of a number of threads is not known".into());
-        }
-        Ok(Operation::Barrier { id: operand })
-    }
-
-    fn shuffle(&mut self) -> Decoded<Operation> {
-        let of = self.need(&[
-            ("up", Shuffle::Up),
-            ("down", Shuffle::Down),
-            ("bfly", Shuffle::Butterfly),
-            ("idx", Shuffle::Index),
-        ])?;
-        self.synchronous()?;
-        self.ty()?;
-        let (to, valid) = match self.written()? {
-            Written::Word(word) => (self.names.register(word)?, None),
-            Written::Pair(word, valid) => (self.names.register(word)?, self.target_of(valid)?),
-            other => return Err(format!("{other:?} is no register")),
-        };
-        let (from, mask) = (self.operands()?, self.operand()?);
-        Ok(Operation::Shuffle { of, to, valid, from, mask })
-    }
-
-    fn copy(&mut self) -> Decoded<Operation> {
-        if !self.has("async") {
-            return Err("of cp only cp.async is known".into());
-        }
-        if self.has("commit_group") {
-            return Ok(Operation::CopyCommit);
-        }
-        if self.has("wait_all") {
-            return Ok(Operation::CopyWait { left: 0 });
-        }
-        if self.has("wait_group") {
-            return Ok(Operation::CopyWait { left: self.constant()? as usize });
-        }
-        let wide = self.has("cg");
-        self.drop_orders();
-        if !(self.has("shared") || self.has("shared::cta")) || !self.has("global") {
-            return Err("cp.async goes from .global to .shared".into());
-        }
-        let (to, from) = (self.address()?, self.address()?);
-        let bytes = self.constant()? as usize;
-        if !matches!((bytes, wide), (4 | 8, false) | (16, _)) {
-            return Err("cp.async copies 4, 8 or 16 bytes, .cg 16".into());
-        }
-        let size = if self.more() { Some(self.operand()?) } else { None };
-        Ok(Operation::CopyAsync { bytes, to, from, size })
     }
 }

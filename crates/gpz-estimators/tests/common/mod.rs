@@ -3,6 +3,8 @@
 
 pub mod case;
 
+use gpz_estimators::Error;
+use gpz_estimators::channel::LinearGaussian;
 use ndarray::{Array2, ArrayView2};
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use rand::{Rng, RngExt, SeedableRng};
@@ -94,4 +96,16 @@ pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
 /// So many cases, the same in each run: for laws that hold but for the error of a sample.
 pub fn fixed(cases: u32) -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::with_cases(cases) }
+}
+
+/// Random symmetric and positive definite.
+pub fn covariance(seed: u64, width: usize) -> Array2<f64> {
+    let root = normal(&mut rng(seed), (width, width + 2));
+    root.dot(&root.t()) / width as f64
+}
+
+/// A random linear map of a Gaussian input behind noise: `d` dimensions to `m`.
+pub fn linear_gaussian(seed: u64, d: usize, m: usize, noise: f64) -> Result<LinearGaussian, Error> {
+    let map = normal(&mut rng(seed ^ 1), (m, d));
+    LinearGaussian::new(map.view(), covariance(seed, d).view(), noise)
 }
