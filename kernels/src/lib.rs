@@ -1,9 +1,17 @@
 //! Hand-written PTX kernels: their text, how each is launched, and what it computes, on the CPU in `f64`.
 //!
-//! A kernel is a file in `ptx/`, whose header names its oracle, arguments, launch, bound and numerics; an entry of [`KERNELS`]; and a
-//! function of [`mod@reference`]. Nothing is compiled: the driver takes the text. The tests execute each on the interpreter `ptx-sim`.
+//! A kernel is a file in `ptx/`, whose header names its oracle, arguments, launch, bound and numerics; an entry in the list of its family
+//! ([`statistics`], [`elementwise`], …); and a function of [`mod@reference`]. Nothing is compiled: the driver takes the text. The tests
+//! execute each on the interpreter `ptx-sim`.
 
+pub mod channels;
+pub mod elementwise;
+pub mod optimisers;
+pub mod pooling;
+pub mod reductions;
 pub mod reference;
+pub mod rows;
+pub mod statistics;
 
 /// A kernel's text, the name of its entry, and how it is launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,13 +22,13 @@ pub struct Kernel {
     pub text: &'static str,
     /// Threads of a block.
     pub block: [u32; 3],
-    /// Elements along x that a block deals with: the grid has a block for each so many.
+    /// Elements (rows, columns: the header's launch says which) along x that a block deals with: the grid has a block for each so many.
     pub tile: u32,
 }
 
 macro_rules! kernel {
     ($entry:literal, $block:expr, $tile:expr) => {
-        Kernel {
+        $crate::Kernel {
             entry: $entry,
             text: include_str!(concat!("../ptx/", $entry, ".ptx")),
             block: $block,
@@ -28,17 +36,19 @@ macro_rules! kernel {
         }
     };
 }
+pub(crate) use kernel;
 
-/// [`reference::class_moments`] of `f32` features.
-pub const CLASS_MOMENTS_F32: Kernel = kernel!("class_moments_f32", [32, 8, 1], 128);
-/// [`reference::class_moments`] of `f16` features.
-pub const CLASS_MOMENTS_F16: Kernel = kernel!("class_moments_f16", [32, 8, 1], 256);
-/// [`reference::class_moments`] of `bf16` features.
-pub const CLASS_MOMENTS_BF16: Kernel = kernel!("class_moments_bf16", [32, 8, 1], 256);
-
-/// [`reference::quantise`].
-pub const QUANTISE_F32: Kernel = kernel!("quantise_f32", [256, 1, 1], 1024);
-
-/// Every kernel.
-pub const KERNELS: [Kernel; 4] =
-    [CLASS_MOMENTS_F32, CLASS_MOMENTS_F16, CLASS_MOMENTS_BF16, QUANTISE_F32];
+/// Every kernel, family by family.
+pub fn all() -> impl Iterator<Item = &'static Kernel> {
+    [
+        statistics::ALL,
+        elementwise::ALL,
+        reductions::ALL,
+        channels::ALL,
+        rows::ALL,
+        pooling::ALL,
+        optimisers::ALL,
+    ]
+    .into_iter()
+    .flatten()
+}

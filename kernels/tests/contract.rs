@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use gpz_kernels::KERNELS;
 use ptx_sim::Module;
 
 /// The value of a header line such as `// Args:     …`.
@@ -27,9 +26,10 @@ fn every_text_is_a_kernel_of_that_name() {
                 .map(str::to_owned)
         })
         .collect();
-    let entries: BTreeSet<String> = KERNELS.iter().map(|kernel| kernel.entry.to_owned()).collect();
+    let entries: BTreeSet<String> =
+        gpz_kernels::all().map(|kernel| kernel.entry.to_owned()).collect();
     assert_eq!(files, entries);
-    for kernel in KERNELS {
+    for kernel in gpz_kernels::all() {
         let module = Module::parse(kernel.text).unwrap();
         let names: Vec<&str> = module.kernels().map(ptx_sim::Kernel::name).collect();
         assert_eq!(names, [kernel.entry]);
@@ -42,7 +42,7 @@ fn every_text_is_a_kernel_of_that_name() {
 
 #[test]
 fn headers_name_every_argument_with_its_type() {
-    for kernel in KERNELS {
+    for kernel in gpz_kernels::all() {
         let place = kernel.entry;
         let first = kernel.text.lines().next().unwrap();
         assert!(first.starts_with(&format!("// {place}.ptx -- ")), "{place}: {first}");
@@ -74,7 +74,7 @@ fn headers_name_every_argument_with_its_type() {
 /// The launch that a header describes is the one that the code makes.
 #[test]
 fn launches_are_those_of_the_headers() {
-    for kernel in KERNELS {
+    for kernel in gpz_kernels::all() {
         let launch = header(kernel.text, "Launch").unwrap();
         let [x, y, z] = kernel.block;
         let block =

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::mutants;
-use gpz_kernels::{QUANTISE_F32, reference};
+use common::{Check, assert_no_mutant_survives};
+use gpz_kernels::reference;
+use gpz_kernels::statistics::QUANTISE_F32;
 use proptest::prelude::*;
 use ptx_sim::{Arg, Device, Error, Launch, Module, Work};
 
@@ -91,13 +92,8 @@ fn nothing_can_be_wrong_unnoticed() {
     let case =
         |n: usize| Case { x: (0..n).map(value).collect(), low: -3.7, step: 0.83, cells: 16.0 };
     let cases = [case(1), case(4), case(7), case(1029)];
-    let text = QUANTISE_F32.text;
-    let works: Vec<u64> =
-        cases.iter().map(|case| case.check(text, false, 0).unwrap().instructions).collect();
-    for mutant in mutants(text) {
-        let survives = cases.iter().zip(&works).all(|(case, most)| {
-            case.check(&mutant.text, false, 3).is_ok_and(|work| work.instructions <= *most)
-        });
-        assert!(!survives, "{}", mutant.what);
-    }
+    let checks: Vec<_> =
+        cases.iter().map(|case| |text: &str, seed| case.check(text, false, seed)).collect();
+    let checks: Vec<Check<'_>> = checks.iter().map(|check| check as Check<'_>).collect();
+    assert_no_mutant_survives(&QUANTISE_F32, &checks);
 }

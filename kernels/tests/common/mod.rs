@@ -1,15 +1,42 @@
 //! What the kernels' tests share.
 
+use gpz_kernels::Kernel;
+use ptx_sim::Work;
+
+/// A case of a kernel's test: runs a text with a seed and compares what comes of it with the reference.
+pub(crate) type Check<'a> = &'a dyn Fn(&str, u64) -> Result<Work, String>;
+
+/// Asserts that no instruction, guard or number of a kernel can be wrong unnoticed: of each mutant some case fails, by a fault, by its
+/// values or by more work. A loop that is left early costs no value but time, so that more instructions count as a loss too.
+pub(crate) fn assert_no_mutant_survives(kernel: &Kernel, cases: &[Check<'_>]) {
+    let works: Vec<u64> = cases
+        .iter()
+        .map(|check| check(kernel.text, 0).expect("the text itself is right").instructions)
+        .collect();
+    let survives = |text: &str| {
+        cases.iter().zip(&works).enumerate().all(|(at, (check, most))| {
+            check(text, at as u64).is_ok_and(|work| work.instructions <= *most)
+        })
+    };
+    assert!(survives(kernel.text), "{}: seeds change its work", kernel.entry);
+    let survivors: Vec<String> = mutants(kernel.text)
+        .into_iter()
+        .filter(|mutant| survives(&mutant.text))
+        .map(|mutant| mutant.what)
+        .collect();
+    assert!(survivors.is_empty(), "{}: survived:\n{}", kernel.entry, survivors.join("\n"));
+}
+
 /// A text with one thing wrong, and what.
-pub(crate) struct Mutant {
+struct Mutant {
     /// What was done, and where.
-    pub(crate) what: String,
+    what: String,
     /// The text.
-    pub(crate) text: String,
+    text: String,
 }
 
 /// Every text with one instruction less, with one guard less, and with one number of an instruction one larger.
-pub(crate) fn mutants(text: &str) -> Vec<Mutant> {
+fn mutants(text: &str) -> Vec<Mutant> {
     let lines: Vec<&str> = text.lines().collect();
     let mut mutants = Vec::new();
     for (at, line) in lines.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What each kernel computes, on the CPU in `f64`: the oracles of the tests.
+//! The feature statistics and the channels.
 
 /// Sums and sums of squares of each class's rows about its pivot, added to running ones.
 ///
