@@ -305,9 +305,14 @@ pub(crate) fn convert(
         }
         (false, true) => {
             let value = to_whole(operand(from, precision, bits));
+            if value.is_nan() {
+                // Zero between numbers of 32 bits and less, else the highest bit alone.
+                let wide = from.bits() == 64 || to.bits() == 64;
+                return Ok(if wide { 1 << (to.bits() - 1) } else { 0 });
+            }
             let most = if to.is_signed() { to.mask() >> 1 } else { to.mask() };
             let least = if to.is_signed() { -i128::from(most) - 1 } else { 0 };
-            // Beyond the range the nearest end; NaN is zero.
+            // Beyond the range the nearest end.
             (value as i128).clamp(least, i128::from(most)) as u64 & to.mask()
         }
         (false, false) => {

@@ -13,8 +13,6 @@ use crate::instruction::{
 use crate::memory::{Access, Memory};
 use crate::module::Kernel;
 
-/// Instructions of one thread after which it is taken to never end.
-const MOST_INSTRUCTIONS: u64 = 50_000_000;
 /// Instructions of one thread at a stretch: others get their turn, which ends loops that wait for them.
 const STRETCH: u64 = 100_000;
 /// Generic addresses below this are of shared memory.
@@ -24,7 +22,8 @@ const GLOBAL: u64 = 1 << 32;
 pub(crate) struct Grid<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) launch: Launch,
-    pub(crate) parameters: Vec<u8>,
+    /// The bytes of each parameter.
+    pub(crate) parameters: Vec<Vec<u8>>,
 }
 
 /// Runs every block, in a drawn order.
@@ -197,8 +196,9 @@ impl<'a> Block<'a> {
             };
             self.work.instructions += 1;
             self.threads[thread].instructions += 1;
-            if self.threads[thread].instructions > MOST_INSTRUCTIONS {
-                let kind = FaultKind::Endless { instructions: MOST_INSTRUCTIONS };
+            let most = self.grid.launch.most_instructions;
+            if self.threads[thread].instructions > most {
+                let kind = FaultKind::Endless { instructions: most };
                 return Err(self.fault(thread, kind));
             }
             let step = self.step(thread, instruction);

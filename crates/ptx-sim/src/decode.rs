@@ -145,9 +145,6 @@ impl<'a> Given<'a, '_> {
         let Written::Address(word, offset) = self.written()? else {
             return Err(format!("operand {} must be an address", self.next));
         };
-        if let Some(param) = self.names.params.iter().find(|param| param.name == word) {
-            return Ok(Address { base: Operand::Bits(param.offset as u64), offset });
-        }
         Ok(Address { base: self.names.operand(word)?, offset })
     }
 

@@ -73,6 +73,13 @@ impl<T: Element> From<T> for Arg {
     }
 }
 
+/// The bytes of an array parameter.
+impl From<Vec<u8>> for Arg {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+}
+
 impl Arg {
     /// The address so many bytes into a buffer.
     #[must_use]
@@ -93,13 +100,21 @@ pub struct Launch {
     pub shared_bytes: usize,
     /// Decides the order of blocks and threads, and what approximations are off by.
     pub seed: u64,
+    /// Instructions of one thread after which it is taken to never end.
+    pub most_instructions: u64,
 }
 
 impl Launch {
-    /// A launch without dynamic shared memory, seed 0.
+    /// A launch without dynamic shared memory, seed 0, whose threads take no more than fifty million instructions.
     #[must_use]
     pub fn new(grid: [u32; 3], block: [u32; 3]) -> Self {
-        Self { grid, block, shared_bytes: 0, seed: 0 }
+        Self { grid, block, shared_bytes: 0, seed: 0, most_instructions: 50_000_000 }
+    }
+
+    /// With so many instructions for a thread, for a test in which many loops do not end.
+    #[must_use]
+    pub fn at_most(self, most_instructions: u64) -> Self {
+        Self { most_instructions, ..self }
     }
 
     /// With another seed.
@@ -137,6 +152,8 @@ pub struct Work {
 #[derive(Debug, Clone, Default)]
 pub struct Device {
     buffers: Vec<Memory>,
+    /// Places of released buffers.
+    vacant: Vec<u32>,
 }
 
 impl Device {
@@ -147,6 +164,10 @@ impl Device {
     }
 
     fn add(&mut self, memory: Memory) -> Buffer {
+        if let Some(place) = self.vacant.pop() {
+            self.buffers[place as usize] = memory;
+            return Buffer(place);
+        }
         self.buffers.push(memory);
         // 2³² buffers do not fit into any memory.
         Buffer((self.buffers.len() - 1) as u32)
@@ -165,6 +186,50 @@ impl Device {
     /// A buffer of so many elements that must be written before they are read, by a kernel or by [`read`](Self::read).
     pub fn unwritten<T: Element>(&mut self, elements: usize) -> Buffer {
         self.add(Memory::unwritten(Space::Global, elements * T::BYTES, T::BYTES))
+    }
+
+    /// Gives a buffer's memory back; whatever touches it afterwards is out of bounds.
+    ///
+    /// # Panics
+    /// For a buffer of another device.
+    pub fn release(&mut self, buffer: Buffer) {
+        self.buffers[buffer.0 as usize] = Memory::unwritten(Space::Global, 0, 1);
+        self.vacant.push(buffer.0);
+    }
+
+    /// Makes a buffer's contents unwritten, as those of a new one.
+    ///
+    /// # Panics
+    /// For a buffer of another device.
+    pub fn forget(&mut self, buffer: Buffer) {
+        self.buffers[buffer.0 as usize].forget();
+    }
+
+    /// Copies bytes into a buffer, from a byte of it on.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if they do not lie within.
+    ///
+    /// # Panics
+    /// For a buffer of another device.
+    pub fn write_bytes(&mut self, buffer: Buffer, from: u64, bytes: &[u8]) -> Result<(), Error> {
+        let memory = &mut self.buffers[buffer.0 as usize];
+        let at = within(memory, from, bytes.len())?.start;
+        memory.set(at, bytes);
+        Ok(())
+    }
+
+    /// Bytes of a buffer, from one of them on.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if they do not lie within; [`Error::Unwritten`] names the first byte that nothing wrote.
+    ///
+    /// # Panics
+    /// For a buffer of another device.
+    pub fn read_bytes(&self, buffer: Buffer, from: u64, count: usize) -> Result<&[u8], Error> {
+        let memory = &self.buffers[buffer.0 as usize];
+        let range = within(memory, from, count)?;
+        memory.range(range).map_err(|byte| Error::Unwritten { element: byte })
     }
 
     /// The values of a buffer.
@@ -203,7 +268,6 @@ impl Device {
             let (expected, found) = (kernel.params.len(), args.len());
             return Err(Error::ArgumentCount { kernel: name(), expected, found });
         }
-        let mut parameters = vec![0; kernel.params.last().map_or(0, |p| p.offset + p.bytes)];
         for (param, arg) in kernel.params.iter().zip(args) {
             if param.bytes != arg.bytes.len() {
                 return Err(Error::ArgumentSize {
@@ -213,8 +277,8 @@ impl Device {
                     found: arg.bytes.len(),
                 });
             }
-            parameters[param.offset..][..param.bytes].copy_from_slice(&arg.bytes);
         }
+        let parameters = args.iter().map(|arg| arg.bytes.clone()).collect();
         check_launch(kernel, launch).map_err(|what| Error::Launch { kernel: name(), what })?;
         self.buffers.iter_mut().for_each(Memory::forget_accesses);
         let grid = Grid { kernel, launch: *launch, parameters };
@@ -252,6 +316,16 @@ impl Device {
     ) -> Result<(), FaultKind> {
         let (memory, offset) = self.find(address)?;
         memory.write(offset, values, align, now)
+    }
+}
+
+/// A range of a buffer's bytes, if it lies within.
+fn within(memory: &Memory, from: u64, count: usize) -> Result<std::ops::Range<usize>, Error> {
+    let size = memory.size();
+    let start = usize::try_from(from).ok().filter(|start| *start <= size);
+    match start.and_then(|start| Some(start..start.checked_add(count)?)) {
+        Some(range) if range.end <= size => Ok(range),
+        _ => Err(Error::Range { from, count, size }),
     }
 }
 

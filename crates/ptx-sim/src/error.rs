@@ -66,6 +66,16 @@ pub enum Error {
         /// Bytes of an element.
         element: usize,
     },
+    /// A copy to or from a buffer that does not lie within it.
+    #[error("{count} bytes from byte {from} of a buffer of {size}")]
+    Range {
+        /// First byte.
+        from: u64,
+        /// Bytes.
+        count: usize,
+        /// Bytes of the buffer.
+        size: usize,
+    },
     /// A thread did what no kernel may.
     #[error(transparent)]
     Fault(#[from] Box<Fault>),
@@ -96,6 +106,8 @@ pub enum Space {
     Global,
     /// Memory of a block.
     Shared,
+    /// A parameter of the kernel.
+    Parameter,
 }
 
 impl fmt::Display for Space {
@@ -103,6 +115,7 @@ impl fmt::Display for Space {
         f.write_str(match self {
             Space::Global => "global",
             Space::Shared => "shared",
+            Space::Parameter => "parameter",
         })
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Memory {
     in_flight: Vec<bool>,
     /// None where nothing may be written, and no two accesses can therefore race.
     tracks: Option<Vec<Track>>,
+    /// Whether anything was accessed since accesses were last forgotten.
+    accessed: bool,
     /// Bytes that are told apart when accesses are compared.
     granule: usize,
 }
@@ -87,6 +89,7 @@ impl Memory {
             written: vec![false; size],
             in_flight,
             tracks: Some(vec![Track::default(); size.div_ceil(granule)]),
+            accessed: false,
             granule,
         }
     }
@@ -96,7 +99,8 @@ impl Memory {
         let size = bytes.len();
         let tracks = (!read_only).then(|| vec![Track::default(); size.div_ceil(granule)]);
         let (written, in_flight) = (vec![true; size], Vec::new());
-        Self { space: Space::Global, bytes, written, in_flight, tracks, granule }
+        let space = Space::Global;
+        Self { space, bytes, written, in_flight, tracks, accessed: false, granule }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -112,9 +116,25 @@ impl Memory {
         self.written.iter().position(|written| !written)
     }
 
+    /// Bytes of a range that lies within, or the first of them that was never written.
+    pub(crate) fn range(&self, range: std::ops::Range<usize>) -> Result<&[u8], usize> {
+        match self.written[range.clone()].iter().position(|written| !written) {
+            Some(first) => Err(range.start + first),
+            None => Ok(&self.bytes[range]),
+        }
+    }
+
+    /// Writes from outside a launch; the range lies within.
+    pub(crate) fn set(&mut self, at: usize, values: &[u8]) {
+        self.bytes[at..at + values.len()].copy_from_slice(values);
+        self.written[at..at + values.len()].fill(true);
+    }
+
     /// Forgets who accessed what: a new launch comes after all that was before.
     pub(crate) fn forget_accesses(&mut self) {
-        if let Some(tracks) = &mut self.tracks {
+        if std::mem::take(&mut self.accessed)
+            && let Some(tracks) = &mut self.tracks
+        {
             tracks.fill(Track::default());
         }
     }
@@ -167,6 +187,7 @@ impl Memory {
         if let Some(first) = self.written[at..at + bytes].iter().position(|written| !written) {
             return Err(FaultKind::UnwrittenMemory { space: self.space, offset: at + first });
         }
+        self.accessed = true;
         if let Some(tracks) = &mut self.tracks {
             for granule in at / self.granule..(at + bytes).div_ceil(self.granule) {
                 if let Some(earlier) = tracks[granule].read(now) {
@@ -191,6 +212,7 @@ impl Memory {
     }
 
     fn put(&mut self, at: usize, values: &[u8], now: Access) -> Result<(), FaultKind> {
+        self.accessed = true;
         let Some(tracks) = &mut self.tracks else { return Err(FaultKind::ReadOnly) };
         for granule in at / self.granule..(at + values.len()).div_ceil(self.granule) {
             if let Some(earlier) = tracks[granule].write(now) {

@@ -35,17 +35,18 @@ pub struct Kernel {
 pub struct Param {
     /// Its name.
     pub name: String,
-    /// Its type as the text has it, without the dot: `u64`.
+    /// Its type as the text has it, without the dot: `u64`, or `b8[48]` for an array.
     pub ty: String,
     /// Its bytes.
     pub bytes: usize,
-    pub(crate) offset: usize,
+    /// What its address is a multiple of.
+    pub(crate) align: usize,
 }
 
 impl Module {
     /// Reads a module.
     ///
-    /// The subset: kernels without functions; scalar parameters; registers, `.shared` arrays and one `.extern .shared` array; integer
+    /// The subset: kernels without functions; parameters, scalars and arrays; registers, `.shared` arrays and one `.extern .shared` array; integer
     /// and floating-point arithmetic in round-to-nearest, bit operations, conversions, comparisons; loads and stores, scalar and in
     /// vectors; atomics; branches; `bar.sync`, `bar.warp.sync`, `shfl.sync`, `vote.sync`, `redux.sync`; `cp.async` by groups.
     ///
@@ -269,7 +270,7 @@ impl<'a> Reader<'a> {
     }
 
     fn params(&mut self) -> Result<Vec<Param>, Error> {
-        let (mut params, mut offset) = (Vec::new(), 0_usize);
+        let (mut params, mut end) = (Vec::new(), 0_usize);
         if !self.take('(') || self.take(')') {
             return Ok(params);
         }
@@ -278,19 +279,44 @@ impl<'a> Reader<'a> {
                 self.at -= 1;
                 return self.error("a parameter begins with .param");
             }
-            let word = self.word()?;
-            let Some(ty) = word.strip_prefix('.').and_then(Type::of) else {
+            let (align, word) = self.alignment()?;
+            let Some(of) = word.strip_prefix('.').and_then(Type::of) else {
                 return self.error(format!("{word} is no type of a parameter"));
             };
-            let (name, bytes) = (self.word()?.to_owned(), ty.bytes());
-            offset = offset.next_multiple_of(bytes);
-            params.push(Param { name, ty: word[1..].to_owned(), bytes, offset });
-            offset += bytes;
+            let (name, mut ty, mut bytes) =
+                (self.word()?.to_owned(), word[1..].to_owned(), of.bytes());
+            let align = align.unwrap_or(bytes).max(1);
+            if self.take('[') {
+                let count: usize = self.number()?;
+                self.sign(']')?;
+                ty = format!("{ty}[{count}]");
+                bytes *= count;
+            }
+            end = end.next_multiple_of(align).saturating_add(bytes);
+            if end > MOST_PARAMETER_BYTES {
+                return self.error(format!(
+                    "parameters up to {name} have {end} bytes; {MOST_PARAMETER_BYTES} are possible"
+                ));
+            }
+            params.push(Param { name, ty, bytes, align });
             if self.take(')') {
                 return Ok(params);
             }
             self.sign(',')?;
         }
+    }
+
+    /// A type's word, and the number of an `.align` before it.
+    fn alignment(&mut self) -> Result<(Option<usize>, &'a str), Error> {
+        let word = self.word()?;
+        if word != ".align" {
+            return Ok((None, word));
+        }
+        let align: usize = self.number()?;
+        if !align.is_power_of_two() {
+            return self.error(format!("{align} is no alignment"));
+        }
+        Ok((Some(align), self.word()?))
     }
 
     fn dimensions(&mut self) -> Result<[u32; 3], Error> {
@@ -340,12 +366,7 @@ impl<'a> Reader<'a> {
 
     /// `.align 16 .b8 name[4096];`, after `.shared`.
     fn shared(&mut self, shared: &mut Shared, outer: bool) -> Result<(), Error> {
-        let mut align = None;
-        let mut word = self.word()?;
-        if word == ".align" {
-            align = Some(self.number::<usize>()?);
-            word = self.word()?;
-        }
+        let (align, word) = self.alignment()?;
         let Some(ty) = word.strip_prefix('.').and_then(Type::of) else {
             return self.error(format!("{word} is no type of an array"));
         };
@@ -371,6 +392,10 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Bytes that the parameters of a kernel can have in PTX 7.8.
+const MOST_PARAMETER_BYTES: usize = 4096;
+/// Addresses of parameters are this far apart: no address of one is near another, and none is zero.
+pub(crate) const PARAMETER_SPACING: u64 = 1 << 16;
 /// Address of the first array that the text declares: not zero, so that a forgotten base shows.
 pub(crate) const DECLARED: u64 = 1 << 10;
 /// Address of the `.extern .shared` array, far from the others.

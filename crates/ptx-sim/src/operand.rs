@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::instruction::{Operand, Register, Special};
-use crate::module::Param;
+use crate::module::{PARAMETER_SPACING, Param};
 use crate::token::Token;
 
 /// A part of a statement, or what is wrong with it.
@@ -71,7 +71,7 @@ impl<'a> Scan<'a, '_> {
                 offset = integer(self.word()?)? as i64;
                 offset = if negative { -offset } else { offset };
             } else if self.take('-') {
-                offset = -(integer(self.word()?)? as i64);
+                return Err(format!("an offset is added: [{base}+-{}]", self.word()?));
             }
             return if self.take(']') {
                 Ok(Written::Address(base, offset))
@@ -110,6 +110,9 @@ impl Names<'_> {
         }
         if let Some(&place) = self.shared.get(word) {
             return Ok(Operand::Bits(place));
+        }
+        if let Some(at) = self.params.iter().position(|param| param.name == word) {
+            return Ok(Operand::Bits((at as u64 + 1) * PARAMETER_SPACING));
         }
         if let Some(special) = word.strip_prefix('%') {
             return special_register(special).map(Operand::Special);

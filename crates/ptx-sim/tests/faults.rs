@@ -67,7 +67,7 @@ fn accesses_outside_a_buffer() {
     let beyond = run("ld.global.f32 %f1, [%rd4+4];").kind();
     let (space, size) = (Space::Global, 256);
     assert_eq!(beyond, FaultKind::OutOfBounds { space, offset: 256, bytes: 4, size });
-    let before = run("st.global.f32 [%rd5-4], 0f00000000;").kind();
+    let before = run("st.global.f32 [%rd5+-4], 0f00000000;").kind();
     assert!(matches!(before, FaultKind::OutOfBounds { offset: -4, .. }), "{before:?}");
     let nowhere = run("mov.u64 %rd6, 64; ld.global.f32 %f1, [%rd6];").kind();
     assert!(matches!(nowhere, FaultKind::NoBuffer { .. }), "{nowhere:?}");
@@ -185,6 +185,15 @@ fn barriers_that_not_all_reach() {
 #[test]
 fn loops_without_end() {
     assert!(matches!(run_with("L: bra L;", 1, 0).kind(), FaultKind::Endless { .. }));
+    let module = module("bra L; L:").unwrap();
+    let mut device = Device::new();
+    let x = device.upload(&[0_f32]);
+    let args = [Arg::from(x), Arg::from(x), Arg::from(1_u32)];
+    let launch = Launch::new([1, 1, 1], [1, 1, 1]);
+    assert!(device.launch(&module, "k", &launch.at_most(10), &args).is_ok());
+    let found = device.launch(&module, "k", &launch.at_most(9), &args);
+    let Err(Error::Fault(fault)) = found else { panic!("{found:?}") };
+    assert_eq!(fault.kind, FaultKind::Endless { instructions: 9 });
 }
 
 #[test]
@@ -261,6 +270,80 @@ fn launches_that_do_not_fit() {
     }
 }
 
+/// A kernel that puts the 64-bit number at a place of its table, found by thread, to its output.
+fn table(load: &str) -> Result<Vec<u64>, Error> {
+    let module = Module::parse(&format!(
+        "
+.version 7.8
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u32 p_shift, .param .align 8 .b8 p_table[48], .param .u64 p_out)
+{{
+    .reg .b32 %r<3>; .reg .b64 %rd<6>;
+    ld.param.u32 %r1, [p_shift];
+    ld.param.u64 %rd1, [p_out];
+    mov.u32 %r2, %tid.x;
+    mul.wide.u32 %rd2, %r2, 8;
+    add.u64 %rd1, %rd1, %rd2;
+    mov.u64 %rd3, p_table;
+    add.u64 %rd3, %rd3, %rd2;
+    {load}
+    st.global.u64 [%rd1], %rd4;
+    ret;
+}}"
+    ))?;
+    let params = module.kernel("k").unwrap().params();
+    assert_eq!((params[1].ty.as_str(), params[1].bytes), ("b8[48]", 48));
+    let mut device = Device::new();
+    let out = device.unwritten::<u64>(4);
+    let bytes: Vec<u8> = (10..16_u64).flat_map(u64::to_le_bytes).collect();
+    let args = [Arg::from(7_u32), Arg::from(bytes), Arg::from(out)];
+    device.launch(&module, "k", &Launch::new([1, 1, 1], [4, 1, 1]), &args)?;
+    device.read(out)
+}
+
+#[test]
+fn parameters_that_are_arrays() {
+    assert_eq!(table("ld.param.u64 %rd4, [%rd3];").unwrap(), [10, 11, 12, 13]);
+    assert_eq!(table("ld.param.u64 %rd4, [%rd3+16];").unwrap(), [12, 13, 14, 15]);
+    assert_eq!(table("ld.param.u64 %rd4, [p_table+40];").unwrap(), [15; 4]);
+    let kind = |load| match table(load) {
+        Err(Error::Fault(fault)) => fault.kind,
+        other => panic!("no fault but {other:?}"),
+    };
+    // What follows the table is another parameter, but not the table's.
+    let (space, bytes, size) = (Space::Parameter, 8, 48);
+    assert_eq!(
+        kind("ld.param.u64 %rd4, [p_table+48];"),
+        FaultKind::OutOfBounds { space, offset: 48, bytes, size }
+    );
+    assert_eq!(
+        kind("ld.param.u64 %rd4, [p_table+-4];"),
+        FaultKind::OutOfBounds { space, offset: -4, bytes, size }
+    );
+    let half = "ld.param.u64 %rd4, [p_shift];";
+    assert!(matches!(kind(half), FaultKind::OutOfBounds { size: 4, .. }));
+    assert_eq!(
+        kind("ld.param.u64 %rd4, [p_table+12];"),
+        FaultKind::Misaligned { offset: 12, bytes: 8 }
+    );
+    // Nothing says that the table lies at a multiple of sixteen.
+    let wide = "ld.param.v2.u64 {%rd4, %rd5}, [p_table+16];";
+    assert_eq!(kind(wide), FaultKind::Misaligned { offset: 16, bytes: 16 });
+    assert_eq!(kind("ld.param.u64 %rd4, [%rd2];"), FaultKind::NoBuffer { space, address: 0 });
+    let many = Module::parse(
+        ".visible .entry k(.param .u64 p_x, .param .align 8 .b8 p_table[4096]) { ret; }",
+    );
+    assert!(many.unwrap_err().to_string().contains("4104 bytes"));
+    let size = |bytes: Vec<u8>| {
+        let text = ".visible .entry k(.param .align 4 .b8 p_table[8]) { ret; }";
+        let module = Module::parse(text).unwrap();
+        Device::new().launch(&module, "k", &Launch::new([1, 1, 1], [1, 1, 1]), &[Arg::from(bytes)])
+    };
+    assert!(size(vec![0; 8]).is_ok());
+    assert!(matches!(size(vec![0; 7]), Err(Error::ArgumentSize { expected: 8, found: 7, .. })));
+}
+
 #[test]
 fn what_is_not_known_is_said_with_its_line() {
     for (body, word) in [
@@ -268,6 +351,7 @@ fn what_is_not_known_is_said_with_its_line() {
         ("add.rz.f32 %f1, %f2, %f3;", "rz"),
         ("ld.global.v8.f32 %f1, [%rd4];", "v8"),
         ("ld.global.f32 %f99, [%rd4];", "%f99"),
+        ("ld.global.f32 %f1, [%rd4-4];", "[%rd4+-4]"),
         ("bra NOWHERE;", "NOWHERE"),
         ("add.s32 %r1, %r2;", "operand 3"),
         ("bar.sync 0, 32;", "number of threads"),

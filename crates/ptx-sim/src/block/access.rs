@@ -2,10 +2,10 @@
 
 use super::{Block, Copy, Executed, GLOBAL};
 use crate::alu;
-use crate::error::FaultKind;
+use crate::error::{FaultKind, Space};
 use crate::instruction::{Address, Atomic, Binary, Operand, Place, Precision, Target, Type};
 use crate::memory::{Access, Memory};
-use crate::module::{DECLARED, EXTERNAL};
+use crate::module::{DECLARED, EXTERNAL, PARAMETER_SPACING};
 
 impl Block<'_> {
     pub(super) fn address(&self, thread: usize, address: Address) -> Executed<u64> {
@@ -40,13 +40,7 @@ impl Block<'_> {
     ) -> Executed<Vec<u8>> {
         let now = Access { atomic, ..self.access(thread) };
         match Self::resolve(place, address) {
-            Place::Parameter => {
-                let (at, size) = (address as usize, self.grid.parameters.len());
-                self.grid.parameters.get(at..at + bytes).map(<[u8]>::to_vec).ok_or_else(|| {
-                    let what = format!("{bytes} bytes at {at} of {size} bytes of parameters");
-                    FaultKind::Other { what }
-                })
-            }
+            Place::Parameter => self.parameter(address, bytes, align),
             Place::Shared => {
                 self.work.shared_bytes += bytes as u64;
                 let (memory, offset) = self.shared_at(address);
@@ -57,6 +51,27 @@ impl Block<'_> {
                 self.device.load(address, bytes, align, now).map(<[u8]>::to_vec)
             }
         }
+    }
+
+    /// Bytes of a parameter, which must be as aligned as an access of its kind has to be.
+    fn parameter(&self, address: u64, bytes: usize, align: usize) -> Executed<Vec<u8>> {
+        let space = Space::Parameter;
+        let nearest = address.wrapping_add(PARAMETER_SPACING / 2) / PARAMETER_SPACING;
+        let at = nearest.wrapping_sub(1) as usize;
+        let (Some(values), Some(param)) =
+            (self.grid.parameters.get(at), self.grid.kernel.params.get(at))
+        else {
+            return Err(FaultKind::NoBuffer { space, address });
+        };
+        let offset = address.wrapping_sub(nearest * PARAMETER_SPACING) as i64;
+        let found = usize::try_from(offset).ok().and_then(|from| values.get(from..from + bytes));
+        let Some(found) = found else {
+            return Err(FaultKind::OutOfBounds { space, offset, bytes, size: values.len() });
+        };
+        if align > param.align || !(offset as usize).is_multiple_of(align) {
+            return Err(FaultKind::Misaligned { offset, bytes });
+        }
+        Ok(found.to_vec())
     }
 
     pub(super) fn write(
