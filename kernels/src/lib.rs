@@ -23,6 +23,7 @@ pub struct Kernel {
     /// Threads of a block.
     pub block: [u32; 3],
     /// Elements (rows, columns: the header's launch says which) along x that a block deals with: the grid has a block for each so many.
+    /// 1 where the header says how many blocks there are.
     pub tile: u32,
 }
 

@@ -3,7 +3,10 @@
 mod common;
 
 use common::{Check, assert_no_mutant_survives};
-use gpz_kernels::statistics::{CLASS_MOMENTS_BF16, CLASS_MOMENTS_F16, CLASS_MOMENTS_F32};
+use gpz_kernels::statistics::{
+    CLASS_MOMENTS_ANY_BF16, CLASS_MOMENTS_ANY_F16, CLASS_MOMENTS_ANY_F32, CLASS_MOMENTS_BF16,
+    CLASS_MOMENTS_F16, CLASS_MOMENTS_F32,
+};
 use gpz_kernels::{Kernel, reference};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -15,34 +18,45 @@ struct Format {
     kernel: Kernel,
     /// Columns that a thread loads at once.
     columns: usize,
+    /// Bytes of a feature.
+    bytes: usize,
     /// The nearest value that features can have.
     nearest: fn(f32) -> f32,
     upload: fn(&mut Device, &[f32]) -> Buffer,
 }
 
-const FORMATS: [Format; 3] = [
-    Format {
-        kernel: CLASS_MOMENTS_F32,
-        columns: 4,
-        nearest: |value| value,
-        upload: |device, values| device.upload(values),
+const F32: Format = Format {
+    kernel: CLASS_MOMENTS_F32,
+    columns: 4,
+    bytes: 4,
+    nearest: |value| value,
+    upload: |device, values| device.upload(values),
+};
+const F16: Format = Format {
+    kernel: CLASS_MOMENTS_F16,
+    columns: 8,
+    bytes: 2,
+    nearest: |value| f16::from_f32(value).to_f32(),
+    upload: |device, values| {
+        device.upload(&values.iter().map(|&value| f16::from_f32(value)).collect::<Vec<_>>())
     },
-    Format {
-        kernel: CLASS_MOMENTS_F16,
-        columns: 8,
-        nearest: |value| f16::from_f32(value).to_f32(),
-        upload: |device, values| {
-            device.upload(&values.iter().map(|&value| f16::from_f32(value)).collect::<Vec<_>>())
-        },
+};
+const BF16: Format = Format {
+    kernel: CLASS_MOMENTS_BF16,
+    columns: 8,
+    bytes: 2,
+    nearest: |value| bf16::from_f32(value).to_f32(),
+    upload: |device, values| {
+        device.upload(&values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>())
     },
-    Format {
-        kernel: CLASS_MOMENTS_BF16,
-        columns: 8,
-        nearest: |value| bf16::from_f32(value).to_f32(),
-        upload: |device, values| {
-            device.upload(&values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>())
-        },
-    },
+};
+const FORMATS: [Format; 6] = [
+    F32,
+    F16,
+    BF16,
+    Format { kernel: CLASS_MOMENTS_ANY_F32, columns: 1, ..F32 },
+    Format { kernel: CLASS_MOMENTS_ANY_F16, columns: 1, ..F16 },
+    Format { kernel: CLASS_MOMENTS_ANY_BF16, columns: 1, ..BF16 },
 ];
 
 /// Features with labels, and where each class has its pivot.
@@ -99,7 +113,7 @@ impl Case {
         let args: Vec<Arg> = buffers.into_iter().chain([Arg::from(self.d as u32)]).collect();
         let kernel = self.format.kernel;
         let grid = [(self.d as u32).div_ceil(kernel.tile), self.classes as u32, 1];
-        let launch = Launch::new(grid, kernel.block).seed(seed);
+        let launch = Launch::new(grid, kernel.block).seed(seed).at_most(20_000);
         let work = device.launch(&module, kernel.entry, &launch, &args)?;
         Ok(([device.read(sum)?, device.read(squares)?], work))
     }
@@ -154,8 +168,7 @@ fn features_are_read_once() {
         let labels = (0..n).map(|row| row % classes).collect();
         let case = Case::new(format, labels, classes, d, |_, _| 1.0);
         let work = case.check(format.kernel.text, 0.0, 0).unwrap();
-        let element = if format.columns == 4 { 4 } else { 2 };
-        let (features, pivots, order) = (element * n * d, 8 * 4 * classes * d, 32 * 4 * n);
+        let (features, pivots, order) = (format.bytes * n * d, 8 * 4 * classes * d, 32 * 4 * n);
         let (starts, running) = (classes * 256 * 8, 2 * 8 * classes * d);
         assert_eq!(work.global_read, (features + pivots + order + starts + running) as u64);
         assert_eq!(work.global_written, running as u64);

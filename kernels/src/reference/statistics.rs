@@ -37,3 +37,16 @@ pub fn quantise(x: &mut [f32], low: f64, step: f64, last: f64) {
         *value = (low + (cell + 0.5) * step) as f32;
     }
 }
+
+/// Squared distance of each row to the mean of its class and to the mean of all.
+///
+/// - `x`: `[n, d]`, row-major; `labels`: `n` classes below `k`; `means`: `[k, d]`; `mean`: `[d]`
+pub fn class_distances(x: &[f32], labels: &[usize], means: &[f64], mean: &[f64]) -> Vec<[f64; 2]> {
+    let d = mean.len();
+    let distance = |row: &[f32], to: &[f64]| {
+        row.iter().zip(to).map(|(&value, to)| (f64::from(value) - to).powi(2)).sum()
+    };
+    let rows = x.chunks_exact(d).zip(labels);
+    rows.map(|(row, &label)| [distance(row, &means[label * d..][..d]), distance(row, mean)])
+        .collect()
+}
