@@ -108,6 +108,50 @@ impl<'a> DeviationPass<'a> {
         Ok(())
     }
 
+    /// Adds images whose distances were computed elsewhere, as a device does.
+    ///
+    /// - `distances`: squared distance of each image to its class mean ([`ClassMoments::class_mean`]) and to the mean of all
+    ///   ([`DeviationPass::global_mean`])
+    ///
+    /// # Errors
+    /// [`Error::LabelCount`] if there is not one label for each; [`Error::LabelOutOfRange`]; [`Error::Distance`] for the first that is no
+    /// squared distance. The pass is then what it was before.
+    pub fn update_distances(
+        &mut self,
+        distances: &[[f64; 2]],
+        labels: &[usize],
+    ) -> Result<(), Error> {
+        if labels.len() != distances.len() {
+            return Err(Error::LabelCount { rows: distances.len(), labels: labels.len() });
+        }
+        let classes = self.moments.classes();
+        if let Some(row) = labels.iter().position(|&label| label >= classes) {
+            return Err(Error::LabelOutOfRange { row, label: labels[row], classes });
+        }
+        for (row, distance) in distances.iter().enumerate() {
+            if let Some(&value) =
+                distance.iter().find(|value| !(value.is_finite() && **value >= 0.0))
+            {
+                return Err(Error::Distance { row, value });
+            }
+        }
+        self.distances.extend_from_slice(distances);
+        self.labels.extend_from_slice(labels);
+        Ok(())
+    }
+
+    /// The mean of all rows, `[width]`.
+    #[must_use]
+    pub fn global_mean(&self) -> &[f64] {
+        self.geometry.mean_slice()
+    }
+
+    /// The moments whose means the distances are taken to.
+    #[must_use]
+    pub fn moments(&self) -> &ClassMoments {
+        self.moments
+    }
+
     /// Adds the images of another pass over the same moments behind those seen here, as if they had been given here.
     ///
     /// # Errors

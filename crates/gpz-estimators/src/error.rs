@@ -72,6 +72,36 @@ pub enum Error {
         /// What stands there.
         value: f64,
     },
+    /// A squared distance that is negative or not finite.
+    #[error(
+        "the squared distance of row {row} of the batch is {value}; find where its feature overflowed"
+    )]
+    Distance {
+        /// The row, counted within the batch.
+        row: usize,
+        /// What was given.
+        value: f64,
+    },
+    /// Sums about pivots of another length than classes and width ask for.
+    #[error("{length} pivots or sums where {classes} classes of width {width} have {}", classes * width)]
+    PivotedLength {
+        /// The length that was given.
+        length: usize,
+        /// Number of classes.
+        classes: usize,
+        /// Features of a row.
+        width: usize,
+    },
+    /// A sum about a pivot that is not finite.
+    #[error(
+        "column {column} of class {class} has a value that is NaN, infinite or too large to be squared; check the network that made the features"
+    )]
+    PivotedSum {
+        /// The class.
+        class: usize,
+        /// The column.
+        column: usize,
+    },
     /// Two states that describe different things were to be merged.
     #[error(
         "cannot merge moments of {other_classes} classes x width {other_width} into {classes} classes x width {width}"

@@ -224,6 +224,47 @@ impl ClassMoments {
         Ok(())
     }
 
+    /// Moments from sums about a pivot per class, as a device accumulates them.
+    ///
+    /// With `p` the pivot, `Σ` the sum of a class's deviations from it, `Q` that of their squares and `N` its rows: mean `p + Σ/N`, sum of
+    /// squared deviations `Q − Σ²/N`. A pivot near the class's rows keeps both free of cancellation.
+    ///
+    /// - `counts`: rows of each of `k` classes; `pivot`, `sums`, `squares`: `[k, width]`, row-major; those of a class without rows are not
+    ///   looked at
+    ///
+    /// # Errors
+    /// As [`ClassMoments::new`]; [`Error::PivotedLength`] if a length differs; [`Error::PivotedSum`] names the first sum that is not finite,
+    /// which a feature that was not finite leaves behind.
+    pub fn from_pivoted(
+        counts: &[u64],
+        width: usize,
+        pivot: &[f32],
+        sums: &[f64],
+        squares: &[f64],
+    ) -> Result<Self, Error> {
+        let mut moments = Self::new(counts.len(), width)?;
+        let cells = moments.mean.len();
+        for length in [pivot.len(), sums.len(), squares.len()] {
+            if length != cells {
+                return Err(Error::PivotedLength { length, classes: counts.len(), width });
+            }
+        }
+        for (class, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            for cell in class * width..(class + 1) * width {
+                let shift = sums[cell] / count as f64;
+                let squares = squares[cell] - sums[cell] * shift;
+                let mean = f64::from(pivot[cell]) + shift;
+                if !(squares.is_finite() && mean.is_finite()) {
+                    return Err(Error::PivotedSum { class, column: cell - class * width });
+                }
+                moments.mean[cell] = mean;
+                moments.squares[cell] = squares.max(0.0);
+            }
+            moments.counts[class] = count;
+        }
+        Ok(moments)
+    }
+
     /// Forgets all rows and keeps the memory, for the next set of features of the same shape.
     pub fn clear(&mut self) {
         self.counts.fill(0);
