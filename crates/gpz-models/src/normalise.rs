@@ -37,7 +37,9 @@ impl Normalisation {
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let scale: Vec<f64> = self.deviation.iter().map(|d| 1.0 / d).collect();
         let shift: Vec<f64> = self.mean.iter().zip(&scale).map(|(m, s)| -m * s).collect();
-        let tensor = |v: &[f64]| Tensor::from_slice(v, &[v.len()]).map(|t| t.to_dtype(x.dtype()));
+        let tensor = |v: &[f64]| {
+            Tensor::from_slice(v, &[v.len()])?.to_dtype(x.dtype())?.to_device(&x.device())
+        };
         Ok(x.channel_affine(&tensor(&scale)?, &tensor(&shift)?)?)
     }
 }

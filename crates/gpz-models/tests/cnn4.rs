@@ -9,7 +9,7 @@ use rand::RngExt;
 fn pictures(shape: [usize; 4], dtype: DType) -> Result<Tensor> {
     let mut rng = rng_for(5, "pictures", 0);
     let values: Vec<f64> = (0..shape.iter().product()).map(|_| rng.random::<f64>()).collect();
-    Ok(Tensor::from_slice(&values, &shape)?.to_dtype(dtype))
+    Ok(Tensor::from_slice(&values, &shape)?.to_dtype(dtype).unwrap())
 }
 
 /// A network whose running statistics are not the initial ones, so that evaluation has something to fold.
@@ -25,7 +25,7 @@ fn network(width: usize, input: [usize; 3], dtype: DType) -> Result<Box<dyn Targ
             }
         }
     });
-    target.convert(dtype);
+    target.convert(dtype).unwrap();
     Ok(target)
 }
 
@@ -39,13 +39,21 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
             let target = network(width, input, dtype)?;
             let x = Var::constant(pictures([batch, input[0], input[1], input[2]], dtype)?);
             let whole = target.forward(&Tape::eval(), &x)?.into_value();
-            assert!(whole.all_finite());
+            assert!(whole.all_finite().unwrap());
             target.visit_taps(x.value(), target.taps().len(), |split, z| -> Result<()> {
                 let head = target.head(&Tape::eval(), split, &x)?;
-                assert_eq!(head.value().to_vec::<f64>(), z.to_vec::<f64>(), "split {split}");
+                assert_eq!(
+                    head.value().to_vec::<f64>().unwrap(),
+                    z.to_vec::<f64>().unwrap(),
+                    "split {split}"
+                );
                 assert_eq!(head.shape()[1..], target.taps()[split - 1].shape);
                 let halves = target.tail(&Tape::eval(), split, &head)?;
-                assert_eq!(halves.value().to_vec::<f64>(), whole.to_vec::<f64>(), "split {split}");
+                assert_eq!(
+                    halves.value().to_vec::<f64>().unwrap(),
+                    whole.to_vec::<f64>().unwrap(),
+                    "split {split}"
+                );
                 Ok(())
             })?;
         }
@@ -191,7 +199,7 @@ proptest! {
         };
         for (stage, (own, all)) in features(&alone).iter().zip(features(&together)).enumerate() {
             let all = all.narrow(0, place, 1).unwrap();
-            prop_assert_eq!(own.to_vec::<f64>(), all.to_vec::<f64>(), "stage {}", stage);
+            prop_assert_eq!(own.to_vec::<f64>().unwrap(), all.to_vec::<f64>().unwrap(), "stage {}", stage);
         }
     }
 }
@@ -228,11 +236,11 @@ fn pictures_the_network_does_not_take_are_refused() {
 fn normalisation_follows_the_channels() -> Result<()> {
     let grey =
         Normalisation::for_channels(1)?.apply(&Tensor::full(&[1, 1, 2, 2], 0.75, DType::F64)?)?;
-    assert_eq!(grey.to_vec::<f64>(), [0.5; 4]);
+    assert_eq!(grey.to_vec::<f64>().unwrap(), [0.5; 4]);
     let colour =
         Normalisation::for_channels(3)?.apply(&Tensor::full(&[1, 3, 1, 1], 0.5, DType::F64)?)?;
     let want = [(0.5 - 0.4914) / 0.2023, (0.5 - 0.4822) / 0.1994, (0.5 - 0.4465) / 0.2010];
-    for (got, want) in colour.to_vec::<f64>().into_iter().zip(want) {
+    for (got, want) in colour.to_vec::<f64>().unwrap().into_iter().zip(want) {
         assert!((got - want).abs() < 1e-12);
     }
     assert!(matches!(Normalisation::for_channels(2), Err(Error::Input { .. })));

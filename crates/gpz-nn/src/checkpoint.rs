@@ -6,7 +6,7 @@ use gpz_tensor::{DType, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
-use crate::module::{Kind, Module};
+use crate::module::{Kind, Module, placed};
 
 /// Named tensors in one safetensors file, with a metadata text.
 ///
@@ -16,7 +16,8 @@ use crate::module::{Kind, Module};
 /// # Errors
 /// [`Error::Format`] if two tensors have one name.
 pub fn to_safetensors(tensors: &[(String, Tensor)], metadata: Option<&str>) -> Result<Vec<u8>> {
-    let saved: Vec<Saved> = tensors.iter().map(|(name, tensor)| Saved::new(name, tensor)).collect();
+    let saved: Vec<Saved> =
+        tensors.iter().map(|(name, tensor)| Saved::new(name, tensor)).collect::<Result<_>>()?;
     serialise(&saved, metadata)
 }
 
@@ -28,16 +29,16 @@ struct Saved<'a> {
 }
 
 impl<'a> Saved<'a> {
-    fn new(name: &'a str, tensor: &'a Tensor) -> Self {
+    fn new(name: &'a str, tensor: &'a Tensor) -> Result<Self> {
         let (dtype, bytes) = match tensor.dtype() {
             DType::F32 => {
-                (Dtype::F32, tensor.to_vec::<f32>().iter().flat_map(|v| v.to_le_bytes()).collect())
+                (Dtype::F32, tensor.to_vec::<f32>()?.iter().flat_map(|v| v.to_le_bytes()).collect())
             }
             DType::F64 => {
-                (Dtype::F64, tensor.to_vec::<f64>().iter().flat_map(|v| v.to_le_bytes()).collect())
+                (Dtype::F64, tensor.to_vec::<f64>()?.iter().flat_map(|v| v.to_le_bytes()).collect())
             }
         };
-        Saved { name, dtype, shape: tensor.shape(), bytes }
+        Ok(Saved { name, dtype, shape: tensor.shape(), bytes })
     }
 }
 
@@ -112,31 +113,34 @@ pub fn save(module: &dyn Module, metadata: Option<&str>) -> Result<Vec<u8>> {
         .iter()
         .map(|(name, entry)| {
             if entry.kind() == Kind::Counter {
-                let count = entry.value().to_vec::<f64>()[0] as i64;
+                let count = entry.value().to_vec::<f64>()?[0] as i64;
                 let bytes = count.to_le_bytes().to_vec();
-                return Saved { name, dtype: Dtype::I64, shape: &[], bytes };
+                return Ok(Saved { name, dtype: Dtype::I64, shape: &[], bytes });
             }
             Saved::new(name, entry.value())
         })
-        .collect();
+        .collect::<Result<_>>()?;
     serialise(&saved, metadata)
 }
 
-/// Fills a module from named tensors, converted to the module's dtype. On an error the module is unchanged.
+/// Fills a module from named tensors, converted to the module's dtype, on its device. On an error of the names and shapes the module is
+/// unchanged.
 ///
 /// Counters may be missing, as files of inference weights leave them out.
 ///
 /// # Errors
-/// [`Error::Mismatch`] lists missing and unexpected keys and those of another shape.
+/// [`Error::Mismatch`] lists missing and unexpected keys and those of another shape; no memory on a CUDA device.
 pub fn load(module: &mut dyn Module, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
     check(module, tensors)?;
+    let mut result = Ok(());
     module.visit_mut("", &mut |name, entry| {
-        if let Some(tensor) = tensors.get(&name) {
-            let dtype = entry.value().dtype();
-            *entry.value_mut() = tensor.to_dtype(dtype);
+        if let (Some(tensor), true) = (tensors.get(&name), result.is_ok()) {
+            let (dtype, device) = (entry.value().dtype(), entry.value().device());
+            let placed = tensor.to_dtype(dtype).and_then(|tensor| placed(&tensor, &device));
+            result = placed.map(|value| *entry.value_mut() = value);
         }
     });
-    Ok(())
+    Ok(result?)
 }
 
 /// Whether [`load`] would fill the module.

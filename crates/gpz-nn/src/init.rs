@@ -104,7 +104,7 @@ fn truncated_normal(deviation: f64, rng: &mut ChaCha8Rng) -> f64 {
 fn draw(shape: &[usize], dtype: DType, mut next: impl FnMut() -> f64) -> Result<Tensor> {
     let count = Dims::new(shape)?.numel();
     let values: Vec<f64> = (0..count).map(|_| next()).collect();
-    Ok(Tensor::from_slice(&values, shape)?.to_dtype(dtype))
+    Ok(Tensor::from_slice(&values, shape)?.to_dtype(dtype)?)
 }
 
 /// `fan_in` and `fan_out` as PyTorch counts them: axis 1 and axis 0 times the rest. Transposed convolutions, whose weight is
@@ -139,7 +139,7 @@ mod tests {
         ];
         for (init, deviation) in cases {
             let mut rng = ChaCha8Rng::seed_from_u64(3);
-            let values = init.fill(&shape, DType::F64, &mut rng)?.to_vec::<f64>();
+            let values = init.fill(&shape, DType::F64, &mut rng)?.to_vec::<f64>()?;
             let n = values.len() as f64;
             let mean = values.iter().sum::<f64>() / n;
             let spread = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();

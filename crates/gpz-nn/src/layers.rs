@@ -1,6 +1,6 @@
 //! Layers: parameters with a forward pass, named and initialised as PyTorch's.
 
-use gpz_tensor::{Conv2dOptions, ConvTranspose2dOptions, DType, Tensor};
+use gpz_tensor::{Conv2dOptions, ConvTranspose2dOptions, DType, Device, Tensor, UnaryOp};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
@@ -215,14 +215,14 @@ impl BatchNorm {
         let (weight, bias) = (tape.parameter(&self.weight), tape.parameter(&self.bias));
         let norm = x.value().batch_norm(weight.value(), bias.value(), self.eps)?;
         let blend = |running: &Entry, batch: &Tensor, factor: f64| {
-            let kept = running.value().affine(1.0 - self.momentum, 0.0);
-            kept.add(&batch.affine(self.momentum * factor, 0.0))
+            let kept = running.value().affine(1.0 - self.momentum, 0.0)?;
+            kept.add(&batch.affine(self.momentum * factor, 0.0)?)
         };
         let unbiased = norm.count as f64 / (norm.count - 1) as f64;
         tape.note_update(&self.running_mean, blend(&self.running_mean, &norm.mean, 1.0)?);
         tape.note_update(&self.running_var, blend(&self.running_var, &norm.variance, unbiased)?);
         let seen = &self.num_batches_tracked;
-        tape.note_update(seen, seen.value().affine(1.0, 1.0));
+        tape.note_update(seen, seen.value().affine(1.0, 1.0)?);
         let (input, scale, eps) = (x.value().clone(), weight.value().clone(), self.eps);
         Ok(Var::record(norm.output, [x, &weight, &bias], move |dy, [want_x, want_s, want_t]| {
             let g =
@@ -237,14 +237,21 @@ impl BatchNorm {
     /// None of its own.
     pub fn folded(&self) -> Result<(Tensor, Tensor)> {
         let dtype = self.weight.value().dtype();
+        if self.weight.value().device() != Device::Cpu {
+            // Where they lie, so that nobody waits for them.
+            let deviation = self.running_var.value().affine(1.0, self.eps)?.unary(UnaryOp::Sqrt)?;
+            let scale = self.weight.value().div(&deviation)?;
+            let shift = self.bias.value().sub(&self.running_mean.value().mul(&scale)?)?;
+            return Ok((scale, shift));
+        }
         let values = |entry: &Entry| entry.value().to_vec::<f64>();
-        let (weight, bias) = (values(&self.weight), values(&self.bias));
-        let (mean, variance) = (values(&self.running_mean), values(&self.running_var));
+        let (weight, bias) = (values(&self.weight)?, values(&self.bias)?);
+        let (mean, variance) = (values(&self.running_mean)?, values(&self.running_var)?);
         let scale: Vec<f64> =
             weight.iter().zip(&variance).map(|(w, v)| w / (v + self.eps).sqrt()).collect();
         let shift: Vec<f64> =
             bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-        let tensor = |v: &[f64]| Tensor::from_slice(v, &[v.len()]).map(|t| t.to_dtype(dtype));
+        let tensor = |v: &[f64]| Tensor::from_slice(v, &[v.len()])?.to_dtype(dtype);
         Ok((tensor(&scale)?, tensor(&shift)?))
     }
 }
@@ -327,8 +334,8 @@ impl Dropout {
         if tape.mode() == Mode::Eval || self.p == 0.0 {
             return Ok(x.clone());
         }
-        let mask =
-            Tensor::dropout_mask(x.shape(), self.p, tape.next_mask_key(), x.value().dtype())?;
+        let (key, value) = (tape.next_mask_key(), x.value());
+        let mask = Tensor::dropout_mask_on(x.shape(), self.p, key, value.dtype(), &value.device())?;
         x.mul(&Var::constant(mask))
     }
 }

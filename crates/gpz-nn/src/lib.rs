@@ -18,7 +18,7 @@
 //!     let loss = loss::mse(&layer.forward(&tape, &Var::constant(x.clone()))?, &y)?;
 //!     optimizer.step(&mut layer, &tape.backward(&loss)?)?;
 //! }
-//! let weight = layer.weight.value().to_vec::<f64>();
+//! let weight = layer.weight.value().to_vec::<f64>()?;
 //! assert!((weight[0] + 1.0).abs() < 1e-3 && (weight[1] - 2.0).abs() < 1e-3);
 //! # Ok::<(), gpz_nn::Error>(())
 //! ```

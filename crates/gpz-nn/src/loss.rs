@@ -49,7 +49,7 @@ impl Labels {
             }
             values[index * classes + label] = on;
         }
-        Ok(Tensor::from_slice(&values, &[labels.len(), classes])?.to_dtype(dtype))
+        Ok(Tensor::from_slice(&values, &[labels.len(), classes])?.to_dtype(dtype)?)
     }
 }
 
@@ -79,6 +79,22 @@ pub fn cross_entropy(log_probs: &Var, targets: &Tensor) -> Result<Var> {
         .affine(-1.0 / n.max(1) as f64, 0.0)
 }
 
+/// [`cross_entropy`] of log-softmax, from the logits and in one pass.
+///
+/// - `logits`: `[n, classes]`; `targets`: `[n, classes]`, distributions over classes
+///
+/// # Errors
+/// Shapes or dtypes that differ; another rank than 2.
+pub fn softmax_cross_entropy(logits: &Var, targets: &Tensor) -> Result<Var> {
+    let &[n, _] = logits.shape() else {
+        let (op, rule) = ("softmax_cross_entropy", "logits [n, classes] are needed");
+        return Err(gpz_tensor::Error::Shape { op, shape: logits.shape().into(), rule }.into());
+    };
+    let scale = 1.0 / n.max(1) as f64;
+    let (loss, gradient) = logits.value().soft_cross_entropy(targets, scale)?;
+    Ok(Var::record(loss, [logits], move |dy, _| Ok([Some(gradient.scaled_by(dy, scale)?)])))
+}
+
 /// Mean over all elements of the squared difference.
 ///
 /// # Errors
@@ -89,9 +105,9 @@ pub fn mse(prediction: &Var, target: &Tensor) -> Result<Var> {
     }
     let difference = prediction.value().sub(target)?;
     let count = difference.numel().max(1) as f64;
-    let loss = Tensor::scalar(difference.dot(&difference)? / count, difference.dtype());
+    let loss = difference.dot_scaled(&difference, 1.0 / count)?;
     Ok(Var::record(loss, [prediction], move |dy, _| {
-        Ok([Some(difference.affine(2.0 * dy.item()? / count, 0.0))])
+        Ok([Some(difference.scaled_by(dy, 2.0 / count)?)])
     }))
 }
 
@@ -127,7 +143,7 @@ pub fn accuracy(log_probs: &Tensor, labels: &[usize]) -> Result<f64> {
         return Ok(0.0);
     }
     let predicted = log_probs.argmax_rows()?;
-    let largest = log_probs.max(&[1])?.to_vec::<f64>();
+    let largest = log_probs.max(&[1])?.to_vec::<f64>()?;
     let is_right = |i: &usize| predicted[*i] == labels[*i] && !largest[*i].is_nan();
     let right = (0..labels.len()).filter(is_right).count();
     Ok(right as f64 / labels.len().max(1) as f64)

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gpz_tensor::Tensor;
+use gpz_tensor::{Device, Tensor};
 
+use crate::error::Result;
 use crate::tape::Step;
 
 /// Identity of an entry, unique in the process.
@@ -115,13 +116,47 @@ pub trait Module {
     }
 
     /// Converts every parameter and statistic to a dtype.
-    fn convert(&mut self, dtype: gpz_tensor::DType) {
+    ///
+    /// # Errors
+    /// `f64` on a CUDA device; some are converted then, and others not.
+    fn convert(&mut self, dtype: gpz_tensor::DType) -> Result<()> {
+        self.change(&mut |value| value.to_dtype(dtype))
+    }
+
+    /// Moves every parameter and statistic to a device. Kernels of convolutions lie there as its library wants them.
+    ///
+    /// # Errors
+    /// No memory on the device, or a dtype it does not compute in; some are moved then, and others not.
+    fn to_device(&mut self, device: &Device) -> Result<()> {
+        self.change(&mut |value| placed(value, device))
+    }
+
+    /// The device of its parameters; the processor if there are none.
+    fn device(&self) -> Device {
+        let entries = self.entries();
+        let mut parameters = entries.iter().filter(|(_, entry)| entry.kind() == Kind::Parameter);
+        parameters.next().map_or(Device::Cpu, |(_, entry)| entry.value().device())
+    }
+
+    /// Puts another tensor in place of every parameter and statistic.
+    ///
+    /// # Errors
+    /// The first that `f` fails with.
+    fn change(&mut self, f: &mut dyn FnMut(&Tensor) -> gpz_tensor::Result<Tensor>) -> Result<()> {
+        let mut result = Ok(());
         self.visit_mut("", &mut |_, entry| {
-            if entry.kind != Kind::Counter {
-                entry.value = entry.value.to_dtype(dtype);
+            if entry.kind != Kind::Counter && result.is_ok() {
+                result = f(&entry.value).map(|value| entry.value = value);
             }
         });
+        Ok(result?)
     }
+}
+
+/// A tensor on a device; a kernel of a convolution in the order in which a CUDA device's library wants it, and gives its gradient.
+pub(crate) fn placed(value: &Tensor, device: &Device) -> gpz_tensor::Result<Tensor> {
+    let moved = value.to_device(device)?;
+    if value.rank() == 4 && *device != Device::Cpu { moved.channels_last() } else { Ok(moved) }
 }
 
 /// `prefix.name`, or one of them if the other is empty.

@@ -17,7 +17,7 @@ fn wanted(
 
 /// A gradient behind a scale per channel.
 fn scaled(dy: &Tensor, scale: &Tensor) -> gpz_tensor::Result<Tensor> {
-    dy.channel_affine(scale, &Tensor::zeros(scale.shape(), scale.dtype())?)
+    dy.channel_affine(scale, &scale.full_like(0.0)?)
 }
 
 impl Var {
@@ -26,7 +26,7 @@ impl Var {
     /// # Errors
     /// None of its own.
     pub fn unary(&self, op: UnaryOp) -> Result<Var> {
-        let y = self.value().unary(op);
+        let y = self.value().unary(op)?;
         let saved = match op.saves() {
             Saves::Input => self.value().clone(),
             Saves::Output => y.clone(),
@@ -92,7 +92,7 @@ impl Var {
                 wanted(x, || dz.sum_to(&xs))?,
                 wanted(y, || {
                     let dy = dz.sum_to(&ys)?;
-                    Ok(if op == BinaryOp::Sub { dy.unary(UnaryOp::Neg) } else { dy })
+                    Ok(if op == BinaryOp::Sub { dy.unary(UnaryOp::Neg)? } else { dy })
                 })?,
             ])
         }))
@@ -124,7 +124,7 @@ impl Var {
         Ok(Var::record(z, [self, other], move |dz, [x, y]| {
             Ok([
                 wanted(x, || dz.div(&b)?.sum_to(a.shape()))?,
-                wanted(y, || dz.mul(&quotient)?.div(&b)?.unary(UnaryOp::Neg).sum_to(b.shape()))?,
+                wanted(y, || dz.mul(&quotient)?.div(&b)?.unary(UnaryOp::Neg)?.sum_to(b.shape()))?,
             ])
         }))
     }
@@ -134,8 +134,8 @@ impl Var {
     /// # Errors
     /// None of its own.
     pub fn affine(&self, scale: f64, shift: f64) -> Result<Var> {
-        let y = self.value().affine(scale, shift);
-        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || Ok(dy.affine(scale, 0.0)))?])))
+        let y = self.value().affine(scale, shift)?;
+        Ok(Var::record(y, [self], move |dy, [x]| Ok([wanted(x, || dy.affine(scale, 0.0))?])))
     }
 
     /// The same elements, row-major, under another shape.
@@ -186,7 +186,7 @@ impl Var {
                 let zeros = |extent: usize| {
                     let mut part = shape.clone();
                     part[axis] = extent;
-                    Tensor::zeros(&part, dy.dtype())
+                    Tensor::full_on(&part, 0.0, dy.dtype(), &dy.device())
                 };
                 let (before, after) = (zeros(start)?, zeros(shape[axis] - start - len)?);
                 Tensor::concat(&[&before, dy, &after], axis)

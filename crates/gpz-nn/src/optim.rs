@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gpz_tensor::{DType, Element, Tensor};
+use gpz_tensor::{AdamStep, DType, Learnt, OptimiserStep, SgdStep, Tensor, Watch};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -48,10 +48,38 @@ impl Rule {
             Rule::Adam { amsgrad, .. } | Rule::AdamW { amsgrad, .. } => 2 + usize::from(amsgrad),
         }
     }
+
+    /// The step of a parameter that takes its `steps`-th.
+    fn at(self, steps: u64, learning_rate: f64) -> OptimiserStep {
+        match self {
+            Rule::Sgd { momentum, weight_decay } => {
+                OptimiserStep::Sgd(SgdStep { momentum, decay: weight_decay, rate: learning_rate })
+            }
+            Rule::Adam { betas, weight_decay, .. } => {
+                OptimiserStep::Adam(adam(betas, steps, learning_rate, (weight_decay, 0.0)))
+            }
+            Rule::AdamW { betas, weight_decay, .. } => {
+                OptimiserStep::Adam(adam(betas, steps, learning_rate, (0.0, weight_decay)))
+            }
+        }
+    }
 }
 
 /// Added to the root of the second moment.
 const EPS: f64 = 1e-8;
+/// A step of Adam; `decay` is the share added to the gradient and the share taken off the weights.
+fn adam(betas: [f64; 2], steps: u64, learning_rate: f64, decay: (f64, f64)) -> AdamStep {
+    let corrections = betas.map(|beta| 1.0 - beta.powi(steps.min(i32::MAX as u64) as i32));
+    AdamStep {
+        betas,
+        l2: decay.0,
+        shrink: 1.0 - learning_rate * decay.1,
+        rate: learning_rate / corrections[0],
+        root: 1.0 / corrections[1].sqrt(),
+        eps: EPS,
+    }
+}
+
 /// Names in a saved state.
 const STEPS: &str = "steps";
 const LEARNING_RATE: &str = "learning_rate";
@@ -92,73 +120,64 @@ impl Optimizer {
     /// Changes every parameter that has a gradient, and takes over the running statistics.
     ///
     /// # Errors
-    /// A gradient of another shape than its parameter.
+    /// A gradient of another shape or device than its parameter.
     pub fn step(&mut self, module: &mut dyn Module, step: &Step) -> Result<()> {
-        let mut result = Ok(());
+        self.step_under(module, step, None)
+    }
+
+    /// [`Optimizer::step`], which leaves all parameters and moments as they are from the first step on that `watch` found not to be
+    /// finite. Running statistics and counts of steps go on: who finds a bad step goes back to a saved state.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    pub fn step_under(
+        &mut self,
+        module: &mut dyn Module,
+        step: &Step,
+        watch: Option<&Watch>,
+    ) -> Result<()> {
+        let mut parameters = BTreeMap::new();
         module.visit_mut("", &mut |name, entry| {
-            let gradient = step.gradient(entry).cloned();
-            if let (Some(gradient), Ok(())) = (gradient, &result) {
-                result = self.step_entry(name, entry, &gradient);
+            if let Some(gradient) = step.gradient(entry) {
+                debug_assert_eq!(entry.kind(), Kind::Parameter);
+                self.slots.entry(name.clone()).or_default();
+                parameters.insert(name, (entry.value_mut(), gradient));
             }
         });
+        for (name, (value, _)) in &parameters {
+            // Slots and parameters have the same names.
+            let Some(slot) = self.slots.get_mut(name) else { continue };
+            if slot.moments.len() < self.rule.moments() {
+                let zeros = (0..self.rule.moments()).map(|_| value.full_like(0.0));
+                slot.moments = zeros.collect::<gpz_tensor::Result<_>>()?;
+            }
+            for moment in &mut slot.moments {
+                // The network may have been moved since the last step.
+                *moment = moment.to_device(&value.device())?;
+            }
+        }
+        let names: Vec<String> = parameters.keys().cloned().collect();
+        // Parameters that took as many steps take this one together.
+        let mut together: BTreeMap<u64, Vec<Learnt<'_>>> = BTreeMap::new();
+        for (name, slot) in &mut self.slots {
+            if let Some((value, gradient)) = parameters.remove(name) {
+                let moments = &mut slot.moments;
+                together.entry(slot.steps + 1).or_default().push(Learnt {
+                    value,
+                    gradient,
+                    moments,
+                });
+            }
+        }
+        for (steps, mut learnt) in together {
+            self.rule.at(steps, self.learning_rate).take(&mut learnt, watch)?;
+        }
+        for name in &names {
+            if let Some(slot) = self.slots.get_mut(name) {
+                slot.steps += 1;
+            }
+        }
         module.apply_updates(step);
-        result
-    }
-
-    fn step_entry(&mut self, name: String, entry: &mut Entry, gradient: &Tensor) -> Result<()> {
-        debug_assert_eq!(entry.kind(), Kind::Parameter);
-        match entry.value().dtype() {
-            DType::F32 => self.step_typed::<f32>(name, entry.value_mut(), gradient),
-            DType::F64 => self.step_typed::<f64>(name, entry.value_mut(), gradient),
-        }
-    }
-
-    fn step_typed<T: Element>(
-        &mut self,
-        name: String,
-        value: &mut Tensor,
-        gradient: &Tensor,
-    ) -> Result<()> {
-        let slot = self.slots.entry(name).or_default();
-        if slot.steps == 0 {
-            let zeros = Tensor::zeros(value.shape(), value.dtype())?;
-            slot.moments = vec![zeros; self.rule.moments()];
-        }
-        slot.steps += 1;
-        let (moments, steps) = (&mut slot.moments, slot.steps);
-        let c = T::from_f64;
-        let lr = self.learning_rate;
-        match self.rule {
-            Rule::Sgd { momentum, weight_decay } => {
-                let (rate, decay, momentum) = (c(lr), c(weight_decay), c(momentum));
-                match moments.first_mut() {
-                    Some(velocity) => {
-                        velocity.update::<T, 2>([gradient, value], |v, [g, p]| {
-                            for i in 0..v.len() {
-                                v[i] = momentum * v[i] + (g[i] + decay * p[i]);
-                            }
-                        })?;
-                        let velocity = &*velocity;
-                        value.update::<T, 1>([velocity], |p, [v]| {
-                            for i in 0..p.len() {
-                                p[i] = p[i] - rate * v[i];
-                            }
-                        })?;
-                    }
-                    None => value.update::<T, 1>([gradient], |p, [g]| {
-                        for i in 0..p.len() {
-                            p[i] = p[i] - rate * (g[i] + decay * p[i]);
-                        }
-                    })?,
-                }
-            }
-            Rule::Adam { betas, weight_decay, .. } => {
-                adam::<T>(value, gradient, moments, betas, lr, steps, (weight_decay, 0.0))?;
-            }
-            Rule::AdamW { betas, weight_decay, .. } => {
-                adam::<T>(value, gradient, moments, betas, lr, steps, (0.0, weight_decay))?;
-            }
-        }
         Ok(())
     }
 
@@ -208,7 +227,7 @@ impl Optimizer {
             }
         }
         let entries: BTreeMap<String, &Entry> = module.entries().into_iter().collect();
-        for (name, slot) in &slots {
+        for (name, slot) in &mut slots {
             if slot.moments.len() < self.rule.moments() {
                 return wrong(format!("{name}.{} is missing", slot.moments.len()));
             }
@@ -230,62 +249,13 @@ impl Optimizer {
                     ));
                 }
             }
+            for moment in &mut slot.moments {
+                *moment = moment.to_device(&value.device())?;
+            }
         }
         (self.learning_rate, self.slots) = (learning_rate, slots);
         Ok(())
     }
-}
-
-/// One step of Adam; `decay` is the share added to the gradient and the share taken off the weights.
-fn adam<T: Element>(
-    value: &mut Tensor,
-    gradient: &Tensor,
-    moments: &mut [Tensor],
-    betas: [f64; 2],
-    learning_rate: f64,
-    steps: u64,
-    decay: (f64, f64),
-) -> Result<()> {
-    let c = T::from_f64;
-    let [b1, b2] = betas.map(c);
-    let [r1, r2] = betas.map(|b| c(1.0 - b));
-    let l2 = c(decay.0);
-    let corrections = betas.map(|b| 1.0 - b.powi(steps.min(i32::MAX as u64) as i32));
-    let rate = c(learning_rate / corrections[0]);
-    let root = c(1.0 / corrections[1].sqrt());
-    let shrink = c(1.0 - learning_rate * decay.1);
-    let eps = c(EPS);
-    let [first, second, rest @ ..] = moments else {
-        return Ok(());
-    };
-    first.update::<T, 2>([gradient, value], |m, [g, p]| {
-        for i in 0..m.len() {
-            m[i] = b1 * m[i] + r1 * (g[i] + l2 * p[i]);
-        }
-    })?;
-    second.update::<T, 2>([gradient, value], |v, [g, p]| {
-        for i in 0..v.len() {
-            let g = g[i] + l2 * p[i];
-            v[i] = b2 * v[i] + r2 * (g * g);
-        }
-    })?;
-    let divisor = match rest {
-        [largest, ..] => {
-            largest.update::<T, 1>([second], |largest, [v]| {
-                for i in 0..v.len() {
-                    largest[i] = if v[i] > largest[i] { v[i] } else { largest[i] };
-                }
-            })?;
-            &*largest
-        }
-        [] => &*second,
-    };
-    value.update::<T, 2>([first, divisor], |p, [m, v]| {
-        for i in 0..p.len() {
-            p[i] = p[i] * shrink - rate * m[i] / (v[i].sqrt() * root + eps);
-        }
-    })?;
-    Ok(())
 }
 
 /// How the learning rate changes between epochs.

@@ -62,8 +62,21 @@ impl Step {
     }
 
     /// Whether all gradients are finite.
-    pub fn all_finite(&self) -> bool {
-        self.gradients.values().all(Tensor::all_finite)
+    ///
+    /// # Errors
+    /// What a CUDA device fails with.
+    pub fn all_finite(&self) -> Result<bool> {
+        for gradient in self.gradients.values() {
+            if !gradient.all_finite()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The gradients of all parameters that one reaches.
+    pub fn gradients(&self) -> Vec<&Tensor> {
+        self.gradients.values().collect()
     }
 }
 
@@ -146,7 +159,7 @@ impl Tape {
         self.0.leaves.borrow_mut().clear();
         let mut nodes = self.0.nodes.take();
         let mut gradients: Vec<Option<Tensor>> = vec![None; last + 1];
-        gradients[*last] = Some(Tensor::full(loss.value.shape(), 1.0, loss.value.dtype())?);
+        gradients[*last] = Some(loss.value.full_like(1.0)?);
         let mut step = Step::default();
         nodes.truncate(last + 1);
         while let Some(node) = nodes.pop() {

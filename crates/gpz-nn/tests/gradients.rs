@@ -4,7 +4,7 @@ mod common;
 
 use std::slice::from_ref;
 
-use common::{channels_last, check, distinct, rng, signed, swapped, uniform};
+use common::{beside, channels_last, check, distinct, rng, signed, swapped, uniform};
 use gpz_nn::Var;
 use gpz_tensor::{Conv2dOptions, ConvTranspose2dOptions, Pool2d, Tensor, UnaryOp};
 
@@ -19,7 +19,7 @@ fn every_row_of_the_elementwise_table() {
             let mut x = draw(rng, shape, 0.2..2.0);
             if shape.is_empty() {
                 // One element, and the derivative of some is 0 on one side.
-                x = x.unary(UnaryOp::Abs);
+                x = x.unary(UnaryOp::Abs).unwrap();
             }
             check(op.name(), from_ref(&x), |v| v[0].unary(op));
             if shape.len() > 1 {
@@ -166,7 +166,7 @@ fn matrix_products() {
         }
         // As a linear layer does it: the weight comes transposed.
         let last = b.rank() - 1;
-        let turned = b.transpose(last - 1, last).unwrap().row_major();
+        let turned = b.transpose(last - 1, last).unwrap().row_major().unwrap();
         let mut axes: Vec<usize> = (0..=last).collect();
         axes.swap(last - 1, last);
         check("matmul with a transposed view", &[a, turned], |v| {
@@ -196,7 +196,7 @@ fn convolutions() {
         check(&what, &operands, |v| v[0].conv2d(&v[1], Some(&v[2]), options));
         let scale = signed(rng, &[w.shape()[0]], 0.5..1.5);
         check(&format!("{what}, scaled"), &operands, |v| {
-            let scale = scale.to_dtype(v[0].value().dtype());
+            let scale = beside(&scale, &v[0]);
             v[0].conv2d_affine(&v[1], Some(&v[2]), (&scale, &scale), options)
         });
     }
@@ -264,7 +264,7 @@ fn per_channel_operations() {
                 check("prelu", &[x.clone(), slope.clone()], |v| v[0].prelu(&v[1]));
             }
             check("channel affine", &[x], |v| {
-                let scale = scale.to_dtype(v[0].value().dtype());
+                let scale = beside(&scale, &v[0]);
                 v[0].channel_affine(&scale, &scale)
             });
         }
@@ -322,7 +322,7 @@ fn attention_is_its_formula() {
     let got = Var::constant(q.clone())
         .attention(&Var::constant(k.clone()), &Var::constant(v.clone()))
         .unwrap();
-    let at = |t: &Tensor, i: usize, j: usize| t.to_vec::<f64>()[i * t.shape()[3] + j];
+    let at = |t: &Tensor, i: usize, j: usize| t.to_vec::<f64>().unwrap()[i * t.shape()[3] + j];
     for i in 0..2 {
         let score =
             |m: usize| (0..3).map(|d| at(&q, i, d) * at(&k, m, d)).sum::<f64>() / 3f64.sqrt();

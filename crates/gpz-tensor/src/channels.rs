@@ -5,6 +5,7 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::columns::{self, Params};
+use crate::cuda;
 use crate::error::{Error, Result};
 use crate::softmax::non_negative;
 use crate::tensor::dispatch;
@@ -36,7 +37,7 @@ impl Tensor {
     /// This tensor laid out so that its channels are the columns of a matrix.
     fn channel_matrix(&self, op: &'static str) -> Result<Tensor> {
         match self.rank() {
-            2 => Ok(self.row_major()),
+            2 => self.row_major(),
             4 => self.channels_last(),
             _ => Err(Error::shape(op, self.shape(), "[n, c] or [n, c, h, w] is needed")),
         }
@@ -66,7 +67,10 @@ impl Tensor {
         let x = self.channel_matrix("channel_affine")?;
         x.check_channels("channel_affine", scale)?;
         x.check_channels("channel_affine", shift)?;
-        let (scale, shift) = (scale.row_major(), shift.row_major());
+        let (scale, shift) = (scale.row_major()?, shift.row_major()?);
+        if x.on_cuda().is_some() {
+            return cuda::channel_affine(&x, &scale, &shift);
+        }
         dispatch!(x.dtype(), T => {
             let c = x.shape()[1];
             let mut out = Buffer::<T>::unfilled(x.numel());
@@ -104,8 +108,11 @@ impl Tensor {
                 "at least two values per channel are needed for a variance",
             ));
         }
+        if x.on_cuda().is_some() {
+            return cuda::batch_norm(&x, &scale.row_major()?, &shift.row_major()?, eps);
+        }
         let (mean, variance) = dispatch!(x.dtype(), T => channel_statistics::<T>(&x, c, count));
-        let (weight, bias) = (scale.to_vec::<f64>(), shift.to_vec::<f64>());
+        let (weight, bias) = (scale.to_vec::<f64>()?, shift.to_vec::<f64>()?);
         let output = dispatch!(x.dtype(), T => {
             // The mean comes off before the scale goes on: where it is large beside the deviation, x · scale would round the
             // difference away. What its own rounding left over goes into the shift.
@@ -153,12 +160,22 @@ impl Tensor {
         for parameter in [scale, statistics.0, statistics.1] {
             x.check_channels(OP, parameter)?;
         }
+        if x.on_cuda().is_some() {
+            let (mean, variance) = (statistics.0.row_major()?, statistics.1.row_major()?);
+            return cuda::batch_norm_backward(
+                &x,
+                &dy,
+                &scale.row_major()?,
+                (&mean, &variance),
+                eps,
+            );
+        }
         let c = x.shape()[1];
         let count = x.numel().checked_div(c).unwrap_or(0);
-        let mean = statistics.0.to_vec::<f64>();
+        let mean = statistics.0.to_vec::<f64>()?;
         let deviation: Vec<f64> =
-            statistics.1.to_vec::<f64>().iter().map(|v| (v + eps).sqrt()).collect();
-        let weight = scale.to_vec::<f64>();
+            statistics.1.to_vec::<f64>()?.iter().map(|v| (v + eps).sqrt()).collect();
+        let weight = scale.to_vec::<f64>()?;
         dispatch!(x.dtype(), T => {
             let n = x.numel();
             let (xs, dys) = (&x.data::<T>()[..n], &dy.data::<T>()[..n]);
@@ -199,6 +216,9 @@ impl Tensor {
     /// [`Error::Shape`] unless this is `[n, c]` or `[n, c, h, w]`.
     pub fn channel_sums(&self) -> Result<Tensor> {
         let x = self.channel_matrix("channel_sums")?;
+        if x.on_cuda().is_some() {
+            return cuda::channel_sums(&x);
+        }
         let c = x.shape()[1];
         dispatch!(x.dtype(), T => {
             let xs = &x.data::<T>()[..x.numel()];
@@ -217,8 +237,11 @@ impl Tensor {
     /// Shapes or dtypes that differ.
     pub fn prelu(&self, slope: &Tensor) -> Result<Tensor> {
         let (x, slopes) = self.prelu_operands(slope)?;
+        if x.on_cuda().is_some() {
+            return cuda::prelu(&x, &slope.row_major()?);
+        }
         dispatch!(x.dtype(), T => {
-            let slopes = Params::new(&slopes.to_vec::<T>());
+            let slopes = Params::new(&slopes.to_vec::<T>()?);
             let mut out = Buffer::<T>::unfilled(x.numel());
             columns::map(
                 out.as_mut_slice(),
@@ -238,11 +261,14 @@ impl Tensor {
     pub fn prelu_backward(input: &Tensor, slope: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)> {
         input.check_same("prelu_backward", dy)?;
         let (x, slopes) = input.prelu_operands(slope)?;
-        let dy = dy.laid_out_like(&x);
+        let dy = dy.laid_out_like(&x)?;
+        if x.on_cuda().is_some() {
+            return cuda::prelu_backward(&x, &slope.row_major()?, &dy);
+        }
         dispatch!(x.dtype(), T => {
             let n = x.numel();
             let (xs, dys) = (&x.data::<T>()[..n], &dy.data::<T>()[..n]);
-            let slopes = Params::new(&slopes.to_vec::<T>());
+            let slopes = Params::new(&slopes.to_vec::<T>()?);
             let mut dx = Buffer::<T>::unfilled(n);
             columns::map_pair(
                 dx.as_mut_slice(),
@@ -267,6 +293,7 @@ impl Tensor {
 
     fn prelu_operands(&self, slope: &Tensor) -> Result<(Tensor, Tensor)> {
         let x = self.channel_matrix("prelu")?;
+        self.check_dtype("prelu", slope)?;
         let slope =
             if slope.shape() == [1] { slope.broadcast_to(&[x.shape()[1]])? } else { slope.clone() };
         x.check_channels("prelu", &slope)?;

@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::conv::{self, Epilogue, Geometry, Window};
+use crate::cuda;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::tensor::dispatch;
@@ -189,7 +190,7 @@ impl Tensor {
                 let rule = "the second must hold one value per channel of the result";
                 return Err(Error::mismatch(op, weight.shape(), t.shape(), rule));
             }
-            Ok(t.row_major())
+            t.row_major()
         };
         let bias = epilogue.bias.map(per_channel).transpose()?;
         let affine = match epilogue.affine {
@@ -201,7 +202,11 @@ impl Tensor {
             None => None,
         };
         let x = self.channels_last()?;
-        let weight = weight.row_major();
+        if x.on_cuda().is_some() {
+            let epilogue = cuda::Epilogue { bias, affine, residual, relu: epilogue.relu };
+            return cuda::convolution(geometry, &x, weight, shape, &epilogue);
+        }
+        let weight = weight.row_major()?;
         Ok(dispatch!(self.dtype(), T => {
             let epilogue = Epilogue {
                 bias: bias.as_ref().map(elements::<T>),
@@ -249,8 +254,11 @@ fn input_gradient(
     channels: usize,
 ) -> Result<Tensor> {
     let dy = gradient_like(op, dy, &output_shape(geometry, input_shape[0], channels), weight)?;
-    let weight = weight.row_major();
     let input = Dims::new(input_shape)?;
+    if dy.on_cuda().is_some() {
+        return cuda::convolution_input_gradient(geometry, &dy, weight, input);
+    }
+    let weight = weight.row_major()?;
     Ok(dispatch!(dy.dtype(), T => {
         let mut dx = Buffer::<T>::unfilled(input.numel());
         conv::input_gradient(geometry, elements(&dy), elements(&weight), dx.as_mut_slice());
@@ -269,6 +277,9 @@ fn weight_gradient(
     let dy = gradient_like(op, dy, &output_shape(geometry, input.shape()[0], channels), input)?;
     let x = input.channels_last()?;
     let shape = Dims::new(weight_shape)?;
+    if x.on_cuda().is_some() {
+        return cuda::convolution_weight_gradient(geometry, &x, &dy, shape);
+    }
     Ok(dispatch!(dy.dtype(), T => {
         let mut dw = Buffer::<T>::unfilled(shape.numel());
         conv::weight_gradient(geometry, elements(&x), elements(&dy), dw.as_mut_slice());

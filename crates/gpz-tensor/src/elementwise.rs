@@ -6,6 +6,7 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::map;
+use crate::cuda;
 use crate::error::Result;
 use crate::shape::broadcast_shape;
 use crate::tensor::dispatch;
@@ -157,13 +158,19 @@ impl BinaryOp {
 
 impl Tensor {
     /// Applies an elementwise function.
-    pub fn unary(&self, op: UnaryOp) -> Tensor {
-        let x = self.densely();
-        dispatch!(self.dtype(), T => {
+    ///
+    /// # Errors
+    /// None on the processor; what a CUDA device fails with.
+    pub fn unary(&self, op: UnaryOp) -> Result<Tensor> {
+        let x = self.densely()?;
+        if x.on_cuda().is_some() {
+            return cuda::unary(op, &x);
+        }
+        Ok(dispatch!(self.dtype(), T => {
             let mut out = Buffer::<T>::unfilled(x.numel());
             op.forward(out.as_mut_slice(), &x.data::<T>()[..x.numel()]);
             Tensor::from_buffer(out, x.dims(), x.strides())
-        })
+        }))
     }
 
     /// Gradient of an elementwise function: `dy` times the derivative at `saved`, which is the input or the output as
@@ -173,8 +180,11 @@ impl Tensor {
     /// Shapes or dtypes that differ.
     pub fn unary_backward(op: UnaryOp, saved: &Tensor, dy: &Tensor) -> Result<Tensor> {
         saved.check_same(op.name(), dy)?;
-        let saved = saved.densely();
-        let dy = dy.laid_out_like(&saved);
+        let saved = saved.densely()?;
+        let dy = dy.laid_out_like(&saved)?;
+        if saved.on_cuda().is_some() {
+            return cuda::unary_backward(op, &saved, &dy);
+        }
         dispatch!(saved.dtype(), T => {
             let n = saved.numel();
             let mut out = Buffer::<T>::unfilled(n);
@@ -196,6 +206,9 @@ impl Tensor {
             .find(|t| t.dims() == shape && t.is_dense())
             .map_or_else(|| shape.row_major(), Tensor::strides);
         let (xs, ys) = (self.stretched_strides(&shape), other.stretched_strides(&shape));
+        if self.on_cuda().is_some() {
+            return cuda::binary(op, (shape, strides), (self, xs), (other, ys));
+        }
         dispatch!(self.dtype(), T => {
             let mut out = Buffer::<T>::unfilled(shape.numel());
             let (o, x, y) = ((out.as_mut_slice(), &strides), (self.data::<T>(), &xs), (other.data::<T>(), &ys));
@@ -242,18 +255,40 @@ impl Tensor {
     }
 
     /// `self · scale + shift`, the product rounded before the sum.
-    pub fn affine(&self, scale: f64, shift: f64) -> Tensor {
-        let x = self.densely();
-        dispatch!(self.dtype(), T => {
+    ///
+    /// # Errors
+    /// None on the processor; what a CUDA device fails with.
+    pub fn affine(&self, scale: f64, shift: f64) -> Result<Tensor> {
+        let x = self.densely()?;
+        if x.on_cuda().is_some() {
+            return cuda::affine(&x, scale as f32, shift as f32);
+        }
+        Ok(dispatch!(self.dtype(), T => {
             let (scale, shift) = (T::from_f64(scale), T::from_f64(shift));
             let mut out = Buffer::<T>::unfilled(x.numel());
             map::map1(out.as_mut_slice(), &x.data::<T>()[..x.numel()], #[inline(always)] |v| v * scale + shift);
             Tensor::from_buffer(out, x.dims(), x.strides())
-        })
+        }))
+    }
+
+    /// `self · factor · by`, `by` being a single number on the same device; nobody waits for it there.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] unless `by` has one element; dtypes and devices must be equal.
+    pub fn scaled_by(&self, by: &Tensor, factor: f64) -> Result<Tensor> {
+        self.check_dtype("scaled_by", by)?;
+        if by.numel() != 1 {
+            let rule = "exactly one element is needed";
+            return Err(crate::Error::shape("scaled_by", by.shape(), rule));
+        }
+        if self.on_cuda().is_some() {
+            return self.affine(factor, 0.0)?.mul(&by.reshape(&[])?);
+        }
+        self.affine(factor * by.item()?, 0.0)
     }
 
     /// This tensor in the memory layout of another of the same shape.
-    pub(crate) fn laid_out_like(&self, other: &Tensor) -> Tensor {
+    pub(crate) fn laid_out_like(&self, other: &Tensor) -> Result<Tensor> {
         self.in_strides(other.strides())
     }
 }

@@ -77,6 +77,72 @@ pub enum Error {
         /// The shape that was asked for.
         shape: Box<[usize]>,
     },
+    /// Operands that lie on different devices; nothing is moved silently.
+    #[error("{op}: one operand lies on {lhs}, another on {rhs}; move one with `to_device`")]
+    DeviceMismatch {
+        /// The operation.
+        op: &'static str,
+        /// Device of the first operand.
+        lhs: String,
+        /// Device of the other.
+        rhs: String,
+    },
+    /// A dtype that a CUDA device does not compute in.
+    #[error(
+        "{op}: a CUDA device computes in f32, not in {dtype}; convert with `to_dtype`, or stay on the cpu"
+    )]
+    DeviceDType {
+        /// The operation.
+        op: &'static str,
+        /// The dtype that was given.
+        dtype: DType,
+    },
+    /// A tensor on the processor, for what CUDA devices alone compute.
+    #[error(
+        "{op}: the tensor lies on the cpu, where this is not computed; move it with `to_device`"
+    )]
+    NeedsCuda {
+        /// The operation.
+        op: &'static str,
+    },
+    /// No memory on a device.
+    #[error(
+        "the CUDA device has no {} in one piece: {} are free{}, {} are in use; a smaller batch needs less{}",
+        mebibytes(*needed_bytes), mebibytes(*free_bytes), if *limited { " within the limit that was set" } else { "" },
+        mebibytes(*used_bytes), if *limited { ", and a larger limit gives more" } else { "" }
+    )]
+    DeviceMemory {
+        /// Bytes of the block that was asked for.
+        needed_bytes: u64,
+        /// Bytes there are, within the limit.
+        free_bytes: u64,
+        /// Bytes that tensors hold.
+        used_bytes: u64,
+        /// Whether a limit was in the way, and not the device.
+        limited: bool,
+    },
+    /// A CUDA device, or a library it needs, that is not there.
+    #[error("no CUDA device can be used: {reason}")]
+    NoCuda {
+        /// What is missing, and where to get it.
+        reason: String,
+    },
+    /// A CUDA device on which nothing works any more.
+    #[error("{op}: {reason}")]
+    DeviceLost {
+        /// The operation that found it, or the kernel.
+        op: &'static str,
+        /// In the words of the driver.
+        reason: String,
+    },
+    /// A call of a CUDA device that failed, alone.
+    #[error("{op}: the CUDA device failed: {reason}")]
+    Cuda {
+        /// The operation, or the kernel.
+        op: &'static str,
+        /// In the words of the driver.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -92,4 +158,11 @@ impl Error {
     pub(crate) fn shape(op: &'static str, shape: &[usize], rule: &'static str) -> Self {
         Error::Shape { op, shape: shape.into(), rule }
     }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        return format!("{:.1} KiB", bytes as f64 / f64::from(1 << 10));
+    }
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

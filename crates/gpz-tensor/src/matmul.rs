@@ -3,6 +3,7 @@
 use crate::Tensor;
 use crate::buffer::Buffer;
 use crate::cpu::matmul::{Operand, matmul};
+use crate::cuda;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::tensor::dispatch;
@@ -37,11 +38,14 @@ impl Tensor {
             .map_err(|_| rule("the product must be one that fits in memory"))?;
         // One matrix for all: the batch's rows are rows of one product.
         let (a, batch, rows) = if shared && !outer.is_empty() {
-            (self.row_major(), 1, outer.iter().product::<usize>() * m)
+            (self.row_major()?, 1, outer.iter().product::<usize>() * m)
         } else {
-            (self.batched(), outer.iter().product(), m)
+            (self.batched()?, outer.iter().product(), m)
         };
-        let b = other.batched();
+        let b = other.batched()?;
+        if a.on_cuda().is_some() {
+            return cuda::matmul(batch, [rows, k, n], &a, &b, shape);
+        }
         dispatch!(self.dtype(), T => {
             let mut c = Buffer::<T>::unfilled(shape.numel());
             matmul(
@@ -58,10 +62,10 @@ impl Tensor {
     }
 
     /// This tensor itself if a single stride leads from matrix to matrix, else a row-major copy.
-    fn batched(&self) -> Tensor {
+    fn batched(&self) -> Result<Tensor> {
         let axes: Vec<(usize, usize)> = self.batch_axes().collect();
         let regular = axes.windows(2).all(|pair| pair[0].1 == pair[1].0 * pair[1].1);
-        if regular { self.clone() } else { self.row_major() }
+        if regular { Ok(self.clone()) } else { self.row_major() }
     }
 
     /// Extents and strides of the axes before the matrices; what an axis of extent 1 has as its stride means nothing.
@@ -71,8 +75,14 @@ impl Tensor {
     }
 
     fn operand<T: crate::Element>(&self) -> Operand<'_, T> {
+        let [row, column, batch] = self.matrix_strides();
+        Operand { data: self.data::<T>(), row, column, batch }
+    }
+
+    /// Elements from row to row, from column to column, and from matrix to matrix.
+    pub(crate) fn matrix_strides(&self) -> [usize; 3] {
         let (rank, strides) = (self.rank(), self.strides());
         let batch = self.batch_axes().next_back().map_or(0, |(_, stride)| stride);
-        Operand { data: self.data::<T>(), row: strides[rank - 2], column: strides[rank - 1], batch }
+        [strides[rank - 2], strides[rank - 1], batch]
     }
 }

@@ -3,6 +3,7 @@
 use crate::Tensor;
 use crate::buffer::Buffer;
 use crate::cpu::pool::{self, Geometry};
+use crate::cuda;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::tensor::dispatch;
@@ -81,6 +82,9 @@ impl Tensor {
     pub fn max_pool2d(&self, window: Pool2d) -> Result<Tensor> {
         let (geometry, shape) = window.geometry("max_pool2d", self.shape())?;
         let x = self.channels_last()?;
+        if x.on_cuda().is_some() {
+            return cuda::max_pool(&geometry, &x, shape);
+        }
         Ok(dispatch!(x.dtype(), T => {
             let mut out = Buffer::<T>::unfilled(shape.numel());
             pool::max_forward(&geometry, out.as_mut_slice(), x.data());
@@ -103,6 +107,9 @@ impl Tensor {
         let (geometry, shape) = window.geometry("max_pool2d_backward", input.shape())?;
         check_pooled(output, &shape)?;
         let (x, y, dy) = (input.channels_last()?, output.channels_last()?, dy.channels_last()?);
+        if x.on_cuda().is_some() {
+            return cuda::max_pool_backward(&geometry, &x, &y, &dy);
+        }
         Ok(dispatch!(x.dtype(), T => {
             let mut dx = Buffer::<T>::unfilled(x.numel());
             pool::max_backward(&geometry, dx.as_mut_slice(), x.data(), y.data(), dy.data());
@@ -119,6 +126,9 @@ impl Tensor {
     pub fn avg_pool2d(&self, window: Pool2d) -> Result<Tensor> {
         let (geometry, shape) = window.geometry("avg_pool2d", self.shape())?;
         let x = self.channels_last()?;
+        if x.on_cuda().is_some() {
+            return cuda::average_pool(&geometry, &x, shape);
+        }
         Ok(dispatch!(x.dtype(), T => {
             let mut out = Buffer::<T>::unfilled(shape.numel());
             pool::average_forward(&geometry, out.as_mut_slice(), x.data());
@@ -139,6 +149,9 @@ impl Tensor {
         check_pooled(dy, &shape)?;
         let dy = dy.channels_last()?;
         let input = Dims::new(input_shape)?;
+        if dy.on_cuda().is_some() {
+            return cuda::average_pool_backward(&geometry, &dy, input);
+        }
         Ok(dispatch!(dy.dtype(), T => {
             let mut dx = Buffer::<T>::unfilled(input.numel());
             pool::average_backward(&geometry, dx.as_mut_slice(), dy.data());

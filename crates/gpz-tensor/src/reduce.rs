@@ -2,6 +2,8 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::rows;
+use crate::cuda;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::shape::{Dims, broadcast_shape};
 use crate::tensor::dispatch;
@@ -23,7 +25,7 @@ impl Tensor {
             order.push(axis);
         }
         let length = order[kept.len()..].iter().map(|&axis| self.shape()[axis]).product();
-        Ok((self.permute(&order)?.row_major(), kept, length))
+        Ok((self.permute(&order)?.row_major()?, kept, length))
     }
 
     /// Sum over the named axes, which the result no longer has.
@@ -34,6 +36,9 @@ impl Tensor {
     /// [`crate::Error::Axis`] if one does not exist.
     pub fn sum(&self, axes: &[usize]) -> Result<Tensor> {
         let (source, shape, length) = self.rows_over("sum", axes)?;
+        if source.on_cuda().is_some() {
+            return cuda::row_sums(&source, shape, length);
+        }
         Ok(dispatch!(self.dtype(), T => {
             reduce_rows::<T>(&source, shape, length, |row| rows::fold(row, row, #[inline(always)] |a, _| a))
         }))
@@ -47,7 +52,7 @@ impl Tensor {
         let sum = self.sum(axes)?;
         let count: usize =
             (0..self.rank()).filter(|a| axes.contains(a)).map(|a| self.shape()[a]).product();
-        Ok(sum.affine(1.0 / count as f64, 0.0))
+        sum.affine(1.0 / count as f64, 0.0)
     }
 
     /// Largest element over the named axes, which the result no longer has; NaN wins.
@@ -56,6 +61,9 @@ impl Tensor {
     /// [`crate::Error::Axis`] if one does not exist.
     pub fn max(&self, axes: &[usize]) -> Result<Tensor> {
         let (source, shape, length) = self.rows_over("max", axes)?;
+        if source.on_cuda().is_some() {
+            return cuda::row_max(&source, shape, length);
+        }
         Ok(dispatch!(self.dtype(), T => {
             reduce_rows::<T>(&source, shape, length, |row| rows::largest(row).to_f64())
         }))
@@ -81,7 +89,10 @@ impl Tensor {
         for (place, axis) in order.enumerate() {
             back[axis] = place;
         }
-        let dy = dy.row_major();
+        let dy = dy.row_major()?;
+        if source.on_cuda().is_some() {
+            return cuda::row_max_backward(&source, &dy, length)?.permute(&back);
+        }
         dispatch!(input.dtype(), T => {
             let (n, xs, dys) = (input.numel(), source.data::<T>(), dy.data::<T>());
             let mut dx = Buffer::<T>::filled(n, T::ZERO);
@@ -94,26 +105,49 @@ impl Tensor {
         })
     }
 
-    /// Sum of all elements, in the order of memory; added up as in [`Tensor::sum`].
-    pub fn sum_all(&self) -> f64 {
-        let tensor = self.densely();
-        dispatch!(self.dtype(), T => {
+    /// Sum of all elements, in the order of memory; added up as in [`Tensor::sum`]. Waits for a CUDA device.
+    ///
+    /// # Errors
+    /// None on the processor; what a CUDA device fails with.
+    pub fn sum_all(&self) -> Result<f64> {
+        let tensor = self.densely()?;
+        if tensor.on_cuda().is_some() {
+            return cuda::sum_all(&tensor);
+        }
+        Ok(dispatch!(self.dtype(), T => {
             let data = &tensor.data::<T>()[..tensor.numel()];
             rows::fold(data, data, #[inline(always)] |a, _| a)
-        })
+        }))
     }
 
-    /// Sum of the products of two tensors' elements, in the order of this one's memory; added up as in [`Tensor::sum`].
+    /// Sum of the products of two tensors' elements, in the order of this one's memory; added up as in [`Tensor::sum`]. Waits for a CUDA
+    /// device; [`Tensor::dot_scaled`] does not.
     ///
     /// # Errors
     /// Shapes or dtypes that differ.
     pub fn dot(&self, other: &Tensor) -> Result<f64> {
         self.check_same("dot", other)?;
-        let x = self.densely();
-        let y = other.laid_out_like(&x);
+        let x = self.densely()?;
+        let y = other.laid_out_like(&x)?;
+        if x.on_cuda().is_some() {
+            return cuda::dot(&x, &y);
+        }
         Ok(dispatch!(self.dtype(), T => {
             rows::fold(&x.data::<T>()[..x.numel()], &y.data::<T>()[..x.numel()], #[inline(always)] |a, b| a * b)
         }))
+    }
+
+    /// [`Tensor::dot`] times a number, as a tensor of rank 0 on the operands' device: a loss that nobody waits for.
+    ///
+    /// # Errors
+    /// Shapes, dtypes or devices that differ.
+    pub fn dot_scaled(&self, other: &Tensor, scale: f64) -> Result<Tensor> {
+        if self.on_cuda().is_none() {
+            return Ok(Tensor::scalar(self.dot(other)? * scale, self.dtype()));
+        }
+        self.check_same("dot", other)?;
+        let x = self.densely()?;
+        cuda::dot_scaled(&x, &other.laid_out_like(&x)?, scale)
     }
 
     /// Position of the largest element of each row of the last axis; the first of equals, and the first NaN of a row that has one.
@@ -127,7 +161,7 @@ impl Tensor {
             let rule = "an empty last axis has no largest element";
             return Err(Error::shape("argmax_rows", self.shape(), rule));
         }
-        let source = self.row_major();
+        let source = self.row_major()?.to_device(&Device::Cpu)?;
         Ok(dispatch!(self.dtype(), T => {
             let data = &source.data::<T>()[..self.numel()];
             data.chunks_exact(columns).map(rows::first_largest).collect()

@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::rows;
+use crate::cuda;
 use crate::error::{Error, Result};
 use crate::tensor::dispatch;
 use crate::{Element, Tensor};
@@ -20,7 +21,7 @@ impl Tensor {
     /// This tensor row-major, and the length of its last axis.
     fn last_axis(&self, op: &'static str) -> Result<(Tensor, usize)> {
         self.check_axis(op, self.rank().saturating_sub(1))?;
-        Ok((self.row_major(), self.shape()[self.rank() - 1]))
+        Ok((self.row_major()?, self.shape()[self.rank() - 1]))
     }
 
     fn map_rows<T: Element>(&self, columns: usize, f: impl Fn(&mut [T], &[T]) + Sync) -> Tensor {
@@ -54,6 +55,9 @@ impl Tensor {
     /// [`Error::Axis`] for a tensor of rank 0.
     pub fn softmax(&self) -> Result<Tensor> {
         let (x, d) = self.last_axis("softmax")?;
+        if x.on_cuda().is_some() {
+            return cuda::softmax(&x, d);
+        }
         Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, rows::softmax)))
     }
 
@@ -64,7 +68,10 @@ impl Tensor {
     pub fn softmax_backward(output: &Tensor, dy: &Tensor) -> Result<Tensor> {
         output.check_same("softmax_backward", dy)?;
         let (y, d) = output.last_axis("softmax_backward")?;
-        let dy = dy.row_major();
+        let dy = dy.row_major()?;
+        if y.on_cuda().is_some() {
+            return cuda::softmax_backward(&y, &dy, d);
+        }
         Ok(dispatch!(y.dtype(), T => y.map_row_pairs::<T>(&dy, d, |dx, y, dy| {
             let product = T::from_f64(rows::fold(y, dy, #[inline(always)] |a, b| a * b));
             for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
@@ -79,6 +86,9 @@ impl Tensor {
     /// [`Error::Axis`] for a tensor of rank 0.
     pub fn log_softmax(&self) -> Result<Tensor> {
         let (x, d) = self.last_axis("log_softmax")?;
+        if x.on_cuda().is_some() {
+            return cuda::log_softmax(&x, d);
+        }
         Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, rows::log_softmax)))
     }
 
@@ -89,13 +99,41 @@ impl Tensor {
     pub fn log_softmax_backward(output: &Tensor, dy: &Tensor) -> Result<Tensor> {
         output.check_same("log_softmax_backward", dy)?;
         let (y, d) = output.last_axis("log_softmax_backward")?;
-        let dy = dy.row_major();
+        let dy = dy.row_major()?;
+        if y.on_cuda().is_some() {
+            return cuda::log_softmax_backward(&y, &dy, d);
+        }
         Ok(dispatch!(y.dtype(), T => y.map_row_pairs::<T>(&dy, d, |dx, y, dy| {
             let sum = T::from_f64(rows::fold(dy, dy, #[inline(always)] |a, _| a));
             for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
                 *dx = dy - y.exp() * sum;
             }
         })))
+    }
+
+    /// `scale` times the sum over the rows of `−Σ t ln softmax(x)`, in nats, as a tensor of rank 0; and the gradient of the unscaled sum,
+    /// `softmax(x) Σ t − t`, in the same pass.
+    ///
+    /// - `self`: `x`, `[..., classes]`; `targets`: `t`, of the same shape
+    ///
+    /// # Errors
+    /// Shapes or dtypes that differ; [`Error::Axis`] for a tensor of rank 0.
+    pub fn soft_cross_entropy(&self, targets: &Tensor, scale: f64) -> Result<(Tensor, Tensor)> {
+        self.check_same("soft_cross_entropy", targets)?;
+        let (x, d) = self.last_axis("soft_cross_entropy")?;
+        let targets = targets.row_major()?;
+        if x.on_cuda().is_some() {
+            return cuda::soft_cross_entropy(&x, &targets, d, scale);
+        }
+        let log_probs = x.log_softmax()?;
+        let loss = -scale * log_probs.dot(&targets)?;
+        let gradient = dispatch!(x.dtype(), T => log_probs.map_row_pairs::<T>(&targets, d, |dx, p, t| {
+            let sum = T::from_f64(rows::fold(t, t, #[inline(always)] |a, _| a));
+            for ((dx, &p), &t) in dx.iter_mut().zip(p).zip(t) {
+                *dx = p.exp() * sum - t;
+            }
+        }));
+        Ok((Tensor::scalar(loss, x.dtype()), gradient))
     }
 
     /// Normalises each row of the last axis to mean 0 and variance 1, then scales and shifts:
@@ -110,18 +148,15 @@ impl Tensor {
     /// Ba, Kiros and Hinton, 2016.
     pub fn layer_norm(&self, scale: &Tensor, shift: &Tensor, eps: f64) -> Result<Tensor> {
         let (x, d) = self.last_axis("layer_norm")?;
-        let normal = self.normal_rows(&x, d, &[scale, shift], eps)?;
-        normal.mul(scale)?.add(shift)
+        x.check_normal(d, &[scale, shift])?;
+        if x.on_cuda().is_some() {
+            return cuda::layer_norm(&x, &scale.row_major()?, &shift.row_major()?, d, eps);
+        }
+        x.normal_rows(d, eps).mul(scale)?.add(shift)
     }
 
-    /// Rows of mean 0 and variance 1.
-    fn normal_rows(
-        &self,
-        x: &Tensor,
-        d: usize,
-        parameters: &[&Tensor],
-        eps: f64,
-    ) -> Result<Tensor> {
+    fn check_normal(&self, d: usize, parameters: &[&Tensor]) -> Result<()> {
+        let x = self;
         for parameter in parameters {
             x.check_dtype("layer_norm", parameter)?;
             if parameter.shape() != [d] {
@@ -129,12 +164,17 @@ impl Tensor {
                 return Err(Error::mismatch("layer_norm", x.shape(), parameter.shape(), rule));
             }
         }
-        Ok(dispatch!(x.dtype(), T => x.map_rows::<T>(d, |out, row| {
+        Ok(())
+    }
+
+    /// Rows of mean 0 and variance 1.
+    fn normal_rows(&self, d: usize, eps: f64) -> Tensor {
+        dispatch!(self.dtype(), T => self.map_rows::<T>(d, |out, row| {
             let Moments { pivot, shift, inverse } = Moments::of(row, eps);
             for (o, &x) in out.iter_mut().zip(row) {
                 *o = ((x - pivot) - shift) * inverse;
             }
-        })))
+        }))
     }
 
     /// Gradients of [`Tensor::layer_norm`].
@@ -149,10 +189,14 @@ impl Tensor {
     ) -> Result<LayerNormGradients> {
         input.check_same("layer_norm_backward", dy)?;
         let (x, d) = input.last_axis("layer_norm_backward")?;
-        let normal = input.normal_rows(&x, d, &[scale], eps)?;
+        x.check_normal(d, &[scale])?;
+        if x.on_cuda().is_some() {
+            return cuda::layer_norm_backward(&x, &dy.row_major()?, &scale.row_major()?, d, eps);
+        }
+        let normal = x.normal_rows(d, eps);
         let count: usize = x.shape()[..x.rank() - 1].iter().product();
         let as_matrix = |t: &Tensor| t.reshape(&[count, d]);
-        let scaled = dy.mul(scale)?.row_major();
+        let scaled = dy.mul(scale)?.row_major()?;
         let dx = dispatch!(x.dtype(), T => scaled.map_row_pairs::<T>(&x, d, |dx, g, x| {
             let Moments { pivot, shift, inverse } = Moments::of(x, eps);
             let count = d as f64;

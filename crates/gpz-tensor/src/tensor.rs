@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
+use crate::cuda::{self, CudaDevice, DeviceBuffer};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::{DType, Element};
@@ -13,9 +15,11 @@ use crate::{DType, Element};
 pub enum Storage {
     F32(Arc<Buffer<f32>>),
     F64(Arc<Buffer<f64>>),
+    /// `f32` in the memory of a CUDA device.
+    Cuda(Arc<DeviceBuffer>),
 }
 
-/// Runs `$body` with `$T` bound to the element type of a dtype.
+/// Runs `$body` with `$T` bound to the element type of a dtype: for tensors on the processor, whose memory `$body` may look at.
 macro_rules! dispatch {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -35,7 +39,8 @@ pub(crate) use dispatch;
 /// An n-dimensional array, immutable and cheap to clone.
 ///
 /// Shapes, axes and flattening are row-major in the logical order (NCHW for pictures), whatever the memory layout. Convolutions and
-/// what works on their results lay pictures out channels-last; a view may have any strides. Operations return new tensors.
+/// what works on their results lay pictures out channels-last; a view may have any strides. Operations return new tensors, on the device
+/// of their operands, which must be one.
 #[derive(Clone)]
 pub struct Tensor {
     storage: Storage,
@@ -86,6 +91,33 @@ impl Tensor {
         Self::full(shape, 0.0, dtype)
     }
 
+    /// Every element is `value`, on a device.
+    ///
+    /// # Errors
+    /// As [`Tensor::full`]; [`Error::DeviceDType`] for `f64` on a CUDA device, [`Error::DeviceMemory`].
+    pub fn full_on(shape: &[usize], value: f64, dtype: DType, device: &Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Self::full(shape, value, dtype),
+            Device::Cuda(_) if dtype != DType::F32 => Err(Error::DeviceDType { op: "full", dtype }),
+            Device::Cuda(device) => {
+                let dims = Dims::new(shape)?;
+                cuda::full(device, dims, dims.row_major(), value as f32)
+            }
+        }
+    }
+
+    /// A tensor of this one's shape, memory order, dtype and device, every element of which is `value`.
+    ///
+    /// # Errors
+    /// As [`Tensor::full_on`].
+    pub fn full_like(&self, value: f64) -> Result<Self> {
+        let strides = if self.is_dense() { self.strides } else { self.shape.row_major() };
+        match &self.storage {
+            Storage::Cuda(buffer) => cuda::full(buffer.device(), self.shape, strides, value as f32),
+            _ => Ok(Self::full(&self.shape, value, self.dtype())?.with_strides(strides)),
+        }
+    }
+
     /// A tensor of rank 0.
     pub fn scalar(value: f64, dtype: DType) -> Self {
         dispatch!(dtype, T => {
@@ -124,8 +156,58 @@ impl Tensor {
     /// Element type.
     pub fn dtype(&self) -> DType {
         match self.storage {
-            Storage::F32(_) => DType::F32,
+            Storage::F32(_) | Storage::Cuda(_) => DType::F32,
             Storage::F64(_) => DType::F64,
+        }
+    }
+
+    /// Where the elements lie.
+    pub fn device(&self) -> Device {
+        match &self.storage {
+            Storage::F32(_) | Storage::F64(_) => Device::Cpu,
+            Storage::Cuda(buffer) => Device::Cuda(buffer.device().clone()),
+        }
+    }
+
+    /// This tensor on another device, in the same memory order; itself if it lies there already.
+    ///
+    /// # Errors
+    /// [`Error::DeviceDType`] for `f64` to a CUDA device, [`Error::DeviceMemory`], [`Error::Cuda`].
+    pub fn to_device(&self, device: &Device) -> Result<Tensor> {
+        if self.device() == *device {
+            return Ok(self.clone());
+        }
+        let source = self.densely()?;
+        let host = match &source.storage {
+            Storage::Cuda(buffer) => {
+                let values = buffer.read::<f32>(4 * source.offset, source.numel())?;
+                Self::from_buffer(Buffer::from_slice(&values), source.shape, source.strides)
+            }
+            _ => source,
+        };
+        match device {
+            Device::Cpu => Ok(host),
+            Device::Cuda(device) => {
+                if host.dtype() != DType::F32 {
+                    return Err(Error::DeviceDType { op: "to_device", dtype: host.dtype() });
+                }
+                cuda::check_count("to_device", &host.shape)?;
+                let buffer = device.upload(&host.data::<f32>()[..host.numel()])?;
+                Ok(Self::from_device_buffer(buffer, host.shape, host.strides))
+            }
+        }
+    }
+
+    pub(crate) fn from_device_buffer(buffer: DeviceBuffer, shape: Dims, strides: Dims) -> Self {
+        debug_assert!(buffer.bytes() >= 4 * shape.numel());
+        Tensor { storage: Storage::Cuda(Arc::new(buffer)), shape, strides, offset: 0 }
+    }
+
+    /// The buffer on a CUDA device, and the address of this view's first element.
+    pub(crate) fn on_cuda(&self) -> Option<(&DeviceBuffer, u64)> {
+        match &self.storage {
+            Storage::Cuda(buffer) => Some((buffer, buffer.address() + 4 * self.offset as u64)),
+            _ => None,
         }
     }
 
@@ -176,11 +258,11 @@ impl Tensor {
     }
 
     /// This tensor in row-major memory order; itself if it is so already.
-    pub fn row_major(&self) -> Tensor {
-        if self.is_row_major() {
-            return self.with_strides(self.shape.row_major());
-        }
-        self.copied(self.shape.row_major())
+    ///
+    /// # Errors
+    /// None on the processor; what a CUDA device fails with.
+    pub fn row_major(&self) -> Result<Tensor> {
+        self.in_strides(self.shape.row_major())
     }
 
     /// This `[n, c, h, w]` tensor in channels-last memory order; itself if it is so already.
@@ -195,15 +277,18 @@ impl Tensor {
                 "rank 4, [n, c, h, w], is needed",
             ));
         }
-        if self.is_channels_last() {
-            return Ok(self.with_strides(self.shape.channels_last()));
-        }
-        Ok(self.copied(self.shape.channels_last()))
+        self.in_strides(self.shape.channels_last())
     }
 
     /// The same elements, dense under some order of the axes.
-    pub(crate) fn densely(&self) -> Tensor {
-        if self.is_dense() { self.clone() } else { self.copied(self.shape.row_major()) }
+    pub(crate) fn densely(&self) -> Result<Tensor> {
+        let strides = if self.is_dense() { self.strides } else { self.shape.row_major() };
+        self.in_strides(strides)
+    }
+
+    /// Whether kernels can load 16 bytes at once from the first element on.
+    pub(crate) fn is_aligned(&self) -> bool {
+        !matches!(self.storage, Storage::Cuda(_)) || self.offset.is_multiple_of(4)
     }
 
     pub(crate) fn with_strides(&self, strides: Dims) -> Tensor {
@@ -211,24 +296,33 @@ impl Tensor {
     }
 
     /// This tensor under given dense strides; a copy if it lies otherwise.
-    pub(crate) fn in_strides(&self, strides: Dims) -> Tensor {
-        if self.has_strides(&strides) { self.with_strides(strides) } else { self.copied(strides) }
+    pub(crate) fn in_strides(&self, strides: Dims) -> Result<Tensor> {
+        if self.has_strides(&strides) && self.is_aligned() {
+            return Ok(self.with_strides(strides));
+        }
+        self.copied(strides)
     }
 
-    fn copied(&self, strides: Dims) -> Tensor {
-        dispatch!(self.dtype(), T => {
+    fn copied(&self, strides: Dims) -> Result<Tensor> {
+        if self.on_cuda().is_some() {
+            return cuda::copied(self, strides);
+        }
+        Ok(dispatch!(self.dtype(), T => {
             let mut out = Buffer::<T>::unfilled(self.numel());
             crate::cpu::map::copy(&self.shape, out.as_mut_slice(), &strides, self.data(), &self.strides);
             Self::from_buffer(out, self.shape, strides)
-        })
+        }))
     }
 
-    /// The elements in row-major order, converted to `T`.
-    pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        let rows = self.row_major();
-        dispatch!(self.dtype(), S => {
+    /// The elements in row-major order, converted to `T`. Waits for a CUDA device.
+    ///
+    /// # Errors
+    /// None on the processor; what a CUDA device fails with, now or in earlier work.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        let rows = self.to_device(&Device::Cpu)?.row_major()?;
+        Ok(dispatch!(self.dtype(), S => {
             rows.data::<S>()[..self.numel()].iter().map(|v| T::from_f64(v.to_f64())).collect()
-        })
+        }))
     }
 
     /// The pictures of an `[n, c, h, w]` tensor in `[n, h, w, c]` order, converted to `T`.
@@ -236,18 +330,19 @@ impl Tensor {
     /// # Errors
     /// [`Error::Shape`] unless the rank is 4.
     pub fn to_channels_last_vec<T: Element>(&self) -> Result<Vec<T>> {
-        let pictures = self.channels_last()?;
+        let pictures = self.channels_last()?.to_device(&Device::Cpu)?;
         Ok(dispatch!(self.dtype(), S => {
             pictures.data::<S>()[..self.numel()].iter().map(|v| T::from_f64(v.to_f64())).collect()
         }))
     }
 
-    /// The row-major elements as they lie, without a copy; `None` for another dtype or memory order.
+    /// The row-major elements as they lie, without a copy; `None` for another dtype, memory order or device.
     pub fn as_row_major_slice<T: Element>(&self) -> Option<&[T]> {
-        (T::DTYPE == self.dtype() && self.is_row_major()).then(|| &self.data::<T>()[..self.numel()])
+        (T::buffer(&self.storage).is_some() && self.is_row_major())
+            .then(|| &self.data::<T>()[..self.numel()])
     }
 
-    /// The only element.
+    /// The only element. Waits for a CUDA device.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is not exactly one.
@@ -255,33 +350,45 @@ impl Tensor {
         if self.numel() != 1 {
             return Err(Error::shape("item", &self.shape, "exactly one element is needed"));
         }
-        Ok(dispatch!(self.dtype(), T => self.data::<T>()[0].to_f64()))
+        Ok(self.to_vec::<f64>()?[0])
     }
 
-    /// Whether no element is infinite or NaN.
-    pub fn all_finite(&self) -> bool {
-        let tensor = self.densely();
-        dispatch!(self.dtype(), T => {
+    /// Whether no element is infinite or NaN. Waits for a CUDA device.
+    ///
+    /// # Errors
+    /// None on the processor; what a CUDA device fails with.
+    pub fn all_finite(&self) -> Result<bool> {
+        let tensor = self.densely()?;
+        if tensor.on_cuda().is_some() {
+            return cuda::all_finite(&tensor);
+        }
+        Ok(dispatch!(self.dtype(), T => {
             crate::cpu::rows::all_finite(&tensor.data::<T>()[..self.numel()])
-        })
+        }))
     }
 
     /// This tensor in another dtype, rounded to nearest.
-    pub fn to_dtype(&self, dtype: DType) -> Tensor {
+    ///
+    /// # Errors
+    /// None on the processor; [`Error::DeviceDType`] for `f64` on a CUDA device.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
         if dtype == self.dtype() {
-            return self.clone();
+            return Ok(self.clone());
         }
-        let source = self.densely();
-        dispatch!(self.dtype(), S => dispatch!(dtype, D => {
+        if self.on_cuda().is_some() {
+            return Err(Error::DeviceDType { op: "to_dtype", dtype });
+        }
+        let source = self.densely()?;
+        Ok(dispatch!(self.dtype(), S => dispatch!(dtype, D => {
             let mut out = Buffer::<D>::unfilled(self.numel());
             for (to, from) in out.as_mut_slice().iter_mut().zip(source.data::<S>()) {
                 *to = D::from_f64(from.to_f64());
             }
             Self::from_buffer(out, source.shape, source.strides)
-        }))
+        })))
     }
 
-    /// Rewrites the elements in memory order with those of the operands, which are brought to this tensor's layout. In place if
+    /// For tensors on the processor: rewrites the elements in memory order with those of the operands, which are brought to this tensor's layout. In place if
     /// nothing else shares the memory, otherwise on a copy. For optimisers.
     ///
     /// `f` is handed pieces that belong together, in parallel where the tensor is large: what becomes of an element may depend on the
@@ -297,14 +404,18 @@ impl Tensor {
         if T::DTYPE != self.dtype() {
             return Err(Error::DTypeMismatch { op: "update", lhs: self.dtype(), rhs: T::DTYPE });
         }
+        if self.on_cuda().is_some() {
+            let (lhs, rhs) = (self.device().to_string(), Device::Cpu.to_string());
+            return Err(Error::DeviceMismatch { op: "update", lhs, rhs });
+        }
         if !self.is_dense() {
-            *self = self.row_major();
+            *self = self.row_major()?;
         }
         let mut aligned = operands.map(Tensor::clone);
         for operand in &mut aligned {
             self.check_same("update", operand)?;
             if !operand.has_strides(&self.strides) {
-                *operand = operand.copied(self.strides);
+                *operand = operand.copied(self.strides)?;
             }
         }
         let count = self.numel();
@@ -327,6 +438,36 @@ impl Tensor {
         if self.dtype() != other.dtype() {
             return Err(Error::DTypeMismatch { op, lhs: self.dtype(), rhs: other.dtype() });
         }
+        if self.cuda_device() != other.cuda_device() {
+            let (lhs, rhs) = (self.device().to_string(), other.device().to_string());
+            return Err(Error::DeviceMismatch { op, lhs, rhs });
+        }
+        Ok(())
+    }
+
+    fn cuda_device(&self) -> Option<&CudaDevice> {
+        self.on_cuda().map(|(buffer, _)| buffer.device())
+    }
+
+    pub(crate) fn check_device(&self, op: &'static str, device: &CudaDevice) -> Result<()> {
+        if self.cuda_device() != Some(device) {
+            let (lhs, rhs) = (self.device().to_string(), Device::Cuda(device.clone()).to_string());
+            return Err(Error::DeviceMismatch { op, lhs, rhs });
+        }
+        Ok(())
+    }
+
+    /// Makes this tensor the only one that sees its memory on a CUDA device, dense: by a copy if it is not.
+    pub(crate) fn make_unique(&mut self) -> Result<()> {
+        let dense = self.is_dense() && self.is_aligned();
+        let alone = match &mut self.storage {
+            Storage::Cuda(buffer) => Arc::get_mut(buffer).is_some(),
+            _ => true,
+        };
+        if !(dense && alone) {
+            let strides = if self.is_dense() { self.strides } else { self.shape.row_major() };
+            *self = self.copied(strides)?;
+        }
         Ok(())
     }
 
@@ -345,8 +486,12 @@ fn check_length(op: &'static str, len: usize, dims: &Dims) -> Result<()> {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor({:?}, {}", self.shape, self.dtype())?;
-        if self.numel() <= 8 {
-            write!(f, ", {:?}", self.to_vec::<f64>())?;
+        if self.on_cuda().is_some() {
+            write!(f, ", on {}", self.device())?;
+        } else if self.numel() <= 8
+            && let Ok(values) = self.to_vec::<f64>()
+        {
+            write!(f, ", {values:?}")?;
         }
         write!(f, ")")
     }

@@ -2,6 +2,7 @@
 
 use crate::Tensor;
 use crate::buffer::Buffer;
+use crate::cuda;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::tensor::dispatch;
@@ -21,7 +22,7 @@ impl Tensor {
                 shape: shape.into(),
             });
         }
-        Ok(self.row_major().view(dims, dims.row_major(), 0))
+        Ok(self.row_major()?.view(dims, dims.row_major(), 0))
     }
 
     /// All axes from `first` on become one.
@@ -168,11 +169,14 @@ impl Tensor {
         let inner: usize = shape[axis + 1..].iter().product();
         let outer: usize = shape[..axis].iter().product();
         let row = shape[axis] * inner;
+        if first.on_cuda().is_some() {
+            return cuda::concat(tensors, axis, shape);
+        }
         dispatch!(first.dtype(), T => {
             let mut out = Buffer::<T>::unfilled(shape.numel());
             let mut start = 0;
             for tensor in tensors {
-                let source = tensor.row_major();
+                let source = tensor.row_major()?;
                 let width = tensor.shape()[axis] * inner;
                 for o in 0..outer {
                     out.as_mut_slice()[o * row + start..][..width]

@@ -2,8 +2,11 @@
 
 mod common;
 
-use common::{Array, DTYPES, assert_is, bits, rng};
-use gpz_tensor::{Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions, DType, Tensor, UnaryOp};
+use common::{Array, PLACES, assert_is, bits, rng};
+use gpz_cuda_sim::Simulator;
+use gpz_tensor::{
+    Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions, CudaDevice, DType, Device, Tensor, UnaryOp,
+};
 
 /// Calls `f` with coarse row and column, kernel row and column, fine row and column of all that a convolution connects: the fine
 /// side is a convolution's picture and a transposed one's result.
@@ -80,12 +83,12 @@ fn in_every_layout<const N: usize>(
     terms: usize,
     mut f: impl FnMut(&str, f64, [&Tensor; N]),
 ) {
-    for (dtype, tolerance) in DTYPES {
-        let layouts = arrays.map(|array| array.layouts(dtype));
+    for (place, tolerance) in PLACES {
+        let layouts = arrays.map(|array| array.layouts(place));
         for i in 0..layouts[0].len() {
             let pick = |k: usize| &layouts[k][(i + 2 * k) % layouts[k].len()];
             let names: Vec<&str> = (0..N).map(|k| pick(k).0.as_str()).collect();
-            let what = format!("{dtype} {}", names.join(", "));
+            let what = format!("{place} {}", names.join(", "));
             f(&what, tolerance * (terms as f64).sqrt(), std::array::from_fn(|k| &pick(k).1));
         }
     }
@@ -117,7 +120,7 @@ fn convolutions_and_their_gradients_agree_with_f64_in_every_layout() {
         in_every_layout([&x, &w, &dy], x.data.len(), |layout, tolerance, [tx, tw, tdy]| {
             let what = format!("{:?} {:?} {o:?} {layout}", x.shape, w.shape);
             assert_is(&what, &tx.conv2d(tw, None, o).unwrap(), &y, tolerance);
-            let with = tx.conv2d(tw, Some(&bias.tensor(tx.dtype())), o).unwrap();
+            let with = tx.conv2d(tw, Some(&bias.beside(tx)), o).unwrap();
             assert_is(&what, &with, &biased(&y, &bias), tolerance);
             let got = Tensor::conv2d_input_grad(tdy, tw, &x.shape, o).unwrap();
             assert_is(&format!("{what}, input gradient"), &got, &dx, tolerance);
@@ -158,7 +161,7 @@ fn transposed_convolutions_and_their_gradients_agree_with_f64_in_every_layout() 
         in_every_layout([&x, &w, &dy], dy.data.len(), |layout, tolerance, [tx, tw, tdy]| {
             let what = format!("{:?} {:?} {o:?} {layout}", x.shape, w.shape);
             assert_is(&what, &tx.conv_transpose2d(tw, None, o).unwrap(), &y, tolerance);
-            let with = tx.conv_transpose2d(tw, Some(&bias.tensor(tx.dtype())), o).unwrap();
+            let with = tx.conv_transpose2d(tw, Some(&bias.beside(tx)), o).unwrap();
             assert_is(&what, &with, &biased(&y, &bias), tolerance);
             let got = Tensor::conv_transpose2d_input_grad(tdy, tw, &x.shape, o).unwrap();
             assert_is(&format!("{what}, input gradient"), &got, &dx, tolerance);
@@ -185,7 +188,7 @@ fn a_fused_convolution_is_its_parts() {
         let plain = x.tensor(DType::F64).conv2d(&w.tensor(DType::F64), None, o).unwrap();
         let residual = Array::uniform(rng, plain.shape(), -1.0..1.0);
         in_every_layout([&x, &w, &residual], 1, |layout, _, [x, w, residual]| {
-            let [bias, scale, shift] = [&bias, &scale, &shift].map(|p| p.tensor(x.dtype()));
+            let [bias, scale, shift] = [&bias, &scale, &shift].map(|p| p.beside(x));
             for choice in 0..16 {
                 let has = |bit: usize| choice >> bit & 1 == 1;
                 let epilogue = ConvEpilogue {
@@ -205,12 +208,36 @@ fn a_fused_convolution_is_its_parts() {
                     want = want.add(residual).unwrap();
                 }
                 if has(3) {
-                    want = want.unary(UnaryOp::Relu);
+                    want = want.unary(UnaryOp::Relu).unwrap();
                 }
                 let got = x.conv2d_fused(w, epilogue, o).unwrap();
                 assert_eq!(got.shape(), want.shape());
                 assert!(bits(&got) == bits(&want), "{:?} {layout}, choice {choice:04b}", w.shape());
             }
         });
+    }
+}
+
+/// On a CUDA device all that follows a convolution is one launch, and nothing is none.
+#[test]
+fn what_follows_a_convolution_is_one_launch() {
+    let simulator = Simulator::new();
+    let device = Device::Cuda(CudaDevice::with_driver(simulator.clone()));
+    let zeros = |shape: &[usize]| Tensor::full_on(shape, 0.0, DType::F32, &device).unwrap();
+    let (x, w) = (zeros(&[1, 4, 1, 1]), zeros(&[8, 4, 1, 1]));
+    let (parameter, residual) = (zeros(&[8]), zeros(&[1, 8, 1, 1]));
+    for choice in 0..16 {
+        let has = |bit: usize| choice >> bit & 1 == 1;
+        let epilogue = ConvEpilogue {
+            bias: has(0).then_some(&parameter),
+            affine: has(1).then_some((&parameter, &parameter)),
+            residual: has(2).then_some(&residual),
+            relu: has(3),
+        };
+        let before = simulator.calls();
+        x.conv2d_fused(&w, epilogue, Conv2dOptions::square(1, 0)).unwrap();
+        let after = simulator.calls();
+        assert_eq!(after.convolutions - before.convolutions, 1);
+        assert_eq!(after.launches - before.launches, u64::from(choice != 0), "choice {choice:04b}");
     }
 }

@@ -7,8 +7,10 @@ fn masks_keep_the_mean_and_the_share() {
     let n = 400_000;
     for p in [0.0, 0.1, 0.5, 0.9] {
         for key in [0, 1, u64::MAX] {
-            let mask =
-                Tensor::dropout_mask(&[4, n / 4], p, key, DType::F64).unwrap().to_vec::<f64>();
+            let mask = Tensor::dropout_mask(&[4, n / 4], p, key, DType::F64)
+                .unwrap()
+                .to_vec::<f64>()
+                .unwrap();
             let kept = 1.0 / (1.0 - p);
             assert!(mask.iter().all(|&v| v == 0.0 || v == kept), "p = {p}");
             let dropped = mask.iter().filter(|&&v| v == 0.0).count() as f64;
@@ -23,7 +25,9 @@ fn masks_keep_the_mean_and_the_share() {
 #[test]
 fn masks_of_neighbouring_keys_and_positions_do_not_correlate() {
     let n = 200_000;
-    let mask = |key| Tensor::dropout_mask(&[n + 1], 0.5, key, DType::F32).unwrap().to_vec::<f32>();
+    let mask = |key| {
+        Tensor::dropout_mask(&[n + 1], 0.5, key, DType::F32).unwrap().to_vec::<f32>().unwrap()
+    };
     let reference = mask(7);
     let four_deviations = 4.0 * (n as f64 / 4.0).sqrt();
     let agreement = |a: &[f32], b: &[f32]| a.iter().zip(b).filter(|(a, b)| a == b).count() as f64;
@@ -41,8 +45,9 @@ fn masks_of_neighbouring_keys_and_positions_do_not_correlate() {
 fn equal_keys_give_equal_masks_of_any_shape_and_dtype() {
     let flat = Tensor::dropout_mask(&[60_000], 0.3, 11, DType::F32).unwrap();
     let square = Tensor::dropout_mask(&[200, 300], 0.3, 11, DType::F32).unwrap();
-    assert_eq!(flat.to_vec::<f32>(), square.to_vec::<f32>());
-    let zeros = |t: Tensor| t.to_vec::<f64>().iter().map(|&v| v == 0.0).collect::<Vec<_>>();
+    assert_eq!(flat.to_vec::<f32>().unwrap(), square.to_vec::<f32>().unwrap());
+    let zeros =
+        |t: Tensor| t.to_vec::<f64>().unwrap().iter().map(|&v| v == 0.0).collect::<Vec<_>>();
     let wide = Tensor::dropout_mask(&[60_000], 0.3, 11, DType::F64).unwrap();
     assert_eq!(zeros(flat), zeros(wide));
 }
@@ -56,7 +61,7 @@ fn masks_are_what_they_have_always_been() {
     ] {
         let mask = Tensor::dropout_mask(&[40_032], p, key, DType::F32).unwrap();
         let drawn = |start: usize| {
-            let part = mask.narrow(0, start, 32).unwrap().to_vec::<f32>();
+            let part = mask.narrow(0, start, 32).unwrap().to_vec::<f32>().unwrap();
             part.iter().map(|&v| if v == 0.0 { '.' } else { '#' }).collect::<String>()
         };
         assert_eq!((drawn(0).as_str(), drawn(40_000).as_str()), (first, later), "p = {p}");

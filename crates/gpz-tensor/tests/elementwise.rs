@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Array, DTYPES, assert_close, assert_is, rng};
+use common::{Array, PLACES, assert_close, assert_is, rng};
 use gpz_tensor::{BinaryOp, DType, Saves, Tensor, UnaryOp, broadcast_shape};
 
 fn unary_reference(op: UnaryOp, x: f64) -> f64 {
@@ -44,10 +44,10 @@ fn unary_operations_agree_with_f64_in_every_layout() {
         for shape in [&[][..], &[5], &[3, 7], &[2, 3, 4, 5], &[2, 1, 3, 1, 2]] {
             let x = Array::uniform(rng, shape, -4.0..4.0);
             let want = x.map(|v| unary_reference(op, v));
-            for (dtype, tolerance) in DTYPES {
-                for (layout, tensor) in x.layouts(dtype) {
-                    let what = format!("{} {dtype} {layout} {shape:?}", op.name());
-                    assert_is(&what, &tensor.unary(op), &want, tolerance);
+            for (place, tolerance) in PLACES {
+                for (layout, tensor) in x.layouts(place) {
+                    let what = format!("{} {place} {layout} {shape:?}", op.name());
+                    assert_is(&what, &tensor.unary(op).unwrap(), &want, tolerance);
                 }
             }
         }
@@ -60,8 +60,8 @@ fn unary_operations_agree_with_f64_where_they_are_cut_into_pieces() {
     let x = Array::uniform(&mut rng(2), &[3, 33_333], -8.0..8.0);
     for &op in UnaryOp::ALL {
         let want = x.map(|v| unary_reference(op, v));
-        for (dtype, tolerance) in DTYPES {
-            assert_is(op.name(), &x.tensor(dtype).unary(op), &want, tolerance);
+        for (place, tolerance) in PLACES {
+            assert_is(op.name(), &x.tensor(place).unary(op).unwrap(), &want, tolerance);
         }
     }
 }
@@ -73,8 +73,13 @@ fn special_values_stay_what_ieee_makes_of_them() {
     let x = Array::new(&[special.len()], special.to_vec());
     for &op in UnaryOp::ALL {
         let want: Vec<f64> = special.iter().map(|&v| unary_reference(op, v)).collect();
-        assert_close(op.name(), &x.tensor(DType::F64).unary(op).to_vec::<f64>(), &want, 1e-12);
-        let got = x.tensor(DType::F32).unary(op).to_vec::<f64>();
+        assert_close(
+            op.name(),
+            &x.tensor(DType::F64).unary(op).unwrap().to_vec::<f64>().unwrap(),
+            &want,
+            1e-12,
+        );
+        let got = x.tensor(DType::F32).unary(op).unwrap().to_vec::<f64>().unwrap();
         // f32 overflows where f64 does not.
         let want: Vec<f64> = want.iter().map(|&v| f64::from(v as f32)).collect();
         assert_close(op.name(), &got, &want, 2e-6);
@@ -120,9 +125,11 @@ fn derivatives_agree_with_difference_quotients_in_every_layout() {
 fn gradients_that_are_no_numbers_do_not_pass_a_closed_relu() {
     for dtype in [DType::F32, DType::F64] {
         for value in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
-            let y = Tensor::from_slice(&[0.0, 2.0, -0.0, 1.0], &[4]).unwrap().to_dtype(dtype);
+            let y =
+                Tensor::from_slice(&[0.0, 2.0, -0.0, 1.0], &[4]).unwrap().to_dtype(dtype).unwrap();
             let dy = Tensor::full(&[4], value, dtype).unwrap();
-            let got = Tensor::unary_backward(UnaryOp::Relu, &y, &dy).unwrap().to_vec::<f64>();
+            let got =
+                Tensor::unary_backward(UnaryOp::Relu, &y, &dy).unwrap().to_vec::<f64>().unwrap();
             assert_close("relu", &got, &[0.0, value, 0.0, value], 0.0);
         }
     }
@@ -156,10 +163,10 @@ fn operands_broadcast_in_every_pair_of_layouts() {
             let back = Array::from_fn(&shape, |i| {
                 binary_reference(op, y.at_stretched(i), x.at_stretched(i))
             });
-            for (dtype, tolerance) in DTYPES {
-                for (lx, tx) in x.layouts(dtype) {
-                    for (ly, ty) in y.layouts(dtype) {
-                        let what = format!("{} {dtype} {xs:?} {lx}, {ys:?} {ly}", op.name());
+            for (place, tolerance) in PLACES {
+                for (lx, tx) in x.layouts(place) {
+                    for (ly, ty) in y.layouts(place) {
+                        let what = format!("{} {place} {xs:?} {lx}, {ys:?} {ly}", op.name());
                         assert_is(&what, &tx.binary(op, &ty).unwrap(), &forth, tolerance);
                         if op != BinaryOp::Div {
                             assert_is(&what, &ty.binary(op, &tx).unwrap(), &back, tolerance);
@@ -169,7 +176,7 @@ fn operands_broadcast_in_every_pair_of_layouts() {
                         assert_is(&what, &tx.binary(op, &stretched).unwrap(), &forth, tolerance);
                         assert_is(
                             &what,
-                            &stretched.unary(UnaryOp::Neg),
+                            &stretched.unary(UnaryOp::Neg).unwrap(),
                             &Array::from_fn(&shape, |i| -y.at_stretched(i)),
                             0.0,
                         );
@@ -187,9 +194,9 @@ fn large_operands_broadcast_over_channels() {
     let x = Array::uniform(rng, &[3, 17, 31, 29], -2.0..2.0);
     let y = Array::uniform(rng, &[17, 1, 1], -2.0..2.0);
     let want = Array::from_fn(&x.shape, |i| x.at(i) * y.at_stretched(i));
-    for (dtype, tolerance) in DTYPES {
-        for (layout, tensor) in x.layouts(dtype) {
-            assert_is(&layout, &tensor.mul(&y.tensor(dtype)).unwrap(), &want, tolerance);
+    for (place, tolerance) in PLACES {
+        for (layout, tensor) in x.layouts(place) {
+            assert_is(&layout, &tensor.mul(&y.tensor(place)).unwrap(), &want, tolerance);
         }
     }
 }
@@ -202,7 +209,12 @@ fn named_operations_are_the_table_s() {
     let named = [x.add(&y), x.sub(&y), x.mul(&y), x.div(&y)];
     for (&op, named) in BinaryOp::ALL.iter().zip(named) {
         let table = x.binary(op, &y).unwrap();
-        assert_eq!(named.unwrap().to_vec::<f64>(), table.to_vec::<f64>(), "{}", op.name());
+        assert_eq!(
+            named.unwrap().to_vec::<f64>().unwrap(),
+            table.to_vec::<f64>().unwrap(),
+            "{}",
+            op.name()
+        );
     }
 }
 
@@ -214,7 +226,8 @@ fn affine_rounds_the_product_first() {
     let (scale, shift) = (1.1f32, -0.7f32);
     let want: Vec<f32> = x.data.iter().map(|&v| v as f32 * scale + shift).collect();
     for (layout, tensor) in x.layouts(DType::F32) {
-        let got = tensor.affine(f64::from(scale), f64::from(shift)).to_vec::<f32>();
+        let got =
+            tensor.affine(f64::from(scale), f64::from(shift)).unwrap().to_vec::<f32>().unwrap();
         assert_eq!(got, want, "{layout}");
     }
 }
@@ -240,11 +253,37 @@ fn sum_to_undoes_stretching() {
             .collect();
         let mut want = x.reduced(&axes, |row| row.iter().sum());
         want.shape = to.to_vec();
-        for (dtype, tolerance) in DTYPES {
-            for (layout, tensor) in x.layouts(dtype) {
+        for (place, tolerance) in PLACES {
+            for (layout, tensor) in x.layouts(place) {
                 let got = tensor.sum_to(to).unwrap();
                 assert_is(&format!("{from:?} to {to:?} {layout}"), &got, &want, 8.0 * tolerance);
             }
         }
     }
+}
+
+/// The table of operations and the kernels are two lists of the same things.
+#[test]
+fn every_operation_has_its_kernels_and_every_kernel_its_operation() {
+    use gpz_kernels::elementwise as kernels;
+    let mut named = Vec::new();
+    for op in UnaryOp::ALL {
+        named.extend([kernels::unary(op.name()), kernels::unary_backward(op.name())]);
+    }
+    for op in BinaryOp::ALL {
+        named.extend([kernels::binary(op.name()), kernels::binary_strided(op.name())]);
+    }
+    let named: Vec<&str> = named.into_iter().map(|kernel| kernel.unwrap().entry).collect();
+    let others = [
+        kernels::AFFINE_F32,
+        kernels::COPY_STRIDED_F32,
+        kernels::TRANSPOSE_F32,
+        kernels::FILL_F32,
+        kernels::DROPOUT_MASK_F32,
+    ];
+    for kernel in kernels::ALL {
+        let known = named.contains(&kernel.entry) || others.contains(kernel);
+        assert!(known, "{} belongs to no operation", kernel.entry);
+    }
+    assert_eq!(named.len() + others.len(), kernels::ALL.len());
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Array, DTYPES, assert_is, rng};
+use common::{Array, PLACES, assert_is, rng};
 
 fn product(a: &Array, b: &Array) -> Array {
     let (rank, k) = (a.shape.len(), a.shape[a.shape.len() - 1]);
@@ -41,10 +41,10 @@ fn products_agree_with_f64_in_every_pair_of_layouts() {
     for (a, b) in shapes {
         let (a, b) = (Array::uniform(rng, a, -1.0..1.0), Array::uniform(rng, b, -1.0..1.0));
         let want = product(&a, &b);
-        for (dtype, tolerance) in DTYPES {
-            for (la, ta) in a.layouts(dtype) {
-                for (lb, tb) in b.layouts(dtype) {
-                    let what = format!("{:?} {la} · {:?} {lb}, {dtype}", a.shape, b.shape);
+        for (place, tolerance) in PLACES {
+            for (la, ta) in a.layouts(place) {
+                for (lb, tb) in b.layouts(place) {
+                    let what = format!("{:?} {la} · {:?} {lb}, {place}", a.shape, b.shape);
                     assert_is(&what, &ta.matmul(&tb).unwrap(), &want, 4.0 * tolerance);
                 }
             }
@@ -59,11 +59,11 @@ fn a_stretched_batch_is_multiplied_as_if_it_were_copied() {
     let b = Array::uniform(rng, &[4, 5], -1.0..1.0);
     let wide = Array::from_fn(&[2, 3, 3, 4], |i| a.at_stretched(i));
     let want = product(&wide, &b);
-    for (dtype, tolerance) in DTYPES {
-        let left = a.tensor(dtype).broadcast_to(&[2, 3, 3, 4]).unwrap();
-        let right = b.tensor(dtype).broadcast_to(&[2, 3, 4, 5]).unwrap();
+    for (place, tolerance) in PLACES {
+        let left = a.tensor(place).broadcast_to(&[2, 3, 3, 4]).unwrap();
+        let right = b.tensor(place).broadcast_to(&[2, 3, 4, 5]).unwrap();
         assert_is("both", &left.matmul(&right).unwrap(), &want, tolerance);
-        assert_is("left", &left.matmul(&b.tensor(dtype)).unwrap(), &want, tolerance);
-        assert_is("right", &wide.tensor(dtype).matmul(&right).unwrap(), &want, tolerance);
+        assert_is("left", &left.matmul(&b.tensor(place)).unwrap(), &want, tolerance);
+        assert_is("right", &wide.tensor(place).matmul(&right).unwrap(), &want, tolerance);
     }
 }

@@ -26,10 +26,10 @@ fn results(dtype: DType) -> Vec<(String, Vec<u64>)> {
             results.push((format!("{name} {dtype} {layout}"), bits(tensor)));
         };
         for &op in UnaryOp::ALL {
-            add(op.name(), &x.unary(op));
+            add(op.name(), &x.unary(op).unwrap());
             add(op.name(), &Tensor::unary_backward(op, &x, &x).unwrap());
         }
-        let swapped = x.transpose(2, 3).unwrap().row_major().transpose(2, 3).unwrap();
+        let swapped = x.transpose(2, 3).unwrap().row_major().unwrap().transpose(2, 3).unwrap();
         for &op in BinaryOp::ALL {
             add(op.name(), &x.binary(op, &swapped).unwrap());
             add(op.name(), &x.binary(op, &channel.reshape(&[40, 1, 1]).unwrap()).unwrap());
@@ -38,9 +38,9 @@ fn results(dtype: DType) -> Vec<(String, Vec<u64>)> {
             add(&format!("sum over {axes:?}"), &x.sum(&axes).unwrap());
             add(&format!("max over {axes:?}"), &x.max(&axes).unwrap());
         }
-        add("sum of all", &Tensor::scalar(x.sum_all(), DType::F64));
+        add("sum of all", &Tensor::scalar(x.sum_all().unwrap(), DType::F64));
         add("dot", &Tensor::scalar(x.dot(&swapped).unwrap(), DType::F64));
-        add("affine", &x.affine(1.1, 0.3));
+        add("affine", &x.affine(1.1, 0.3).unwrap());
         let mut moved = x.clone();
         match dtype {
             DType::F32 => blend::<f32>(&mut moved, &swapped),

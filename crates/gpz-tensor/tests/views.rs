@@ -20,7 +20,7 @@ fn views_show_the_elements_they_name() {
             let narrowed = tensor.narrow(axis, 1, 1).unwrap();
             assert_is(&layout, &narrowed, &x.narrowed(axis, 1, 1), 0.0);
             let empty = tensor.narrow(axis, x.shape[axis], 0).unwrap();
-            assert_eq!((empty.numel(), empty.to_vec::<f32>().len()), (0, 0));
+            assert_eq!((empty.numel(), empty.to_vec::<f32>().unwrap().len()), (0, 0));
             let mut shape = x.shape.clone();
             shape.insert(axis, 1);
             let want = Array::new(&shape, x.data.clone());
@@ -32,15 +32,15 @@ fn views_show_the_elements_they_name() {
         }
         let flat = Array::new(&[2, 60], x.data.clone());
         assert_is(&layout, &tensor.flatten_from(1).unwrap(), &flat, 0.0);
-        assert_is(&layout, &tensor.row_major(), &x, 0.0);
-        assert!(tensor.row_major().is_row_major());
+        assert_is(&layout, &tensor.row_major().unwrap(), &x, 0.0);
+        assert!(tensor.row_major().unwrap().is_row_major());
         let pixels = tensor.channels_last().unwrap();
         assert_is(&layout, &pixels, &x, 0.0);
         assert!(pixels.is_channels_last() && !pixels.is_row_major());
         let last: Vec<f64> = tensor.to_channels_last_vec().unwrap();
         assert_eq!(last, x.permuted(&[0, 2, 3, 1]).data, "{layout}");
         match tensor.as_row_major_slice::<f32>() {
-            Some(slice) => assert_eq!(slice, tensor.to_vec::<f32>(), "{layout}"),
+            Some(slice) => assert_eq!(slice, tensor.to_vec::<f32>().unwrap(), "{layout}"),
             None => assert!(!tensor.is_row_major(), "{layout}"),
         }
         assert!(tensor.as_row_major_slice::<f64>().is_none(), "{layout}: not of this dtype");
@@ -56,7 +56,7 @@ fn stretched_views_repeat_and_can_be_computed_with() {
         let stretched = tensor.broadcast_to(&want.shape).unwrap();
         assert_is(&layout, &stretched, &want, 0.0);
         assert_is(&layout, &stretched.channels_last().unwrap(), &want, 0.0);
-        assert_is(&layout, &stretched.to_dtype(DType::F32), &want, 0.0);
+        assert_is(&layout, &stretched.to_dtype(DType::F32).unwrap(), &want, 0.0);
         let narrowed = stretched.narrow(2, 1, 3).unwrap().narrow(0, 1, 2).unwrap();
         assert_is(&layout, &narrowed, &want.narrowed(2, 1, 3).narrowed(0, 1, 2), 0.0);
         let swapped = stretched.permute(&[3, 0, 2, 1]).unwrap().reshape(&[2, 60]).unwrap();
@@ -103,13 +103,18 @@ fn conversions_round_to_nearest() {
     let values = [0.1, 1.0 + 1e-9, 1e-50, 1e300, -1e300, f64::NAN, f64::INFINITY, -0.0];
     let x = Array::new(&[2, 2, 2, 1], values.to_vec());
     for (layout, tensor) in x.layouts(DType::F64) {
-        let narrow = tensor.to_dtype(DType::F32);
+        let narrow = tensor.to_dtype(DType::F32).unwrap();
         assert_eq!(narrow.dtype(), DType::F32);
-        let got: Vec<u32> = narrow.to_vec::<f32>().iter().map(|v| v.to_bits()).collect();
+        let got: Vec<u32> = narrow.to_vec::<f32>().unwrap().iter().map(|v| v.to_bits()).collect();
         let want: Vec<u32> = values.iter().map(|&v| (v as f32).to_bits()).collect();
         assert_eq!(got, want, "{layout}");
-        assert_eq!(tensor.to_vec::<f32>()[0], 0.1f32, "{layout}");
-        assert_is(&layout, &narrow.to_dtype(DType::F64), &x.map(|v| f64::from(v as f32)), 0.0);
+        assert_eq!(tensor.to_vec::<f32>().unwrap()[0], 0.1f32, "{layout}");
+        assert_is(
+            &layout,
+            &narrow.to_dtype(DType::F64).unwrap(),
+            &x.map(|v| f64::from(v as f32)),
+            0.0,
+        );
     }
     assert_eq!((DType::F32.size(), DType::F64.size()), (4, 8));
     assert_eq!(format!("{} {}", DType::F32, DType::F64), "f32 f64");
@@ -154,7 +159,7 @@ fn updates_stay_in_their_tensor() {
     let whole = x.tensor(DType::F64);
     let mut part = whole.narrow(0, 1, 1).unwrap();
     part.update::<f64, 0>([], |own, []| own.fill(7.0)).unwrap();
-    assert_eq!(part.to_vec::<f64>(), [7.0; 60]);
+    assert_eq!(part.to_vec::<f64>().unwrap(), [7.0; 60]);
     assert_is("whole", &whole, &x, 0.0);
 }
 

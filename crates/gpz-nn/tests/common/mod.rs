@@ -2,8 +2,10 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+use std::sync::OnceLock;
+
 use gpz_nn::{Entry, Module, Result, Tape, Var};
-use gpz_tensor::{DType, Tensor};
+use gpz_tensor::{DType, Device, Tensor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -58,19 +60,19 @@ pub(crate) fn channels_last(tensor: &Tensor) -> Tensor {
 /// The same elements with the first and last axis exchanged in memory.
 pub(crate) fn swapped(tensor: &Tensor) -> Tensor {
     let last = tensor.rank() - 1;
-    tensor.transpose(0, last).unwrap().row_major().transpose(0, last).unwrap()
+    tensor.transpose(0, last).unwrap().row_major().unwrap().transpose(0, last).unwrap()
 }
 
 /// A number that weighs every element of `y` differently, so that no permutation of a gradient passes for it.
 fn weighted_sum(y: &Var, weighing: u64) -> Result<Var> {
-    let weights = uniform(&mut rng(weighing), y.shape(), 0.2..2.0).to_dtype(y.value().dtype());
+    let weights = beside(&uniform(&mut rng(weighing), y.shape(), 0.2..2.0), y);
     let axes: Vec<usize> = (0..y.shape().len()).collect();
     y.mul(&Var::constant(weights))?.sum(&axes)
 }
 
 /// The same with element `i` moved.
 fn moved(tensor: &Tensor, i: usize, by: f64) -> Tensor {
-    let mut values = tensor.to_vec::<f64>();
+    let mut values = tensor.to_vec::<f64>().unwrap();
     values[i] += by;
     Tensor::from_slice(&values, tensor.shape()).unwrap()
 }
@@ -102,7 +104,7 @@ fn largest(values: &[f64]) -> f64 {
 }
 
 fn compare(what: &str, got: &Tensor, want: &[f64], tolerance: f64) {
-    let got = got.to_vec::<f64>();
+    let got = got.to_vec::<f64>().unwrap();
     assert_eq!(got.len(), want.len(), "{what}: another number of elements");
     let largest = largest(want);
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
@@ -113,7 +115,20 @@ fn compare(what: &str, got: &Tensor, want: &[f64], tolerance: f64) {
     }
 }
 
-/// Checks the gradient of every operand of `f`: against differences, in f32 against f64, and alone against together with the others.
+/// A constant in the dtype and on the device of a value.
+pub(crate) fn beside(constant: &Tensor, value: &Var) -> Tensor {
+    let constant = constant.to_dtype(value.value().dtype()).unwrap();
+    constant.to_device(&value.value().device()).unwrap()
+}
+
+/// One CUDA device for all tests of a process.
+pub(crate) fn cuda() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(gpz_cuda_sim::device_of_tests).clone()
+}
+
+/// Checks the gradient of every operand of `f`: against differences, in f32 on the processor and on a CUDA device against f64, and alone
+/// against together with the others.
 pub(crate) fn check(name: &str, operands: &[Tensor], f: impl Fn(&[Var]) -> Result<Var>) {
     let constants =
         |operands: &[Tensor]| operands.iter().cloned().map(Var::constant).collect::<Vec<_>>();
@@ -143,8 +158,10 @@ pub(crate) fn check(name: &str, operands: &[Tensor], f: impl Fn(&[Var]) -> Resul
         entries.iter().map(|entry| step.gradient(entry).cloned()).collect::<Vec<_>>()
     };
     let together = gradients(operands, &|_| true);
-    let single: Vec<Tensor> = operands.iter().map(|t| t.to_dtype(DType::F32)).collect();
+    let single: Vec<Tensor> = operands.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
     let together_f32 = gradients(&single, &|_| true);
+    let there: Vec<Tensor> = single.iter().map(|t| t.to_device(&cuda()).unwrap()).collect();
+    let together_cuda = gradients(&there, &|_| true);
     for (i, operand) in operands.iter().enumerate() {
         let what = format!("{name}, operand {i}");
         let gradient = together[i].as_ref().unwrap_or_else(|| panic!("{what} has no gradient"));
@@ -152,12 +169,20 @@ pub(crate) fn check(name: &str, operands: &[Tensor], f: impl Fn(&[Var]) -> Resul
         compare(&what, gradient, &differences[i], TOLERANCE);
         let narrow = together_f32[i].as_ref().unwrap_or_else(|| panic!("{what} has none in f32"));
         assert_eq!(narrow.dtype(), DType::F32, "{what}");
-        compare(&format!("{what}, f32"), narrow, &gradient.to_vec::<f64>(), TOLERANCE_F32);
+        compare(&format!("{what}, f32"), narrow, &gradient.to_vec::<f64>().unwrap(), TOLERANCE_F32);
+        let there =
+            together_cuda[i].as_ref().unwrap_or_else(|| panic!("{what} has none on a device"));
+        assert_eq!(there.device(), cuda(), "{what}");
+        compare(&format!("{what}, cuda"), there, &gradient.to_vec::<f64>().unwrap(), TOLERANCE_F32);
         let alone = gradients(operands, &|wanted| wanted == i);
         for (j, other) in alone.iter().enumerate() {
             match other {
                 Some(own) if i == j => {
-                    assert_eq!(own.to_vec::<f64>(), gradient.to_vec::<f64>(), "{what}")
+                    assert_eq!(
+                        own.to_vec::<f64>().unwrap(),
+                        gradient.to_vec::<f64>().unwrap(),
+                        "{what}"
+                    )
                 }
                 Some(_) => panic!("{what}: operand {j} did not want a gradient and has one"),
                 None => assert_ne!(i, j, "{what}, alone"),
@@ -181,7 +206,7 @@ pub(crate) fn check_layer<M: Module>(
     forward: impl Fn(&M, &Tape, &Var) -> Result<Var>,
 ) {
     let rng = &mut rng(99);
-    layer.convert(DType::F64);
+    layer.convert(DType::F64).unwrap();
     for (_, entry) in layer.entries_mut() {
         if entry.kind() == gpz_nn::Kind::Parameter {
             *entry.value_mut() = signed(rng, entry.value().shape(), 0.3..1.2);
@@ -223,7 +248,25 @@ pub(crate) fn check_layer<M: Module>(
             None => assert!(gradient.is_none(), "{what} is not learnt"),
         }
     }
+    // The same in f32 on a CUDA device.
+    let wanted: Vec<Vec<f64>> = std::iter::once(step.gradient(&input))
+        .chain(learnt.iter().map(|&i| step.gradient(layer.entries()[i].1)))
+        .map(|gradient| gradient.unwrap().to_vec().unwrap())
+        .collect();
+    let trace =
+        tape_free(&forward(&layer, &Tape::eval(), &Var::constant(input.value().clone())).unwrap());
+    layer.convert(DType::F32).unwrap();
+    layer.to_device(&cuda()).unwrap();
+    let there = input.value().to_dtype(DType::F32).unwrap().to_device(&cuda()).unwrap();
+    let there = Entry::parameter(there);
+    let tape = Tape::train(5);
+    let y = forward(&layer, &tape, &tape.parameter(&there)).unwrap();
+    let step = tape.backward(&weighted_sum(&y, weighing).unwrap()).unwrap();
+    let gradients = std::iter::once(step.gradient(&there))
+        .chain(learnt.iter().map(|&i| step.gradient(layer.entries()[i].1)));
+    for (place, (gradient, want)) in gradients.zip(&wanted).enumerate() {
+        compare(&format!("{name}, gradient {place}, cuda"), gradient.unwrap(), want, TOLERANCE_F32);
+    }
     // In evaluation nothing is recorded.
-    let y = forward(&layer, &Tape::eval(), &Var::constant(input.value().clone())).unwrap();
-    assert!(tape_free(&y), "{name}: evaluation leaves a trace");
+    assert!(trace, "{name}: evaluation leaves a trace");
 }

@@ -2,16 +2,67 @@
 
 #![allow(dead_code)] // each test file uses its part
 
-use gpz_tensor::{DType, Tensor};
+use std::fmt;
+use std::sync::OnceLock;
+
+use gpz_tensor::{DType, Device, Tensor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// The two dtypes with the relative error their results may have.
-pub(crate) const DTYPES: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 2e-6)];
+/// Where, and in which dtype, a test computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Cpu(DType),
+    /// The simulated CUDA device; a real one if the environment has `GPZ_TEST_CUDA=real`.
+    Cuda,
+}
 
+/// Every place, with the relative error that results may have there.
+pub(crate) const PLACES: [(Place, f64); 3] =
+    [(Place::Cpu(DType::F64), 1e-12), (Place::Cpu(DType::F32), 2e-6), (Place::Cuda, 2e-6)];
+
+impl From<DType> for Place {
+    fn from(dtype: DType) -> Self {
+        Place::Cpu(dtype)
+    }
+}
+
+impl Place {
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Place::Cpu(dtype) => dtype,
+            Place::Cuda => DType::F32,
+        }
+    }
+
+    pub(crate) fn device(self) -> Device {
+        match self {
+            Place::Cpu(_) => Device::Cpu,
+            Place::Cuda => cuda(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Cpu(dtype) => write!(f, "{dtype}"),
+            Place::Cuda => f.write_str("cuda"),
+        }
+    }
+}
+
+/// One device for all tests of a process.
+pub(crate) fn cuda() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(gpz_cuda_sim::device_of_tests).clone()
+}
+
+/// Numbers of a test's own seed, and others for each `GPZ_TEST_SEED`.
 pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(seed)
+    let drawn = gpz_cuda_sim::seed_of_tests().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    ChaCha8Rng::seed_from_u64(seed ^ drawn)
 }
 
 /// A row-major array.
@@ -118,23 +169,29 @@ impl Array {
     }
 
     /// Row-major in memory.
-    pub(crate) fn tensor(&self, dtype: DType) -> Tensor {
-        Tensor::from_slice(&self.data, &self.shape).unwrap().to_dtype(dtype)
+    pub(crate) fn tensor(&self, place: impl Into<Place>) -> Tensor {
+        put(&Tensor::from_slice(&self.data, &self.shape).unwrap(), place.into())
+    }
+
+    /// In the dtype and on the device of another tensor.
+    pub(crate) fn beside(&self, other: &Tensor) -> Tensor {
+        self.tensor(other.dtype()).to_device(&other.device()).unwrap()
     }
 
     /// The same tensor in every kind of memory layout it can have. Memory that is not its own holds NaN.
-    pub(crate) fn layouts(&self, dtype: DType) -> Vec<(String, Tensor)> {
-        let mut layouts = vec![("row-major".to_owned(), self.tensor(dtype))];
+    pub(crate) fn layouts(&self, place: impl Into<Place>) -> Vec<(String, Tensor)> {
+        let place = place.into();
+        let mut layouts = vec![("row-major".to_owned(), self.tensor(place))];
         let rank = self.shape.len();
         if let &[n, c, h, w] = &self.shape[..] {
             let pixels = self.permuted(&[0, 2, 3, 1]);
             let tensor = Tensor::from_channels_last(&pixels.data, [n, c, h, w]).unwrap();
-            layouts.push(("channels-last".to_owned(), tensor.to_dtype(dtype)));
+            layouts.push(("channels-last".to_owned(), put(&tensor, place)));
         }
         if rank > 1 {
             // Axes in reverse order in memory.
             let reverse: Vec<usize> = (0..rank).rev().collect();
-            let tensor = self.permuted(&reverse).tensor(dtype).permute(&reverse).unwrap();
+            let tensor = self.permuted(&reverse).tensor(place).permute(&reverse).unwrap();
             layouts.push(("reversed".to_owned(), tensor));
         }
         for axis in 0..rank {
@@ -147,7 +204,7 @@ impl Array {
                     if own[axis] < t.shape[axis] { t.at(&own) } else { f64::NAN }
                 })
             };
-            let tensor = padded(self).tensor(dtype).narrow(axis, 1, self.shape[axis]).unwrap();
+            let tensor = padded(self).tensor(place).narrow(axis, 1, self.shape[axis]).unwrap();
             layouts.push((format!("narrowed along {axis}"), tensor));
         }
         for (name, tensor) in &layouts {
@@ -155,6 +212,11 @@ impl Array {
         }
         layouts
     }
+}
+
+/// A tensor in a place.
+pub(crate) fn put(tensor: &Tensor, place: Place) -> Tensor {
+    tensor.to_dtype(place.dtype()).unwrap().to_device(&place.device()).unwrap()
 }
 
 /// Equal within `tolerance · (1 + |want|)`; NaN where NaN is wanted and nowhere else; infinities exactly.
@@ -173,12 +235,12 @@ pub(crate) fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64
 /// Shape and elements of a tensor are those of an array.
 pub(crate) fn assert_is(what: &str, got: &Tensor, want: &Array, tolerance: f64) {
     assert_eq!(got.shape(), &want.shape[..], "{what}: shape");
-    assert_close(what, &got.to_vec::<f64>(), &want.data, tolerance);
+    assert_close(what, &got.to_vec::<f64>().unwrap(), &want.data, tolerance);
 }
 
 /// Bits of a tensor's elements in row-major order.
 pub(crate) fn bits(tensor: &Tensor) -> Vec<u64> {
-    tensor.to_vec::<f64>().iter().map(|v| v.to_bits()).collect()
+    tensor.to_vec::<f64>().unwrap().iter().map(|v| v.to_bits()).collect()
 }
 
 /// Every subset of the axes of a tensor of a rank.

@@ -31,13 +31,13 @@ impl Window {
 /// in either case, which is what PyTorch stores: `[co, ci, kh, kw]` and `[ci, co, kh, kw]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
-    pub(super) transposed: bool,
-    pub(super) batch: usize,
-    pub(super) fine: [usize; 2],
-    pub(super) coarse: [usize; 2],
-    pub(super) fine_channels: usize,
-    pub(super) coarse_channels: usize,
-    pub(super) window: Window,
+    pub(crate) transposed: bool,
+    pub(crate) batch: usize,
+    pub(crate) fine: [usize; 2],
+    pub(crate) coarse: [usize; 2],
+    pub(crate) fine_channels: usize,
+    pub(crate) coarse_channels: usize,
+    pub(crate) window: Window,
 }
 
 /// Options beyond this are mistakes; below it no product of two of them overflows.
