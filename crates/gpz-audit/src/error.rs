@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::words::bytes;
+
 /// Result with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -368,6 +370,25 @@ pub enum Error {
         /// What does not fit.
         source: gpz_nn::Error,
     },
+    /// A training step for which a CUDA device has too little memory.
+    #[error(
+        "a step of {batch} images needs more than {} of the CUDA device's memory, and {} are there; begin anew with --batch {fits}{}",
+        bytes(*needed_bytes),
+        bytes(*there_bytes),
+        if *limited { format!(", or with --device-memory {}", needed_bytes.div_ceil(1 << 19)) } else { String::new() }
+    )]
+    DeviceMemory {
+        /// Images of the step.
+        batch: usize,
+        /// Bytes that it holds, with those it could not get.
+        needed_bytes: u64,
+        /// Bytes it could have.
+        there_bytes: u64,
+        /// Whether the limit that was set is in the way, and not the device.
+        limited: bool,
+        /// Images that may fit, taking memory for proportional to them.
+        fits: usize,
+    },
     /// A network operation failed.
     #[error(transparent)]
     Nn(#[from] gpz_nn::Error),
@@ -395,6 +416,52 @@ impl Error {
     #[must_use]
     pub fn is_stop(&self) -> bool {
         matches!(self, Error::Inversion(gpz_inversion::Error::Stopped))
+    }
+
+    /// Whether a CUDA device failed in the middle of the work; what was saved before can be resumed.
+    #[must_use]
+    pub fn is_lost_device(&self) -> bool {
+        matches!(self.tensor_error(), Some(gpz_tensor::Error::DeviceLost { .. }))
+    }
+
+    /// The tensor operation's error that this one passes on.
+    fn tensor_error(&self) -> Option<&gpz_tensor::Error> {
+        let of_models = |error| match error {
+            &gpz_models::Error::Nn(gpz_nn::Error::Tensor(ref error)) => Some(error),
+            _ => None,
+        };
+        match self {
+            Error::Nn(gpz_nn::Error::Tensor(error))
+            | Error::Inversion(gpz_inversion::Error::Nn(gpz_nn::Error::Tensor(error))) => {
+                Some(error)
+            }
+            Error::Model(error) | Error::Inversion(gpz_inversion::Error::Model(error)) => {
+                of_models(error)
+            }
+            _ => None,
+        }
+    }
+
+    /// The error of a training with steps of `batch` images: of too little device memory, how many images may fit.
+    pub(crate) fn of_steps(self, batch: usize) -> Self {
+        let Some(&gpz_tensor::Error::DeviceMemory {
+            needed_bytes,
+            free_bytes,
+            used_bytes,
+            limited,
+        }) = self.tensor_error()
+        else {
+            return self;
+        };
+        let (needed, there) = (used_bytes + needed_bytes, used_bytes + free_bytes);
+        let share = (there as f64 / needed.max(1) as f64 * batch as f64) as usize;
+        if batch < 4 {
+            // Batch normalisation wants two images.
+            return self;
+        }
+        // What it came to before it ended is not all that it needs.
+        let fits = share.min(batch / 2).max(2);
+        Error::DeviceMemory { batch, needed_bytes: needed, there_bytes: there, limited, fits }
     }
 }
 

@@ -137,7 +137,7 @@ pub fn accuracies(
     let mut right = vec![0.0; splits];
     observer.begin("accuracy behind the channel", batches.per_epoch() as u64);
     for batch in batches.epoch(0) {
-        let x = normalisation.apply(&pictures(&batch)?)?;
+        let x = normalisation.apply(&pictures(&batch)?.to_device(&target.device())?)?;
         target.visit_taps(&x, splits, |split, z| -> Result<()> {
             let z = Var::constant(wire.receive(split, z, &sending(&batch))?);
             let answers = target.tail(&Tape::eval(), split, &z)?;

@@ -88,6 +88,7 @@ impl<'a> Features<'a> {
         let mut out = TensorFile::create(path, &self.arrays(), &self.target.name())?;
         observer.begin("features", self.order.len().div_ceil(EVALUATION_BATCH) as u64);
         let normalisation = Normalisation::for_channels(self.target.input_shape()[0])?;
+        let device = self.target.device();
         let (labels_at, pictures_at) = (self.splits.len(), self.splits.len() + 1);
         for images in self.order.chunks(EVALUATION_BATCH) {
             let batch = self.batch(images)?;
@@ -95,12 +96,13 @@ impl<'a> Features<'a> {
             let labels: Vec<u8> =
                 batch.labels.iter().flat_map(|&y| (y as i64).to_le_bytes()).collect();
             out.append(labels_at, &labels)?;
-            out.append(pictures_at, &floats(&x.to_vec::<f32>()))?;
+            out.append(pictures_at, &floats(&x.to_vec::<f32>()?))?;
+            let x = x.to_device(&device)?;
             let (tape, mut z) = (Tape::eval(), Var::constant(normalisation.apply(&x)?));
             for stage in 0..self.splits.last().copied().unwrap_or(0) {
                 z = self.target.stage(&tape, stage, &z)?;
                 if let Some(at) = self.splits.iter().position(|&split| split == stage + 1) {
-                    out.append(at, &floats(&z.value().to_vec::<f32>()))?;
+                    out.append(at, &floats(&z.value().to_vec::<f32>()?))?;
                 }
             }
             observer.advance(1, "");

@@ -2,19 +2,20 @@
 
 use gpz_data::{BatchOptions, Batches, ImageSet};
 use gpz_estimators::channel::Spread;
-use gpz_estimators::{
-    ClassGeometry, ClassMoments, DeviationPass, Deviations, Normalisation as Divisor, entropy,
-};
+use gpz_estimators::{ClassGeometry, Deviations, Normalisation as Divisor, entropy};
 use gpz_inversion::{Observer, pictures};
 use gpz_models::{Normalisation, Tap, Target};
 use gpz_tensor::Tensor;
-use ndarray::ArrayView2;
 
 use crate::error::{Error, Result};
 use crate::intervals::Interval;
 use crate::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
 use crate::training::{EVALUATION_BATCH, evaluation_batches};
 use crate::wire::SentFeatures;
+
+mod gathering;
+
+use gathering::{Distances, Failure, Gathering};
 
 /// What the statistics of one split on one part come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,24 +58,29 @@ pub fn take(
     let part = set.part().name().to_owned();
     let named = |split: usize| {
         let (split, part) = (target.taps()[split - 1].name.clone(), part.clone());
-        move |source| Error::Statistics { split, part, source: Box::new(source) }
+        move |failure| in_statistics(split, part, failure)
     };
-    let mut moments = Vec::new();
+    let device = target.device();
+    let mut gatherings = Vec::new();
     for tap in target.taps() {
-        let made = ClassMoments::new(set.classes(), tap.width());
-        moments.push(made.map_err(named(tap.index))?);
+        gatherings
+            .push(Gathering::new(&device, set.classes(), tap.width()).map_err(named(tap.index))?);
     }
-    let mut ranges = vec![NOTHING; moments.len()];
     each_feature(target, set, observer, target.taps().len(), |split, z, labels| {
-        ranges[split - 1] = extended(ranges[split - 1], z);
-        moments[split - 1].update(z, labels).map_err(named(split))
+        gatherings[split - 1].add(z, labels).map_err(named(split))
     })?;
+    let (mut moments, mut ranges) = (Vec::new(), Vec::new());
+    for (tap, gathering) in target.taps().iter().zip(gatherings) {
+        let (made, range) = gathering.finish().map_err(named(tap.index))?;
+        moments.push(made);
+        ranges.push(range);
+    }
     let mut passes = Vec::new();
     for (tap, moments) in target.taps().iter().zip(&moments) {
-        passes.push(DeviationPass::new(moments).map_err(named(tap.index))?);
+        passes.push(Distances::new(&device, moments).map_err(named(tap.index))?);
     }
     each_feature(target, set, observer, target.taps().len(), |split, z, labels| {
-        passes[split - 1].update(z, labels).map_err(named(split))
+        passes[split - 1].add(z, labels).map_err(named(split))
     })?;
     let mut statistics = Vec::new();
     for ((tap, pass), range) in target.taps().iter().zip(passes).zip(ranges) {
@@ -97,77 +103,51 @@ pub fn sent(
     observer: &mut dyn Observer,
 ) -> Result<SentFeatures> {
     let tap = &target.taps()[split - 1];
-    let named = |source| Error::Statistics {
-        split: tap.name.clone(),
-        part: set.part().name().to_owned(),
-        source: Box::new(source),
-    };
-    let mut moments = ClassMoments::new(set.classes(), tap.width()).map_err(named)?;
-    let mut range = NOTHING;
+    let named = |failure| in_statistics(tap.name.clone(), set.part().name().to_owned(), failure);
+    let mut gathering =
+        Gathering::new(&target.device(), set.classes(), tap.width()).map_err(named)?;
     observer.begin("calibration", evaluation_batches(set));
     each_feature(target, set, observer, split, |at, z, labels| {
-        if at == split {
-            range = extended(range, z);
-            moments.update(z, labels).map_err(named)?;
-        }
-        Ok(())
+        if at == split { gathering.add(z, labels).map_err(named) } else { Ok(()) }
     })?;
     observer.end("");
-    Ok(sent_features(tap, range, &moments.geometry().map_err(named)?))
+    let (moments, range) = gathering.finish().map_err(named)?;
+    let geometry = moments.geometry().map_err(|source| named(source.into()))?;
+    Ok(sent_features(tap, range, &geometry))
 }
 
-/// The range of no element.
-const NOTHING: (f64, f64) = (f64::INFINITY, f64::NEG_INFINITY);
-
-fn extended((low, high): (f64, f64), z: ArrayView2<'_, f32>) -> (f64, f64) {
-    let lowest = z.iter().copied().fold(f32::INFINITY, f32::min);
-    let highest = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    (low.min(lowest.into()), high.max(highest.into()))
+/// Names the split and the part of what the estimators refuse.
+fn in_statistics(split: String, part: String, failure: Failure) -> Error {
+    match failure {
+        Failure::Estimator(source) => Error::Statistics { split, part, source: Box::new(source) },
+        Failure::Tensor(error) => error.into(),
+    }
 }
 
 fn sent_features(tap: &Tap, range: (f64, f64), geometry: &ClassGeometry) -> SentFeatures {
     SentFeatures { split: tap.index, width: tap.width(), range, spread: Spread::of(geometry) }
 }
 
-/// Calls `f` with the features of each batch at each split (1-based) up to `last`, one row per image in NCHW order, and the labels.
+/// Calls `f` with the features `[n, ...]` of each batch at each split (1-based) up to `last`, and the labels.
 fn each_feature(
     target: &dyn Target,
     set: &dyn ImageSet,
     observer: &mut dyn Observer,
     last: usize,
-    mut f: impl FnMut(usize, ArrayView2<'_, f32>, &[usize]) -> Result<()>,
+    mut f: impl FnMut(usize, &Tensor, &[usize]) -> Result<()>,
 ) -> Result<()> {
     let normalisation = Normalisation::for_channels(set.channels())?;
+    let device = target.device();
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "statistics")?;
     for batch in batches.epoch(0) {
-        let x = normalisation.apply(&pictures(&batch)?)?;
-        target.visit_taps(&x, last, |split, z| -> Result<()> {
-            let rows = z.flatten_from(1)?;
-            with_rows(&rows, |rows| f(split, rows, &batch.labels))
-        })?;
+        let x = normalisation.apply(&pictures(&batch)?.to_device(&device)?)?;
+        target.visit_taps(&x, last, |split, z| f(split, z, &batch.labels))?;
         observer.advance(1, set.part().name());
         if observer.stop_requested() {
             return Err(gpz_inversion::Error::Stopped.into());
         }
     }
     Ok(())
-}
-
-fn with_rows(z: &Tensor, f: impl FnOnce(ArrayView2<'_, f32>) -> Result<()>) -> Result<()> {
-    let shape = (z.shape()[0], z.shape()[1]);
-    match z.as_row_major_slice::<f32>().and_then(|rows| ArrayView2::from_shape(shape, rows).ok()) {
-        Some(rows) => f(rows),
-        None => {
-            let rows = z.to_vec::<f32>();
-            let rows =
-                ArrayView2::from_shape(shape, &rows).map_err(|_| gpz_tensor::Error::Shape {
-                    op: "features",
-                    shape: z.shape().into(),
-                    rule: "one row per image is needed",
-                })?;
-            f(rows)
-        }
-    }
 }
 
 /// Passes of [`take`] over a part, as an observer counts them.
@@ -235,6 +215,8 @@ fn summarise(
 #[cfg(test)]
 mod tests {
     use ndarray::array;
+
+    use gpz_estimators::{ClassMoments, DeviationPass};
 
     use super::*;
 

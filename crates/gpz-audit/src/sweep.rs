@@ -8,6 +8,7 @@ use gpz_data::{Dataset, ImageSet, OpenOptions, Part, Parts, Reading, SplitPlan, 
 use gpz_inversion::{Decoder, InversionTrainer, Observer, Wire};
 use gpz_models::Target;
 use gpz_nn::{Module, checkpoint};
+use gpz_tensor::Device;
 
 use crate::assemble::{SplitInput, assemble};
 use crate::config::{AuditConfig, plan_in_words};
@@ -39,7 +40,9 @@ const TASK: &str = "audit";
 pub struct Circumstances {
     /// The command that repeats the run.
     pub command: String,
-    /// Threads the networks run on.
+    /// Where the networks run.
+    pub device: Device,
+    /// Threads of the processor.
     pub threads: usize,
     /// Versions of the program and of what matters to repeat the run; the program first.
     pub versions: Vec<Named>,
@@ -51,7 +54,7 @@ impl Circumstances {
             versions: self.versions.clone(),
             command: self.command.clone(),
             seed,
-            device: "cpu".to_owned(),
+            device: self.device.to_string(),
             threads: self.threads,
             started_utc: utc(clock.started),
             resumed: clock.resumed,
@@ -133,7 +136,7 @@ pub fn audit(
     let (dataset, parts) = open_data(config, observer)?;
     check_classes(&parts)?;
     // What cannot be built or loaded is said before anything is written.
-    let target = prepare_target(config, weights.as_ref(), &parts)?;
+    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 
@@ -307,16 +310,18 @@ pub(crate) fn given_weights(config: &AuditConfig, dir: &RunDir) -> Result<Option
     config.weights.as_ref().map(read).transpose()
 }
 
-/// The target for the pictures of the parts, with its weights where they are given.
+/// The target for the pictures of the parts on a device, with its weights where they are given.
 pub(crate) fn prepare_target(
     config: &AuditConfig,
     weights: Option<&Weights>,
     parts: &Parts,
+    device: &Device,
 ) -> Result<Box<dyn Target>> {
     let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
     if let Some(weights) = weights {
         weights.fill(&mut *target)?;
     }
+    target.to_device(device)?;
     Ok(target)
 }
 
@@ -390,9 +395,11 @@ pub(crate) fn train_attacks(
         trainer.restore(&read_bytes(&dir.file(&state))?)?;
     }
     let auxiliary = &parts.auxiliary;
-    trainer.train(auxiliary.train(), auxiliary.held_out(), observer, |trainer| -> Result<()> {
-        dir.write(&state, &trainer.state()?)
-    })?;
+    trainer
+        .train(auxiliary.train(), auxiliary.held_out(), observer, |trainer| -> Result<()> {
+            dir.write(&state, &trainer.state()?)
+        })
+        .map_err(|error| error.of_steps(config.attack.training.batch))?;
     let plan = &config.attack.training;
     let mut records = Vec::new();
     for (split, learner) in trainer.attacks() {

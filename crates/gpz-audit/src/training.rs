@@ -3,7 +3,7 @@
 use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Selection, TargetTrain, TargetValidation};
 use gpz_inversion::{Learner, Observer, Silent, pictures};
 use gpz_models::{Architecture, ModelSpec, Normalisation, Target};
-use gpz_nn::{Labels, Tape, Var, derive_seed, loss, rng_for};
+use gpz_nn::{Labels, Module, Tape, Var, derive_seed, loss, rng_for};
 
 use crate::config::TargetPlan;
 use crate::error::Result;
@@ -86,7 +86,8 @@ pub fn train_target(
         while images.next_into(&mut batch) {
             // A single picture has no batch statistics; the next epoch's shuffle places it elsewhere.
             if batch.len() > 1 {
-                step(learner, &normalisation, plan.labels, seed, epoch, &batch)?;
+                step(learner, &normalisation, plan.labels, seed, epoch, &batch)
+                    .map_err(|error| error.of_steps(plan.training.batch))?;
             }
             observer.advance(1, &format!("{}/{epochs} epochs", epoch + 1));
             if observer.stop_requested() {
@@ -122,11 +123,13 @@ fn step(
     batch: &Batch,
 ) -> Result<()> {
     let target = learner.module();
-    let x = Var::constant(normalisation.apply(&pictures(batch)?)?);
+    let device = target.device();
+    let x = Var::constant(normalisation.apply(&pictures(batch)?.to_device(&device)?)?);
     let place = (epoch as u64) << 32 | learner.steps_done() as u64;
     let tape = Tape::train(derive_seed(seed, "target dropout", place));
     let log_probs = target.forward(&tape, &x)?;
     let goal = labels.distributions(&batch.labels, target.classes(), log_probs.value().dtype())?;
+    let goal = goal.to_device(&device)?;
     let loss = loss::cross_entropy(&log_probs, &goal)?;
     learner.step(&tape, &loss, batch.len())?;
     Ok(())
@@ -160,10 +163,12 @@ pub fn evaluate(
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "evaluation")?;
     let (mut loss_sum, mut right) = (0.0, 0.0);
     for batch in batches.epoch(0) {
-        let x = Var::constant(normalisation.apply(&pictures(&batch)?)?);
+        let device = target.device();
+        let x = Var::constant(normalisation.apply(&pictures(&batch)?.to_device(&device)?)?);
         let log_probs = target.forward(&Tape::eval(), &x)?;
         let goal =
             labels.distributions(&batch.labels, target.classes(), log_probs.value().dtype())?;
+        let goal = goal.to_device(&device)?;
         let n = batch.len() as f64;
         loss_sum += n * loss::cross_entropy(&log_probs, &goal)?.value().item()?;
         right += n * loss::accuracy(log_probs.value(), &batch.labels)?;

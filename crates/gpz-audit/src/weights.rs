@@ -26,8 +26,10 @@ impl Weights {
             .map_err(|source| Error::CannotReadWeights { path: path.clone(), source })?;
         let (tensors, _) = checkpoint::from_safetensors(&bytes)
             .map_err(|source| Error::Weights { path: path.clone(), source })?;
-        if let Some((key, _)) = tensors.iter().find(|(_, tensor)| !tensor.all_finite()) {
-            return Err(Error::WeightsNotFinite { path, key: key.clone() });
+        for (key, tensor) in &tensors {
+            if !tensor.all_finite()? {
+                return Err(Error::WeightsNotFinite { path, key: key.clone() });
+            }
         }
         Ok(Weights { path, tensors })
     }

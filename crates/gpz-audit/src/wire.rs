@@ -126,7 +126,7 @@ fn each_image(
     }
     let mut values = match shape {
         [_, _, _, _] => z.to_channels_last_vec::<f32>()?,
-        _ => z.to_vec::<f32>(),
+        _ => z.to_vec::<f32>()?,
     };
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
     if values.is_empty() {
@@ -144,10 +144,11 @@ fn each_image(
     if !finite(&values) {
         return Err(refuse(format!("a value is beyond the range of its type; {mend}")));
     }
-    Ok(match *shape {
+    let received = match *shape {
         [n, c, h, w] => Tensor::from_channels_last(&values, [n, c, h, w])?,
         _ => Tensor::from_slice(&values, shape)?,
-    })
+    };
+    Ok(received.to_device(&z.device())?)
 }
 
 #[cfg(test)]
@@ -165,7 +166,7 @@ mod tests {
     }
 
     fn received(channel: Channel, seed: u64, z: &Tensor, sending: &Sending<'_>) -> Vec<f32> {
-        ChannelWire::new(seed, [(2, channel)]).receive(2, z, sending).unwrap().to_vec()
+        ChannelWire::new(seed, [(2, channel)]).receive(2, z, sending).unwrap().to_vec().unwrap()
     }
 
     /// Codes are those of the estimators, whatever the layout in memory; other splits get what was sent.
@@ -174,14 +175,14 @@ mod tests {
         let quantiser = Quantiser::new(2, -2.0, 2.0).unwrap();
         let sending = Sending { part: Part::Test, epoch: 0, positions: &[0, 1, 2] };
         for z in [features(|z| z), features(|z| z.channels_last().unwrap())] {
-            let sent = z.to_vec::<f32>();
+            let sent = z.to_vec::<f32>().unwrap();
             let wire = ChannelWire::new(1, [(2, Channel::Bits(quantiser))]);
-            let got: Vec<f32> = wire.receive(2, &z, &sending).unwrap().to_vec();
+            let got: Vec<f32> = wire.receive(2, &z, &sending).unwrap().to_vec().unwrap();
             let levels = [-1.5, -0.5, 0.5, 1.5];
             for (got, sent) in got.iter().zip(&sent) {
                 assert!(levels.contains(got) && (got - sent).abs() <= 0.5, "{sent} as {got}");
             }
-            assert_eq!(wire.receive(1, &z, &sending).unwrap().to_vec::<f32>(), sent);
+            assert_eq!(wire.receive(1, &z, &sending).unwrap().to_vec::<f32>().unwrap(), sent);
             let halves = received(Channel::Cast(Cast::Bf16), 1, &z, &sending);
             assert!(halves.iter().all(|v| v.to_bits() & 0xffff == 0) && halves != sent);
         }
@@ -230,7 +231,7 @@ mod tests {
         let third = row_major.narrow(0, 2, 1).unwrap();
         assert_eq!(received(channel, 1, &third, &alone), want[80..]);
         let noise = |received: &[f32]| -> Vec<f32> {
-            received.iter().zip(row_major.to_vec::<f32>()).map(|(a, b)| a - b).collect()
+            received.iter().zip(row_major.to_vec::<f32>().unwrap()).map(|(a, b)| a - b).collect()
         };
         let first = noise(&want);
         assert!(first[..40] != first[40..80] && first[40..80] != first[80..]);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use gpz_nn::{Entry, Module, Optimizer, Rule, Schedule, Scheduler, Tape, Var, checkpoint};
-use gpz_tensor::Tensor;
+use gpz_nn::{Module, Optimizer, Rule, Schedule, Scheduler, Step, Tape, Var, checkpoint};
+use gpz_tensor::{Bad, Device, Tensor, Watch};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -77,7 +77,14 @@ pub struct Learner<M> {
     optimizer: Optimizer,
     progress: Progress,
     best: BTreeMap<String, Tensor>,
+    /// Over the steps of the present epoch, since the learner was made or restored.
+    watch: Option<Watch>,
+    /// Steps of the present epoch before that.
+    unwatched: usize,
 }
+
+/// Steps after which a watch that has to be waited for is read.
+const STEPS_UNREAD: usize = 64;
 
 impl<M: Module> Learner<M> {
     /// `name` says in messages who is learning.
@@ -95,6 +102,8 @@ impl<M: Module> Learner<M> {
                 scheduler: Scheduler::new(plan.schedule, plan.learning_rate),
             },
             best: BTreeMap::new(),
+            watch: None,
+            unwatched: 0,
         }
     }
 
@@ -128,37 +137,78 @@ impl<M: Module> Learner<M> {
         self.progress.best.map(|(epoch, _)| epoch)
     }
 
+    /// Where the network lies.
+    pub fn device(&self) -> Device {
+        self.module.device()
+    }
+
     /// Takes one step down the gradient of a loss that was recorded on `tape` for `images` images.
     ///
+    /// On a CUDA device nobody waits for the loss: whether it was finite is looked at every so many steps, and before the state is saved.
+    /// The step that was not will have moved no parameter, nor will those after it.
+    ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteGradient`] name the epoch and the step, and change nothing.
-    pub fn step(&mut self, tape: &Tape, loss: &Var, images: usize) -> Result<f64> {
-        let value = loss.value().item()?;
-        if !value.is_finite() {
-            return Err(Error::NonFiniteLoss {
-                learner: self.name.clone(),
-                epoch: self.progress.curve.len() + 1,
-                step: self.progress.steps + 1,
-                loss: value,
-            });
+    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteGradient`] name the epoch and the step. On the processor they change nothing; on a
+    /// CUDA device every further step fails with them, until a saved state is restored.
+    pub fn step(&mut self, tape: &Tape, loss: &Var, images: usize) -> Result<()> {
+        if self.watch.is_none() {
+            self.watch = Some(Watch::new(&self.device(), self.progress.loss_sum)?);
+            self.unwatched = self.progress.steps;
         }
         let step = tape.backward(loss)?;
-        if !step.all_finite() {
-            let is_bad = |entry: &Entry| step.gradient(entry).is_some_and(|g| !g.all_finite());
-            let bad = self.module.entries().into_iter().find(|(_, entry)| is_bad(entry));
-            return Err(Error::NonFiniteGradient {
-                learner: self.name.clone(),
-                parameter: bad.map(|(name, _)| name).unwrap_or_default(),
-                epoch: self.progress.curve.len() + 1,
-                step: self.progress.steps + 1,
-                loss: value,
-            });
+        if let Some(watch) = &mut self.watch {
+            watch.observe(loss.value(), images as f64, &step.gradients())?;
         }
-        self.optimizer.step(&mut self.module, &step)?;
+        let at_once = self.watch.as_ref().is_some_and(Watch::reads_at_once);
+        if at_once {
+            self.look(Some(&step))?;
+        }
+        self.optimizer.step_under(&mut self.module, &step, self.watch.as_ref())?;
         self.progress.steps += 1;
         self.progress.images += images as u64;
-        self.progress.loss_sum += value * images as f64;
-        Ok(value)
+        if !at_once && self.progress.steps.is_multiple_of(STEPS_UNREAD) {
+            self.look(None)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what the watch has seen; `last` is the last step, if the watch was read at once.
+    fn look(&mut self, last: Option<&Step>) -> Result<()> {
+        let verdict = self.verdict(last);
+        if let Ok(Some(loss_sum)) = verdict {
+            self.progress.loss_sum = loss_sum;
+        }
+        // On the processor a bad step has changed nothing, and another may follow. Elsewhere later steps have been counted, and running
+        // statistics have moved: only a saved state leads on.
+        if verdict.is_err() && self.watch.as_ref().is_some_and(Watch::reads_at_once) {
+            self.watch = None;
+        }
+        verdict.map(drop)
+    }
+
+    /// The sum of the losses that the watch has seen, if there is one; the step that was not finite is an error.
+    fn verdict(&self, last: Option<&Step>) -> Result<Option<f64>> {
+        let Some(watch) = &self.watch else { return Ok(None) };
+        let watched = watch.read()?;
+        let Some((number, bad)) = watched.bad else {
+            return Ok(Some(watched.loss_sum));
+        };
+        let (step, loss) = (self.unwatched + number as usize, watched.last_loss);
+        let (learner, epoch) = (self.name.clone(), self.progress.curve.len() + 1);
+        if bad == Bad::Loss {
+            return Err(Error::NonFiniteLoss { learner, epoch, step, loss });
+        }
+        // Which parameter it was is known only while its gradient is at hand.
+        let mut parameter = "a parameter".to_owned();
+        for (name, entry) in self.module.entries() {
+            if let Some(gradient) = last.and_then(|last| last.gradient(entry))
+                && !gradient.all_finite()?
+            {
+                parameter = name;
+                break;
+            }
+        }
+        Err(Error::NonFiniteGradient { learner, parameter, epoch, step, loss })
     }
 
     /// Ends an epoch: keeps the state if the loss on the held-out images is the lowest so far, and moves the schedule on.
@@ -166,6 +216,8 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// [`Error::NonFiniteLoss`] if the held-out loss is no number.
     pub fn end_epoch(&mut self, held_out_loss: f64, held_out_accuracy: Option<f64>) -> Result<()> {
+        self.look(None)?;
+        self.watch = None;
         let progress = &mut self.progress;
         let epoch = progress.curve.len() + 1;
         if !held_out_loss.is_finite() {
@@ -206,7 +258,7 @@ impl<M: Module> Learner<M> {
     /// The whole state as a safetensors file, from which [`Learner::restore`] goes on to the same bits.
     ///
     /// # Errors
-    /// None for networks whose names differ.
+    /// None for networks whose names differ, on the processor; on a CUDA device those of a step that nobody has looked at yet.
     pub fn state(&self) -> Result<Vec<u8>> {
         Ok(checkpoint::to_safetensors(&self.tensors(), Some(&self.progress_text()?))?)
     }
@@ -226,7 +278,11 @@ impl<M: Module> Learner<M> {
 
     /// Where training stands, as JSON.
     pub(crate) fn progress_text(&self) -> Result<String> {
-        serde_json::to_string(&self.progress).map_err(|e| self.unusable(e))
+        let mut progress = self.progress.clone();
+        if let Some(loss_sum) = self.verdict(None)? {
+            progress.loss_sum = loss_sum;
+        }
+        serde_json::to_string(&progress).map_err(|e| self.unusable(e))
     }
 
     /// Goes back to a state that [`Learner::state`] gave.
@@ -268,6 +324,7 @@ impl<M: Module> Learner<M> {
     pub(crate) fn adopt(&mut self, saved: Saved) -> Result<()> {
         checkpoint::load(&mut self.module, &saved.now)?;
         (self.best, self.optimizer, self.progress) = (saved.best, saved.optimizer, saved.progress);
+        self.watch = None;
         Ok(())
     }
 

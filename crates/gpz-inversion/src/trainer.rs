@@ -7,8 +7,8 @@ use gpz_data::{
     Selection,
 };
 use gpz_models::{Normalisation, Target};
-use gpz_nn::{Tape, Var, checkpoint, derive_seed, loss, rng_for};
-use gpz_tensor::Tensor;
+use gpz_nn::{Module, Tape, Var, checkpoint, derive_seed, loss, rng_for};
+use gpz_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::decoder::Decoder;
@@ -39,6 +39,8 @@ pub fn pictures(batch: &Batch) -> Result<Tensor> {
 /// One decoder for each attacked split, trained together.
 pub struct InversionTrainer<'a> {
     target: &'a dyn Target,
+    /// Where the target lies, and with it the attacks.
+    device: Device,
     normalisation: Normalisation,
     wire: &'a dyn Wire,
     plan: AttackPlan,
@@ -47,7 +49,7 @@ pub struct InversionTrainer<'a> {
 }
 
 impl<'a> InversionTrainer<'a> {
-    /// Untrained decoders for the given splits (1-based), each initialised from the seed and its split alone: a split's attack does
+    /// Untrained decoders on the target's device for the given splits (1-based), each initialised from the seed and its split alone: a split's attack does
     /// not depend on which others are trained beside it.
     ///
     /// # Errors
@@ -58,7 +60,7 @@ impl<'a> InversionTrainer<'a> {
         plan: AttackPlan,
         seed: u64,
     ) -> Result<Self> {
-        let picture = target.input_shape();
+        let (picture, device) = (target.input_shape(), target.device());
         let mut attacks: Vec<(usize, Learner<Decoder>)> = Vec::new();
         for &split in splits {
             let split = target.find_split(&split.to_string())?;
@@ -67,12 +69,13 @@ impl<'a> InversionTrainer<'a> {
                 return Err(Error::DuplicateSplit { split: tap.name.clone() });
             }
             let mut rng = rng_for(seed, "decoder", split as u64);
-            let decoder = Decoder::new(&tap.shape, picture, &mut rng)?;
+            let mut decoder = Decoder::new(&tap.shape, picture, &mut rng)?;
+            decoder.to_device(&device)?;
             let name = format!("the attack on {}", tap.name);
             attacks.push((split, Learner::new(name, decoder, &plan.training)));
         }
         let normalisation = Normalisation::for_channels(picture[0])?;
-        Ok(InversionTrainer { target, normalisation, wire: &Exact, plan, seed, attacks })
+        Ok(InversionTrainer { target, device, normalisation, wire: &Exact, plan, seed, attacks })
     }
 
     /// The same attacks on features that arrive through `wire`: decoders learn from what is received, and are chosen by it.
@@ -141,7 +144,7 @@ impl<'a> InversionTrainer<'a> {
         let Some(last) = self.attacks.iter().map(|(split, _)| *split).max() else {
             return Ok(());
         };
-        let x = pictures(batch)?;
+        let x = pictures(batch)?.to_device(&self.device)?;
         let normal = self.normalisation.apply(&x)?;
         let attacks = &mut self.attacks;
         let (seed, wire) = (self.seed, self.wire);
@@ -169,7 +172,7 @@ impl<'a> InversionTrainer<'a> {
         let batches = Batches::new(held_out, options, self.seed, "held out")?;
         let mut sums = vec![0.0; self.attacks.len()];
         for batch in batches.epoch(0) {
-            let x = pictures(&batch)?;
+            let x = pictures(&batch)?.to_device(&self.device)?;
             let decoders = self.attacks.iter().map(|(split, learner)| (*split, learner.module()));
             let sending =
                 Sending { part: held_out.part(), epoch: epoch as u64, positions: &batch.positions };
@@ -251,7 +254,7 @@ fn unusable(reason: impl std::fmt::Display) -> Error {
 /// Reconstructions of pictures by decoders of several splits, from one forward pass of the target and features sent as they are.
 ///
 /// - `decoders`: split (1-based) and decoder, in any order
-/// - `x`: pictures `[n, c, h, w]` in [0, 1]; so are the reconstructions, in the decoders' order
+/// - `x`: pictures `[n, c, h, w]` in [0, 1]; so are the reconstructions, in the decoders' order, on the target's device
 ///
 /// # Errors
 /// A decoder of a split that does not exist; shapes that do not fit.
@@ -285,7 +288,8 @@ pub fn reconstruct_received<'a>(
     };
     let mut guesses: Vec<Option<Tensor>> = vec![None; decoders.len()];
     let tape = Tape::eval();
-    target.visit_taps(&normalisation.apply(x)?, last, |split, z| -> Result<()> {
+    let x = x.to_device(&target.device())?;
+    target.visit_taps(&normalisation.apply(&x)?, last, |split, z| -> Result<()> {
         if !decoders.iter().any(|(attacked, _)| *attacked == split) {
             return Ok(());
         }

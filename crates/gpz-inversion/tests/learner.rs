@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gpz_inversion::{Error, Learner, Result, TrainingPlan};
-use gpz_nn::{Entry, Rule, Schedule, Tape, Var, checkpoint, module};
+use gpz_nn::{Entry, Module, Rule, Schedule, Tape, Var, checkpoint, module};
 use gpz_tensor::{DType, Tensor};
 
 struct Two {
@@ -80,6 +80,46 @@ fn a_gradient_that_is_no_number_names_its_own_step() -> Result<()> {
                 rate and run again";
     assert_eq!(error.as_deref(), Some(want));
     assert!(learner.state()? == before, "nothing may have changed");
+    Ok(())
+}
+
+/// On a CUDA device a step that was not finite is found later, but never saved: the state before it is what leads on.
+#[test]
+fn a_bad_step_on_a_device_is_found_before_it_is_saved() -> Result<()> {
+    let device = gpz_cuda_sim::device_of_tests();
+    let plan = TrainingPlan {
+        epochs: 9,
+        batch: 1,
+        learning_rate: 0.1,
+        optimizer: Rule::Adam { betas: [0.9, 0.99], amsgrad: false, weight_decay: 0.0 },
+        schedule: Schedule::Constant,
+    };
+    let mut module = two()?;
+    module.convert(DType::F32)?;
+    module.to_device(&device)?;
+    let mut learner = Learner::new("the pair", module, &plan);
+    let step = |learner: &mut Learner<Two>, scale: f64| {
+        let tape = Tape::train(0);
+        let loss = tape.parameter(&learner.module().a).affine(scale, 0.0)?;
+        learner.step(&tape, &loss, 1)
+    };
+    step(&mut learner, 1.0)?;
+    let (before, saved) = (values(learner.module()), learner.state()?);
+    step(&mut learner, f64::INFINITY)?;
+    step(&mut learner, 1.0)?;
+    assert_eq!(values(learner.module()), before);
+    let found = |result: Result<()>| {
+        let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("the pair became inf in step 2 of epoch 1"), "{error}");
+    };
+    found(learner.state().map(drop));
+    found(learner.end_epoch(0.5, None));
+    found(learner.end_epoch(0.5, None));
+    learner.restore(&saved)?;
+    step(&mut learner, 1.0)?;
+    learner.end_epoch(0.5, None)?;
+    assert_ne!(values(learner.module()), before);
+    assert_eq!(learner.device(), device);
     Ok(())
 }
 

@@ -126,7 +126,7 @@ impl Case {
             let shape = entry.value().shape().to_vec();
             if entry.kind() != Kind::Counter {
                 match entry_value(&self.salt, &name, &shape) {
-                    Ok(value) => *entry.value_mut() = value.to_dtype(dtype),
+                    Ok(value) => *entry.value_mut() = value.to_dtype(dtype).unwrap(),
                     Err(error) => failure = Some(error),
                 }
             }
@@ -157,7 +157,7 @@ impl Case {
         let index: Vec<usize> = serde_json::from_value(want["index"].clone())?;
         let value: Vec<f64> = serde_json::from_value(want["value"].clone())?;
         assert!(!index.is_empty() && index.len() == value.len());
-        let all = got.to_vec::<f64>();
+        let all = got.to_vec::<f64>().unwrap();
         let (mut worst, mut square, mut norm) = (0f64, 0.0, 0.0);
         for (&i, &v) in index.iter().zip(&value) {
             // `max` would drop a NaN.
@@ -206,7 +206,8 @@ impl Case {
         match &network {
             Network::Target(target) => {
                 let [c, h, w] = target.input_shape();
-                input = filled(&self.salt, "input", &[batch, c, h, w], |u| u)?.to_dtype(dtype);
+                input =
+                    filled(&self.salt, "input", &[batch, c, h, w], |u| u)?.to_dtype(dtype).unwrap();
                 let classes = target.classes();
                 let labels: Vec<usize> = (0..batch)
                     .map(|i| (fraction(&self.salt, "labels", i) * classes as f64) as usize)
@@ -238,10 +239,12 @@ impl Case {
             Network::Decoder(decoder) => {
                 let shape: Vec<usize> = serde_json::from_value(self.json["in_shape"].clone())?;
                 let shape = [&[batch][..], &shape].concat();
-                input = filled(&self.salt, "feature", &shape, |u| 2.0 * u - 1.0)?.to_dtype(dtype);
+                input = filled(&self.salt, "feature", &shape, |u| 2.0 * u - 1.0)?
+                    .to_dtype(dtype)
+                    .unwrap();
                 let guess =
                     decoder.forward(&Tape::eval(), &Var::constant(input.clone()))?.into_value();
-                goal = filled(&self.salt, "image", guess.shape(), |u| u)?.to_dtype(dtype);
+                goal = filled(&self.salt, "image", guess.shape(), |u| u)?.to_dtype(dtype).unwrap();
                 rule = match self.json["train"]["optimizer"].as_str() {
                     Some("adamw") => {
                         Rule::AdamW { betas: [0.9, 0.999], amsgrad: false, weight_decay: 0.01 }

@@ -73,7 +73,7 @@ fn target() -> gpz_models::Result<Box<dyn Target>> {
 }
 
 fn weights(module: &dyn Module) -> Vec<f64> {
-    module.entries().iter().flat_map(|(_, entry)| entry.value().to_vec::<f64>()).collect()
+    module.entries().iter().flat_map(|(_, entry)| entry.value().to_vec::<f64>().unwrap()).collect()
 }
 
 fn save_nothing(_: &InversionTrainer<'_>) -> Result<(), Error> {

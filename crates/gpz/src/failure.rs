@@ -90,8 +90,27 @@ fn is_failure(error: &anyhow::Error) -> bool {
             )
         ) || matches!(reading, Some(gpz_data::Error::Stopped { .. }))
             || cause.is::<Stopped>()
+            || cause.is::<LostDevice>()
+            || matches!(audit, Some(gpz_audit::Error::DeviceMemory { .. }))
     })
 }
+
+/// A run whose device was lost, and how it goes on.
+#[derive(Debug)]
+pub(crate) struct LostDevice {
+    /// What was found.
+    pub(crate) error: gpz_audit::Error,
+    /// The command that continues it.
+    pub(crate) command: String,
+}
+
+impl std::fmt::Display for LostDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; what was done before is saved. To go on: {}", self.error, self.command)
+    }
+}
+
+impl std::error::Error for LostDevice {}
 
 /// A run that was stopped on request, and how it goes on.
 #[derive(Debug)]

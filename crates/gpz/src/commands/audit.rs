@@ -131,12 +131,13 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
     // What is wrong with the arguments is said before a directory is made.
     let existing = args.out.clone().or_else(|| latest(Path::new(RUNS)));
     let config = args.configuration(existing.as_deref())?;
+    let opened = args.run.device.open()?;
     let dir = args.open()?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir));
-    let mut progress = Progress::headed(headline(&config, &dir));
+    let circumstances = circumstances(args.command(&config, &dir), &opened);
+    let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let splits = audit(&config, &dir, &circumstances, &mut progress)
-        .map_err(|error| or_stopped(error, "audit", &dir))?;
+        .map_err(|error| or_stopped(error, "audit", &dir, &args.run.device))?;
     drop(progress);
     if args.run.json {
         return print(&splits.to_json()?);

@@ -12,6 +12,7 @@ use gpz_audit::words::{bytes, counted, shape};
 use gpz_data::{ImageSet, Parts, SplitPlan};
 use gpz_models::ModelSpec;
 
+use crate::commands::device_options::DeviceFlags;
 use crate::commands::{print, print_json};
 use crate::progress::{Progress, stop_on_interrupt};
 
@@ -72,6 +73,8 @@ pub(crate) struct FeaturesArgs {
     /// File to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Print the arrays' names and shapes as JSON
     #[arg(long)]
     json: bool,
@@ -88,10 +91,12 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
         one => vec![model.find_split(one)?],
     };
     let weights = Weights::read(&args.weights)?;
+    let opened = args.device.open()?;
     let dataset = open_dataset(&args.input, &mut Progress::new())?;
     let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
     let mut target = build_target(args.model, &parts.target_train, 0)?;
     weights.fill(&mut *target)?;
+    target.to_device(&opened.device)?;
     let features = Features::new(&*target, &splits, &args.part.sets(&parts))?;
     let headline = format!(
         "{} at {}: {} to write",
@@ -99,7 +104,7 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
         counted(splits.len(), "split"),
         bytes(features.bytes())
     );
-    let mut progress = Progress::headed(headline);
+    let mut progress = Progress::headed(opened.above(headline));
     features.write(&args.out, &mut progress)?;
     drop(progress);
     let arrays = features.arrays();

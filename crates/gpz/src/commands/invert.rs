@@ -108,12 +108,13 @@ impl InvertArgs {
 /// Attacks the split and says what came of it.
 pub(crate) fn run(args: &InvertArgs) -> Result<()> {
     let config = args.configuration()?;
+    let opened = args.run.device.open()?;
     let dir: RunDir = run_options::open(&args.out, args.run.resume)?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir));
-    let mut progress = Progress::headed(headline(&config.audit, &dir));
+    let circumstances = circumstances(args.command(&config, &dir), &opened);
+    let mut progress = Progress::headed(headline(&config.audit, &dir, &opened));
     let metrics = invert(&config, &dir, &circumstances, &mut progress)
-        .map_err(|error| or_stopped(error, "invert", &dir))?;
+        .map_err(|error| or_stopped(error, "invert", &dir, &args.run.device))?;
     drop(progress);
     if args.run.json {
         return print(&metrics.to_json()?);

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod data;
+pub(crate) mod device_options;
 pub(crate) mod devices;
 pub(crate) mod features;
 pub(crate) mod invert;

@@ -3,25 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use gpz_audit::config::{AuditConfig, parse_prior_tau};
 use gpz_audit::declared::Declared;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
-use gpz_audit::words::counted;
 use gpz_models::ModelSpec;
 
-use crate::failure::Stopped;
-
-/// Device to compute on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Device {
-    /// The best there is
-    Auto,
-    /// The processor
-    Cpu,
-}
+use crate::commands::device_options::{DeviceFlags, Opened, set_batch};
+use crate::failure::{LostDevice, Stopped};
 
 /// Flags of every command that fills a run directory.
 #[derive(Debug, Args)]
@@ -41,9 +32,11 @@ pub(crate) struct RunFlags {
     /// Seed of everything random
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Device to compute on
-    #[arg(long, value_enum, default_value = "auto")]
-    device: Device,
+    /// Images of a training step, of the target and of the attacks
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    #[command(flatten)]
+    pub(crate) device: DeviceFlags,
     /// Go on with the run in --out; from the directory it was begun in, if its paths are relative
     #[arg(long)]
     pub(crate) resume: bool,
@@ -163,6 +156,7 @@ impl RunFlags {
         set(&mut config.model, &self.model);
         set(&mut config.data, &self.data);
         set(&mut config.seed, &self.seed);
+        set_batch(config, self.batch);
     }
 
     /// The command that repeats the run, with `more` flags of its own. One that was resumed is repeated from its own
@@ -175,7 +169,7 @@ impl RunFlags {
         more: impl FnOnce(CommandLine) -> CommandLine,
     ) -> String {
         let out = (subcommand != "audit").then(|| dir.path().display());
-        let line = CommandLine::new(subcommand).flag("--out", out);
+        let line = self.device.words(CommandLine::new(subcommand).flag("--out", out));
         if self.resume && self.preset.is_none() && self.config.is_none() {
             return line.flag("--config", Some(dir.file(files::CONFIG).display())).text();
         }
@@ -184,7 +178,8 @@ impl RunFlags {
             .flag("--config", self.config.as_ref().map(|path| path.display()))
             .flag("--model", Some(config.model))
             .flag("--data", Some(&config.data))
-            .flag("--seed", Some(config.seed));
+            .flag("--seed", Some(config.seed))
+            .flag("--batch", self.batch);
         more(line).text()
     }
 }
@@ -208,29 +203,37 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// What the run's record says beside its results.
-pub(crate) fn circumstances(command: String) -> Circumstances {
+pub(crate) fn circumstances(command: String, opened: &Opened) -> Circumstances {
     let named = |name: &str, value: &str| Named { name: name.to_owned(), value: value.to_owned() };
-    Circumstances {
-        command,
-        threads: rayon::current_num_threads(),
-        versions: vec![
-            named("gpz", env!("CARGO_PKG_VERSION")),
-            named("system", std::env::consts::OS),
-            named("processor", std::env::consts::ARCH),
-            named("instruction set", gpz_tensor::isa_name()),
-        ],
-    }
+    let mut versions = vec![
+        named("gpz", env!("CARGO_PKG_VERSION")),
+        named("system", std::env::consts::OS),
+        named("processor", std::env::consts::ARCH),
+        named("instruction set", gpz_tensor::isa_name()),
+    ];
+    versions.extend(opened.versions().iter().map(|(name, value)| named(name, value)));
+    let threads = rayon::current_num_threads();
+    Circumstances { command, device: opened.device.clone(), threads, versions }
 }
 
-/// Turns a stop into the command that goes on.
-pub(crate) fn or_stopped(error: gpz_audit::Error, subcommand: &str, dir: &RunDir) -> anyhow::Error {
-    if !error.is_stop() {
-        return error.into();
-    }
+/// Turns a stop into the command that goes on; and names that command where a device was lost.
+pub(crate) fn or_stopped(
+    error: gpz_audit::Error,
+    subcommand: &str,
+    dir: &RunDir,
+    device: &DeviceFlags,
+) -> anyhow::Error {
     let out = quoted(&dir.path().display().to_string());
-    anyhow::Error::new(Stopped {
-        command: format!("{} {subcommand} --out {out} --resume", program()),
-    })
+    let rest = device.words(CommandLine::new(subcommand)).text();
+    let rest = rest.strip_prefix("gpz ").unwrap_or(&rest);
+    let command = format!("{} {rest} --out {out} --resume", program());
+    if error.is_stop() {
+        return anyhow::Error::new(Stopped { command });
+    }
+    if error.is_lost_device() && dir.file(files::CONFIG).exists() {
+        return anyhow::Error::new(LostDevice { error, command });
+    }
+    error.into()
 }
 
 /// How this program was called.
@@ -269,21 +272,21 @@ pub(crate) fn quoted(word: &str) -> String {
 }
 
 /// The first line of a run: what is computed, where and how.
-pub(crate) fn headline(config: &AuditConfig, dir: &RunDir) -> String {
+pub(crate) fn headline(config: &AuditConfig, dir: &RunDir, opened: &Opened) -> String {
     let built_in = gpz_data::built_in().iter().any(|set| set.name == config.data);
     let channel = match config.channel {
         Declared::None => String::new(),
         channel => format!(" · channel {channel}"),
     };
     let prior = config.prior_tau.map_or_else(String::new, |tau| format!(" · prior τ = {tau}"));
-    format!(
-        "gpz {} · {} · {}{}{channel}{prior} · cpu, {} · seed {} · {}",
+    opened.above(format!(
+        "gpz {} · {} · {}{}{channel}{prior} · {} · seed {} · {}",
         env!("CARGO_PKG_VERSION"),
         config.model.to_string().replace([':', '='], " "),
         if built_in { "embedded " } else { "" },
         config.data,
-        counted(rayon::current_num_threads(), "thread"),
+        opened.in_words(),
         config.seed,
         dir.path().display(),
-    )
+    ))
 }

@@ -69,12 +69,13 @@ impl TrainArgs {
 /// Trains the target, says how good it is and where it is.
 pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let config = args.configuration()?;
+    let opened = args.run.device.open()?;
     let dir = run_options::open(&args.out, args.run.resume)?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir));
-    let mut progress = Progress::headed(headline(&config, &dir));
+    let circumstances = circumstances(args.command(&config, &dir), &opened);
+    let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let run = train(&config, &dir, &circumstances, &mut progress)
-        .map_err(|error| or_stopped(error, "train", &dir))?;
+        .map_err(|error| or_stopped(error, "train", &dir, &args.run.device))?;
     drop(progress);
     if args.run.json {
         return print_json(&run);

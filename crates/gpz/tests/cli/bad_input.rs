@@ -107,7 +107,10 @@ fn names_that_nothing_has() {
         &["ls:2"],
     );
     place.refused_naming("data fetch", &["fetch"]);
-    place.refused_naming("audit --device cuda", &["cuda", "cpu"]);
+    place.refused_naming("audit --device gpu", &["gpu", "auto, cpu, cuda and cuda:N"]);
+    place.refused_naming("audit --device cuda:first", &["cuda:first", "cuda:N"]);
+    place.refused_naming("audit --precision f16", &["f16", "tf32"]);
+    place.refused_naming("audit --batch none", &["--batch"]);
 }
 
 #[test]

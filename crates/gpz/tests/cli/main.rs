@@ -3,5 +3,6 @@
 mod bad_input;
 mod common;
 mod declared;
+mod devices;
 mod results;
 mod resume;
