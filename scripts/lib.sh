@@ -22,3 +22,9 @@ has_lapack() {
     command -v cc >/dev/null 2>&1 || return 1
     printf 'int main(void) { return 0; }\n' | cc -x c - -lopenblas -o /dev/null >/dev/null 2>&1
 }
+
+# Whether NVIDIA's driver shows a GPU.
+has_gpu() {
+    if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then return 0; fi
+    [ -e /dev/nvidia0 ] || [ -e /dev/dxg ]
+}
