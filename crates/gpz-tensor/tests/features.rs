@@ -293,8 +293,8 @@ fn what_does_not_fit_is_named_with_the_mend() {
         ),
         (
             text(ClassSums::new(&device(), 70_000, 1)),
-            "class_moments: shape [70000, 1] does not fit: from 1 to 65535 classes and less than 2^32 cells of classes by width \
-             are needed",
+            "class_moments: shape [70000, 1] does not fit: from 1 to 65535 classes, a width below 2^30 and less than \
+             2^32 cells of both are needed",
         ),
         (
             text(sums.update_halves(&half([3, 2]).unwrap(), &[0, 1, 0])),
