@@ -148,8 +148,9 @@ impl<M: Module> Learner<M> {
     /// The step that was not will have moved no parameter, nor will those after it.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteGradient`] name the epoch and the step. On the processor they change nothing; on a
-    /// CUDA device every further step fails with them, until a saved state is restored.
+    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteGradient`] name the epoch and the step. On the processor they change nothing. On a
+    /// CUDA device every later look fails with them, and so do [`Learner::state`] and [`Learner::end_epoch`], until a saved state is
+    /// restored.
     pub fn step(&mut self, tape: &Tape, loss: &Var, images: usize) -> Result<()> {
         if self.watch.is_none() {
             self.watch = Some(Watch::new(&self.device(), self.progress.loss_sum)?);

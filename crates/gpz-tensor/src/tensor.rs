@@ -388,14 +388,15 @@ impl Tensor {
         })))
     }
 
-    /// For tensors on the processor: rewrites the elements in memory order with those of the operands, which are brought to this tensor's layout. In place if
-    /// nothing else shares the memory, otherwise on a copy. For optimisers.
+    /// For tensors on the processor: rewrites the elements in memory order with those of the operands, which are brought to this tensor's
+    /// layout. In place if nothing else shares the memory, otherwise on a copy. What optimisers do on a CUDA device is
+    /// [`crate::OptimiserStep`].
     ///
     /// `f` is handed pieces that belong together, in parallel where the tensor is large: what becomes of an element may depend on the
     /// operands' elements at its place alone.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] or [`Error::DTypeMismatch`] if an operand differs.
+    /// [`Error::ShapeMismatch`] or [`Error::DTypeMismatch`] if an operand differs; [`Error::DeviceMismatch`] for a tensor on a CUDA device.
     pub fn update<T: Element, const K: usize>(
         &mut self,
         operands: [&Tensor; K],

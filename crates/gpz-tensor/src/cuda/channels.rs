@@ -63,7 +63,7 @@ impl Matrix {
     }
 }
 
-/// Blocks of a kernel that adds chunks up, one warp's columns each.
+/// Blocks of a kernel that adds chunks up: few columns each, so that many threads share the chunks.
 fn finish_grid(kernel: &Kernel, c: usize) -> [usize; 3] {
     [c.div_ceil(kernel.tile as usize), 1, 1]
 }
