@@ -113,13 +113,21 @@ impl AuditConfig {
     /// [`Error::UnknownPreset`] lists what there is.
     pub fn preset(name: &str) -> Result<Self> {
         match name {
-            "quick" => Ok(Self::with_epochs(16, (12, 64, 0.004), (30, 32, 0.01))),
-            "standard" => Ok(Self::with_epochs(64, (60, 128, 0.01), (60, 128, 0.01))),
+            "quick" => {
+                Ok(Self::with_epochs("cnn4:width=16".parse()?, (12, 64, 0.004), (30, 32, 0.01)))
+            }
+            "standard" => {
+                Ok(Self::with_epochs("cnn4:width=64".parse()?, (60, 128, 0.01), (60, 128, 0.01)))
+            }
             _ => Err(Error::UnknownPreset { name: name.to_owned() }),
         }
     }
 
-    fn with_epochs(width: usize, target: (usize, usize, f64), attack: (usize, usize, f64)) -> Self {
+    fn with_epochs(
+        model: ModelSpec,
+        target: (usize, usize, f64),
+        attack: (usize, usize, f64),
+    ) -> Self {
         let plan = |(epochs, batch, learning_rate), optimizer| TrainingPlan {
             epochs,
             batch,
@@ -128,7 +136,7 @@ impl AuditConfig {
             schedule: Schedule::Cosine { epochs, floor: 0.0 },
         };
         AuditConfig {
-            model: ModelSpec::Cnn4 { width },
+            model,
             data: "fashion-mnist".to_owned(),
             weights: None,
             seed: 1,

@@ -3,7 +3,7 @@
 use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Part, Parts, Test};
 use gpz_inversion::metrics::{self, ImageMetrics, ImageShape};
 use gpz_inversion::{Decoder, Observer, Sending, Wire, pictures, reconstruct_received};
-use gpz_models::{Normalisation, Target};
+use gpz_models::Target;
 use gpz_nn::{Tape, Var, loss};
 use gpz_tensor::Tensor;
 
@@ -110,7 +110,7 @@ fn guesses(
     wire: &dyn Wire,
     batch: &Batch,
 ) -> Result<Vec<Tensor>> {
-    let normalisation = Normalisation::for_channels(batch.shape[3])?;
+    let normalisation = target.normalisation()?;
     let decoders = decoders.iter().map(|(split, decoder)| (*split, decoder));
     let through = (wire, &sending(batch));
     Ok(reconstruct_received(target, &normalisation, decoders, through, &pictures(batch)?)?)
@@ -131,7 +131,7 @@ pub fn accuracies(
     test: &Test,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f64>> {
-    let normalisation = Normalisation::for_channels(test.channels())?;
+    let normalisation = target.normalisation()?;
     let batches = Batches::new(test, BatchOptions::in_order(EVALUATION_BATCH), 0, "test")?;
     let splits = target.taps().len();
     let mut right = vec![0.0; splits];

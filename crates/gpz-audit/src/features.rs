@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gpz_data::{Batch, ImageId, ImageSet};
 use gpz_inversion::{Observer, pictures};
-use gpz_models::{Normalisation, Target};
+use gpz_models::Target;
 use gpz_nn::{Tape, Var};
 use serde_json::json;
 
@@ -87,7 +87,7 @@ impl<'a> Features<'a> {
     pub fn write(&self, path: &Path, observer: &mut dyn Observer) -> Result<()> {
         let mut out = TensorFile::create(path, &self.arrays(), &self.target.name())?;
         observer.begin("features", self.order.len().div_ceil(EVALUATION_BATCH) as u64);
-        let normalisation = Normalisation::for_channels(self.target.input_shape()[0])?;
+        let normalisation = self.target.normalisation()?;
         let device = self.target.device();
         let (labels_at, pictures_at) = (self.splits.len(), self.splits.len() + 1);
         for images in self.order.chunks(EVALUATION_BATCH) {

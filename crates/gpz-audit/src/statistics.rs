@@ -4,7 +4,7 @@ use gpz_data::{BatchOptions, Batches, ImageSet};
 use gpz_estimators::channel::Spread;
 use gpz_estimators::{ClassGeometry, Deviations, Normalisation as Divisor, entropy};
 use gpz_inversion::{Observer, pictures};
-use gpz_models::{Normalisation, Tap, Target};
+use gpz_models::{Tap, Target};
 use gpz_tensor::Tensor;
 
 use crate::error::{Error, Result};
@@ -136,7 +136,7 @@ fn each_feature(
     last: usize,
     mut f: impl FnMut(usize, &Tensor, &[usize]) -> Result<()>,
 ) -> Result<()> {
-    let normalisation = Normalisation::for_channels(set.channels())?;
+    let normalisation = target.normalisation()?;
     let device = target.device();
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "statistics")?;
     for batch in batches.epoch(0) {

@@ -72,7 +72,7 @@ pub fn train_target(
     observer: &mut dyn Observer,
     mut save: impl FnMut(&TargetLearner) -> Result<()>,
 ) -> Result<()> {
-    let normalisation = Normalisation::for_channels(train.channels())?;
+    let normalisation = learner.module().normalisation()?;
     let options =
         BatchOptions::shuffled(plan.training.batch).with_augment(plan.augmentation.augment());
     let batches = Batches::new(train, options, seed, "target")?;
@@ -159,7 +159,7 @@ pub fn evaluate(
     labels: Labels,
     observer: &mut dyn Observer,
 ) -> Result<Figures> {
-    let normalisation = Normalisation::for_channels(set.channels())?;
+    let normalisation = target.normalisation()?;
     let batches = Batches::new(set, BatchOptions::in_order(EVALUATION_BATCH), 0, "evaluation")?;
     let (mut loss_sum, mut right) = (0.0, 0.0);
     for batch in batches.epoch(0) {

@@ -74,7 +74,7 @@ impl<'a> InversionTrainer<'a> {
             let name = format!("the attack on {}", tap.name);
             attacks.push((split, Learner::new(name, decoder, &plan.training)));
         }
-        let normalisation = Normalisation::for_channels(picture[0])?;
+        let normalisation = target.normalisation()?;
         Ok(InversionTrainer { target, device, normalisation, wire: &Exact, plan, seed, attacks })
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gpz_inversion::Decoder;
-use gpz_models::{Cnn4, Cnn4Config, Target};
+use gpz_models::{ModelSpec, Target};
 use gpz_nn::{Kind, Labels, Module, Optimizer, Rule, Step, Tape, Var, loss, rng_for};
 use gpz_tensor::{DType, Tensor};
 use serde_json::Value;
@@ -92,20 +92,32 @@ impl Case {
         Ok(serde_json::from_value(self.json["keys"][key].clone())?)
     }
 
+    /// The model of a family with the parameters that the case's shapes tell.
+    fn model(&self, family: &str) -> Fallible<String> {
+        Ok(match family {
+            "cnn4" => format!("cnn4:width={}", self.key_shape("block1.0.weight")?[0]),
+            "vgg19" => "vgg19_bn:head=2".to_owned(),
+            "vit" => {
+                let patch = self.key_shape("patch_embed.proj.weight")?;
+                let keys = self.json["keys"].as_object().ok_or("keys")?;
+                let depth = keys.keys().filter(|key| key.ends_with(".norm1.weight")).count();
+                let heads = patch[0] / 16;
+                format!("vit:patch={},width={},depth={depth},heads={heads}", patch[2], patch[0])
+            }
+            other => other.to_owned(),
+        })
+    }
+
     /// A network with the formula's weights, its keys and shapes compared with the case's.
     fn build(&self, dtype: DType) -> Fallible<Network> {
         let mut rng = rng_for(0, "parity", 0);
         let mut network = match self.name.split('_').collect::<Vec<_>>()[..] {
-            ["cnn4", ..] => {
+            [family @ ("cnn4" | "resnet18" | "vgg19" | "ir152" | "vit"), ..] => {
                 let size = self.size("size")?;
-                let width = self.key_shape("block1.0.weight")?[0];
-                let input = [self.size("nc")?, size, size];
-                let mut target = Cnn4::new(
-                    Cnn4Config { width, input, classes: self.size("classes")? },
-                    &mut rng,
-                )?;
-                target.set_dropout(0.0);
-                Network::Target(Box::new(target))
+                let model: ModelSpec = self.model(family)?.parse()?;
+                let mut plan = model.plan([self.size("nc")?, size, size], self.size("classes")?)?;
+                plan.set_dropout(0.0);
+                Network::Target(Box::new(plan.build(&mut rng)?))
             }
             ["decoder", "cnn4", ..] => {
                 let feature: Vec<usize> = serde_json::from_value(self.json["in_shape"].clone())?;

@@ -69,7 +69,7 @@ fn plan(epochs: usize, learning_rate: f64) -> AttackPlan {
 }
 
 fn target() -> gpz_models::Result<Box<dyn Target>> {
-    ModelSpec::Cnn4 { width: 8 }.build([1, 16, 16], 2, &mut rng_for(2, "target", 0))
+    "cnn4:width=8".parse::<ModelSpec>()?.build([1, 16, 16], 2, &mut rng_for(2, "target", 0))
 }
 
 fn weights(module: &dyn Module) -> Vec<f64> {

@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Nn(#[from] gpz_nn::Error),
     /// A name that is no model's.
-    #[error("unknown model {name:?}; known: {}", crate::MODELS.iter().map(|m| m.name).collect::<Vec<_>>().join(", "))]
+    #[error("unknown model {name:?}; known: {}", crate::models().map(|m| m.name).collect::<Vec<_>>().join(", "))]
     UnknownModel {
         /// The name.
         name: String,
@@ -24,7 +24,7 @@ pub enum Error {
         /// The parameter's name.
         key: String,
         /// What there is.
-        known: &'static str,
+        known: String,
     },
     /// A parameter with an impossible value.
     #[error("model {model}: {key}={value} is not possible: {rule}")]
@@ -36,7 +36,7 @@ pub enum Error {
         /// Its value.
         value: String,
         /// What is possible.
-        rule: &'static str,
+        rule: String,
     },
     /// Pictures the model does not take.
     #[error("model {model} does not take pictures of {channels}×{height}×{width}: {rule}")]
@@ -50,7 +50,7 @@ pub enum Error {
         /// Width of the picture.
         width: usize,
         /// What it takes.
-        rule: &'static str,
+        rule: String,
     },
     /// Pictures or features of another shape than the model was built for.
     #[error("model {model} takes {what} of shape [n, {}], not {got:?}; {mend}", joined(want))]

@@ -24,10 +24,21 @@ impl Normalisation {
                 deviation: vec![0.2023, 0.1994, 0.2010],
             }),
             _ => {
-                let rule = "normalisation is defined for 1 and 3 channels";
+                let rule = "normalisation is defined for 1 and 3 channels".to_owned();
                 Err(Error::Input { model: "any", channels, height: 0, width: 0, rule })
             }
         }
+    }
+
+    /// ImageNet's statistics, as torchvision's models were trained with; those of [`Normalisation::for_channels`] for grey pictures.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for another number of channels.
+    pub fn imagenet(channels: usize) -> Result<Self> {
+        if channels != 3 {
+            return Self::for_channels(channels);
+        }
+        Ok(Normalisation { mean: vec![0.485, 0.456, 0.406], deviation: vec![0.229, 0.224, 0.225] })
     }
 
     /// `(x − mean) / deviation` per channel of pictures `[n, c, h, w]`.

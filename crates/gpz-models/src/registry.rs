@@ -4,51 +4,180 @@ use std::fmt;
 use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::architecture::Architecture;
-use crate::cnn4::{Cnn4, Cnn4Config, MAX_WIDTH};
 use crate::error::{Error, Result};
+use crate::network::Plan;
 use crate::target::Target;
+use crate::{cnn4, ir, resnet, torchvision, vgg, vit};
 
 /// A model that can be built by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct ModelInfo {
     /// Name before the colon.
     pub name: &'static str,
-    /// Parameters after the colon, with their defaults.
-    pub parameters: &'static str,
+    /// What may be given after the colon.
+    pub parameters: &'static [Parameter],
     /// What it is.
     pub description: &'static str,
+    /// Its stages.
+    pub(crate) plan: fn(&Asked<'_>) -> Result<Plan>,
 }
+
+impl ModelInfo {
+    /// The parameters with their defaults, as they are written after the colon.
+    #[must_use]
+    pub fn defaults(&self) -> String {
+        written(self.parameters, &self.parameters.iter().map(|p| p.default).collect::<Vec<_>>())
+    }
+}
+
+impl Serialize for ModelInfo {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ModelInfo", 3)?;
+        fields.serialize_field("name", self.name)?;
+        fields.serialize_field("parameters", &self.defaults())?;
+        fields.serialize_field("description", self.description)?;
+        fields.end()
+    }
+}
+
+/// A number that a model is built by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub key: &'static str,
+    /// Its value unless one is given.
+    pub default: usize,
+    /// Its possible values.
+    pub allowed: Allowed,
+    /// What it means.
+    pub what: &'static str,
+}
+
+/// Possible values of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// From the first to the second, both included.
+    Range(usize, usize),
+    /// One of these.
+    OneOf(&'static [usize]),
+}
+
+impl Parameter {
+    fn admits(&self, value: usize) -> bool {
+        match self.allowed {
+            Allowed::Range(least, most) => (least..=most).contains(&value),
+            Allowed::OneOf(values) => values.contains(&value),
+        }
+    }
+
+    fn rule(&self) -> String {
+        let values = match self.allowed {
+            Allowed::Range(least, most) => format!("{least} to {most}"),
+            Allowed::OneOf(values) => {
+                values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+            }
+        };
+        format!("{}, {values}", self.what)
+    }
+}
+
+/// The models of which there is one file each.
+const SINGLE: &[ModelInfo] =
+    &[cnn4::CNN4, resnet::RESNET18, resnet::RESNET50, vgg::VGG16_BN, vgg::VGG19_BN];
+const LAST: &[ModelInfo] = &[vit::VIT];
 
 /// Every model there is.
-pub const MODELS: &[ModelInfo] = &[ModelInfo {
-    name: "cnn4",
-    parameters: "width=64",
-    description: "4 × [conv3×3, batch norm, max pool, ReLU] with width, 2, 4 and 8 times width channels; taps after each block",
-}];
-
-/// A model's name and parameters: `cnn4` or `cnn4:width=16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum ModelSpec {
-    /// The four-block network.
-    Cnn4 {
-        /// Channels of the first block.
-        width: usize,
-    },
+pub fn models() -> impl Iterator<Item = &'static ModelInfo> {
+    [SINGLE, ir::MODELS, LAST, torchvision::MODELS].into_iter().flatten()
 }
 
+/// Most parameters a model has.
+const MOST: usize = 4;
+
+/// What a model is to be built for.
+pub(crate) struct Asked<'a> {
+    /// Name with parameters.
+    pub(crate) model: String,
+    name: &'static str,
+    /// In the order of [`ModelInfo::parameters`].
+    pub(crate) values: &'a [usize],
+    /// Shape of the pictures, `[c, h, w]`.
+    pub(crate) input: [usize; 3],
+    /// Number of classes.
+    pub(crate) classes: usize,
+}
+
+impl Asked<'_> {
+    /// The plan's beginning.
+    pub(crate) fn begin(&self) -> Plan {
+        Plan::new(self.model.clone(), self.input, self.classes)
+    }
+
+    /// A parameter with an impossible value.
+    pub(crate) fn parameter(&self, key: &str, value: usize, rule: &str) -> Error {
+        let (key, value, rule) = (key.to_owned(), value.to_string(), rule.to_owned());
+        Error::Parameter { model: self.name, key, value, rule }
+    }
+
+    /// Refuses pictures of other sizes.
+    pub(crate) fn sides_are_multiples_of(&self, factor: usize) -> Result<()> {
+        let [channels, height, width] = self.input;
+        let fits = |side: usize| side > 0 && side.is_multiple_of(factor);
+        if channels > 0 && fits(height) && fits(width) {
+            return Ok(());
+        }
+        let rule =
+            format!("height and width must be multiples of {factor}, with at least one channel");
+        Err(Error::Input { model: self.name, channels, height, width, rule })
+    }
+}
+
+/// A model's name and parameters: `cnn4`, `cnn4:width=16` or `vit:patch=8,depth=4`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModelSpec {
+    info: &'static ModelInfo,
+    values: [usize; MOST],
+}
+
+impl PartialEq for ModelSpec {
+    fn eq(&self, other: &Self) -> bool {
+        (self.info.name, self.values) == (other.info.name, other.values)
+    }
+}
+
+impl Eq for ModelSpec {}
+
 impl ModelSpec {
+    /// Name without parameters.
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        self.info.name
+    }
+
+    /// The model's stages for pictures `[c, h, w]` and a number of classes.
+    ///
+    /// # Errors
+    /// Pictures or parameters the model does not take.
+    pub fn plan(self, input: [usize; 3], classes: usize) -> Result<Plan> {
+        let values = &self.values[..self.info.parameters.len()];
+        let asked = Asked { model: self.to_string(), name: self.info.name, values, input, classes };
+        if !(2..=MOST_CLASSES).contains(&classes) {
+            return Err(asked.parameter("classes", classes, "2 to 65536 classes"));
+        }
+        (self.info.plan)(&asked)
+    }
+
     /// What the model is for pictures `[c, h, w]` and a number of classes, without building it.
     ///
     /// # Errors
     /// Pictures or parameters the model does not take.
     pub fn architecture(self, input: [usize; 3], classes: usize) -> Result<Architecture> {
-        match self {
-            ModelSpec::Cnn4 { width } => Cnn4Config { width, input, classes }.architecture(),
-        }
+        self.plan(input, classes)?.architecture()
     }
 
     /// Builds the model for pictures `[c, h, w]` and a number of classes, initialised from `rng`.
@@ -61,50 +190,65 @@ impl ModelSpec {
         classes: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Box<dyn Target>> {
-        match self {
-            ModelSpec::Cnn4 { width } => {
-                Ok(Box::new(Cnn4::new(Cnn4Config { width, input, classes }, rng)?))
-            }
-        }
+        Ok(Box::new(self.plan(input, classes)?.build(rng)?))
     }
 }
+
+/// Most classes of a model.
+const MOST_CLASSES: usize = 65536;
 
 impl FromStr for ModelSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
-        if name != "cnn4" {
-            return Err(Error::UnknownModel { name: name.to_owned() });
+        let info = models()
+            .find(|model| model.name == name)
+            .ok_or_else(|| Error::UnknownModel { name: name.to_owned() })?;
+        let mut values = [0; MOST];
+        for (value, parameter) in values.iter_mut().zip(info.parameters) {
+            *value = parameter.default;
         }
-        let mut width = 64;
         for pair in parameters.split(',').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if key != "width" {
-                let known = "width, such as cnn4:width=16";
-                return Err(Error::UnknownParameter { model: "cnn4", key: key.to_owned(), known });
-            }
-            width = value.parse().ok().filter(|width| (1..=MAX_WIDTH).contains(width)).ok_or_else(
-                || {
-                    let (key, value) = (key.to_owned(), value.to_owned());
-                    Error::Parameter {
-                        model: "cnn4",
-                        key,
-                        value,
-                        rule: "a number of channels, 1 to 512",
-                    }
-                },
-            )?;
+            let Some(at) = info.parameters.iter().position(|parameter| parameter.key == key) else {
+                let known = if info.parameters.is_empty() {
+                    "none".to_owned()
+                } else {
+                    let keys: Vec<&str> = info.parameters.iter().map(|p| p.key).collect();
+                    format!("{}, such as {name}:{}", keys.join(", "), info.defaults())
+                };
+                return Err(Error::UnknownParameter {
+                    model: info.name,
+                    key: key.to_owned(),
+                    known,
+                });
+            };
+            let parameter = &info.parameters[at];
+            let admitted = value.parse().ok().filter(|&value| parameter.admits(value));
+            values[at] = admitted.ok_or_else(|| Error::Parameter {
+                model: info.name,
+                key: key.to_owned(),
+                value: value.to_owned(),
+                rule: parameter.rule(),
+            })?;
         }
-        Ok(ModelSpec::Cnn4 { width })
+        Ok(ModelSpec { info, values })
     }
+}
+
+fn written(parameters: &[Parameter], values: &[usize]) -> String {
+    let pairs = parameters.iter().zip(values).map(|(p, value)| format!("{}={value}", p.key));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Display for ModelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ModelSpec::Cnn4 { width } => write!(f, "cnn4:width={width}"),
+        f.write_str(self.info.name)?;
+        if self.info.parameters.is_empty() {
+            return Ok(());
         }
+        write!(f, ":{}", written(self.info.parameters, &self.values))
     }
 }
 

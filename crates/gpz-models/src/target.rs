@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::architecture::{check_split, find_split, split_cost};
 use crate::error::{Error, Result};
+use crate::normalise::Normalisation;
 
 /// A place where the network can be cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +36,7 @@ impl Tap {
 pub struct StageCost {
     /// Learnt values.
     pub params: u64,
-    /// Multiply-accumulates of convolutions and linear layers for one image; norms, activations and pooling are not counted.
+    /// Multiply-accumulates of convolutions, linear layers and attention for one image; norms, activations and pooling are not counted.
     pub macs: u64,
 }
 
@@ -56,7 +57,7 @@ pub struct SplitCost {
 
 /// A classifier with named taps.
 ///
-/// Pictures are normalised before they come here, by [`Normalisation::apply`](crate::Normalisation::apply): a target sees what training
+/// Pictures are normalised before they come here, as [`Target::normalisation`] says: a target sees what training
 /// showed it, not the values in [0, 1] of a file.
 ///
 /// Stage `i` leads from tap `i` to tap `i + 1` (tap 0 is the input); the last stage leads from the last tap to log-probabilities. A
@@ -71,6 +72,14 @@ pub trait Target: Module {
 
     /// Number of classes.
     fn classes(&self) -> usize;
+
+    /// How pictures in [0, 1] are normalised before they come here.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a number of channels that no normalisation is defined for.
+    fn normalisation(&self) -> Result<Normalisation> {
+        Normalisation::for_channels(self.input_shape()[0])
+    }
 
     /// The places where the network can be cut, in order.
     fn taps(&self) -> &[Tap];

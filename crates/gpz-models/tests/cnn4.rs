@@ -6,6 +6,10 @@ use gpz_tensor::{DType, Tensor};
 use proptest::prelude::*;
 use rand::RngExt;
 
+fn cnn4(width: usize) -> Result<ModelSpec> {
+    format!("cnn4:width={width}").parse()
+}
+
 fn pictures(shape: [usize; 4], dtype: DType) -> Result<Tensor> {
     let mut rng = rng_for(5, "pictures", 0);
     let values: Vec<f64> = (0..shape.iter().product()).map(|_| rng.random::<f64>()).collect();
@@ -15,7 +19,7 @@ fn pictures(shape: [usize; 4], dtype: DType) -> Result<Tensor> {
 /// A network whose running statistics are not the initial ones, so that evaluation has something to fold.
 fn network(width: usize, input: [usize; 3], dtype: DType) -> Result<Box<dyn Target>> {
     let mut rng = rng_for(3, "network", 0);
-    let mut target = ModelSpec::Cnn4 { width }.build(input, 7, &mut rng)?;
+    let mut target = cnn4(width)?.build(input, 7, &mut rng)?;
     target.visit_mut("", &mut |name, entry| {
         if name.ends_with("running_var") || name.ends_with("running_mean") {
             let values: Vec<f64> =
@@ -64,7 +68,7 @@ fn halves_compose_to_the_whole_at_every_split() -> Result<()> {
 /// Counted by hand for 1×64×64, ten classes, width 16.
 #[test]
 fn costs_are_those_of_the_layers() -> Result<()> {
-    let target = ModelSpec::Cnn4 { width: 16 }.build([1, 64, 64], 10, &mut rng_for(1, "n", 0))?;
+    let target = cnn4(16)?.build([1, 64, 64], 10, &mut rng_for(1, "n", 0))?;
     let macs = [
         64 * 64 * 9 * 16,
         32 * 32 * 9 * 16 * 32,
@@ -79,7 +83,7 @@ fn costs_are_those_of_the_layers() -> Result<()> {
         9 * 64 * 128 + 384,
         2048 * 50 + 50 + 500 + 10,
     ];
-    let described = ModelSpec::Cnn4 { width: 16 }.architecture([1, 64, 64], 10)?;
+    let described = cnn4(16)?.architecture([1, 64, 64], 10)?;
     assert_eq!((described.params(), described.macs()), (params.iter().sum(), macs.iter().sum()));
     assert_eq!(described.taps, target.taps());
     let (all_macs, all_params): (u64, u64) = (macs.iter().sum(), params.iter().sum());
@@ -98,7 +102,7 @@ fn costs_are_those_of_the_layers() -> Result<()> {
 /// A network that no memory holds has its price all the same.
 #[test]
 fn costs_need_no_weights() -> Result<()> {
-    let vast = ModelSpec::Cnn4 { width: 512 }.architecture([3, 8192, 8192], 4096)?;
+    let vast = cnn4(512)?.architecture([3, 8192, 8192], 4096)?;
     assert_eq!(vast.split_cost(1)?.wire_bytes, 4 * 512 * 4096 * 4096);
     assert_eq!(vast.largest_feature, 512 * 8192 * 8192);
     assert_eq!(vast.least_bytes(2), 4 * (u128::from(vast.params()) + 4 * 512 * 8192 * 8192));
@@ -223,13 +227,14 @@ fn names_read_back_and_mistakes_are_named() -> Result<()> {
 }
 
 #[test]
-fn pictures_the_network_does_not_take_are_refused() {
+fn pictures_the_network_does_not_take_are_refused() -> Result<()> {
     for input in [[1, 28, 28], [0, 64, 64], [1, 64, 40], [1, 0, 16]] {
-        let built = ModelSpec::Cnn4 { width: 4 }.build(input, 10, &mut rng_for(1, "n", 0));
+        let built = cnn4(4)?.build(input, 10, &mut rng_for(1, "n", 0));
         assert!(matches!(built, Err(Error::Input { .. })), "{input:?}");
     }
-    let built = ModelSpec::Cnn4 { width: 4 }.build([1, 16, 16], 1, &mut rng_for(1, "n", 0));
+    let built = cnn4(4)?.build([1, 16, 16], 1, &mut rng_for(1, "n", 0));
     assert!(matches!(built, Err(Error::Parameter { .. })));
+    Ok(())
 }
 
 #[test]

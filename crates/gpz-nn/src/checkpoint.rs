@@ -111,6 +111,7 @@ pub fn save(module: &dyn Module, metadata: Option<&str>) -> Result<Vec<u8>> {
     let entries = module.entries();
     let saved: Vec<Saved> = entries
         .iter()
+        .filter(|(_, entry)| !entry.is_vacant())
         .map(|(name, entry)| {
             if entry.kind() == Kind::Counter {
                 let count = entry.value().to_vec::<f64>()?[0] as i64;
@@ -126,7 +127,7 @@ pub fn save(module: &dyn Module, metadata: Option<&str>) -> Result<Vec<u8>> {
 /// Fills a module from named tensors, converted to the module's dtype, on its device. On an error of the names and shapes the module is
 /// unchanged.
 ///
-/// Counters may be missing, as files of inference weights leave them out.
+/// Counters may be missing, as files of inference weights leave them out, and so may entries that nobody uses.
 ///
 /// # Errors
 /// [`Error::Mismatch`] lists missing and unexpected keys and those of another shape; no memory on a CUDA device.
@@ -157,7 +158,7 @@ pub fn check(module: &dyn Module, tensors: &BTreeMap<String, Tensor>) -> Result<
                 wrong_shape.push((name.clone(), shapes.0, shapes.1));
             }
             Some(_) => {}
-            None if entry.kind() == Kind::Counter => {}
+            None if matches!(entry.kind(), Kind::Counter | Kind::Unused) => {}
             None => missing.push(name.clone()),
         }
         known.insert(name);

@@ -38,6 +38,16 @@ pub enum Error {
         /// What is possible.
         rule: &'static str,
     },
+    /// A feature that a layer of a blueprint does not take.
+    #[error("{layer}: a feature of shape {input:?} is not possible: {rule}")]
+    Layer {
+        /// Name of the layer.
+        layer: &'static str,
+        /// Shape of one image's feature.
+        input: Box<[usize]>,
+        /// What is possible.
+        rule: &'static str,
+    },
     /// A label that names no class.
     #[error("label {label} of sample {index} is out of range: there are {classes} classes, 0 to {}", classes.saturating_sub(1))]
     Label {

@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod blueprint;
 pub mod checkpoint;
 mod error;
 mod init;

@@ -20,6 +20,8 @@ pub enum Kind {
     Buffer,
     /// A count of batches; saved as a 64-bit integer of rank 0.
     Counter,
+    /// What files hold and no pass uses: kept as it came, and missed by nobody.
+    Unused,
 }
 
 /// One named tensor of a module.
@@ -46,6 +48,20 @@ impl Entry {
     /// A count of batches, starting at 0.
     pub fn counter() -> Self {
         Self::new(Kind::Counter, Tensor::scalar(0.0, gpz_tensor::DType::F64))
+    }
+
+    /// What files hold and no pass uses. It takes no memory before it is filled.
+    ///
+    /// # Errors
+    /// A shape of more elements than can be counted.
+    pub fn unused(shape: &[usize]) -> Result<Self> {
+        let zero = Tensor::scalar(0.0, gpz_tensor::DType::F32);
+        Ok(Self::new(Kind::Unused, zero.broadcast_to(shape)?))
+    }
+
+    /// Whether this is an unused entry that nothing has filled: left out of files.
+    pub fn is_vacant(&self) -> bool {
+        self.kind == Kind::Unused && !self.value.is_row_major()
     }
 
     fn new(kind: Kind, value: Tensor) -> Self {
@@ -145,7 +161,7 @@ pub trait Module {
     fn change(&mut self, f: &mut dyn FnMut(&Tensor) -> gpz_tensor::Result<Tensor>) -> Result<()> {
         let mut result = Ok(());
         self.visit_mut("", &mut |_, entry| {
-            if entry.kind != Kind::Counter && result.is_ok() {
+            if !matches!(entry.kind, Kind::Counter | Kind::Unused) && result.is_ok() {
                 result = f(&entry.value).map(|value| entry.value = value);
             }
         });

@@ -33,6 +33,47 @@ pub struct BatchNormGradients {
     pub shift: Tensor,
 }
 
+/// Values per channel up to which gradients of a batch norm are computed in f64. The fewer there are, the more of the gradient cancels:
+/// of two values per channel, all but `eps / (variance + eps)` of it.
+const FEW: usize = 64;
+
+/// [`Tensor::batch_norm_backward`] of few rows, in f64: fills `dx`, and returns the gradients of scale and shift.
+fn backward_of_few<T: Element>(
+    dx: &mut [T],
+    (xs, dys): (&[T], &[T]),
+    mean: &[f64],
+    deviation: &[f64],
+    weight: &[f64],
+) -> [Vec<f64>; 2] {
+    let c = mean.len();
+    let count = (xs.len() / c.max(1)) as f64;
+    let (mut exact_mean, mut shift, mut product) = (vec![0.0; c], vec![0.0; c], vec![0.0; c]);
+    for row in xs.chunks_exact(c.max(1)) {
+        for (sum, x) in exact_mean.iter_mut().zip(row) {
+            *sum += x.to_f64() / count;
+        }
+    }
+    for (row, dy) in xs.chunks_exact(c.max(1)).zip(dys.chunks_exact(c.max(1))) {
+        for i in 0..c {
+            shift[i] += dy[i].to_f64();
+            product[i] += dy[i].to_f64() * (row[i].to_f64() - exact_mean[i]);
+        }
+    }
+    let slope: Vec<f64> =
+        (0..c).map(|i| product[i] / (deviation[i] * deviation[i] * count)).collect();
+    for (out, (x, dy)) in
+        dx.chunks_exact_mut(c.max(1)).zip(xs.chunks_exact(c.max(1)).zip(dys.chunks_exact(c.max(1))))
+    {
+        for i in 0..c {
+            let centred = dy[i].to_f64() - shift[i] / count;
+            let along = (x[i].to_f64() - exact_mean[i]) * slope[i];
+            out[i] = T::from_f64(weight[i] / deviation[i] * (centred - along));
+        }
+    }
+    let scale = (0..c).map(|i| product[i] / deviation[i]).collect();
+    [scale, shift]
+}
+
 impl Tensor {
     /// This tensor laid out so that its channels are the columns of a matrix.
     fn channel_matrix(&self, op: &'static str) -> Result<Tensor> {
@@ -179,6 +220,16 @@ impl Tensor {
         dispatch!(x.dtype(), T => {
             let n = x.numel();
             let (xs, dys) = (&x.data::<T>()[..n], &dy.data::<T>()[..n]);
+            if count <= FEW {
+                let mut dx = Buffer::<T>::unfilled(n);
+                let [scale, shift] =
+                    backward_of_few(dx.as_mut_slice(), (xs, dys), &mean, &deviation, &weight);
+                return Ok(BatchNormGradients {
+                    input: Tensor::from_buffer(dx, x.dims(), x.strides()),
+                    scale: vector(&scale, x.dtype()),
+                    shift: vector(&shift, x.dtype()),
+                });
+            }
             let means = Params::new(&narrow::<T>(&mean));
             let [shift, product, left_over] = columns::sums(
                 (xs, dys),

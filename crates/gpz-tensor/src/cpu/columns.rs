@@ -10,6 +10,8 @@ use crate::simd::vectorised;
 
 /// Inner loops are at least this long, if the matrix is.
 const RUN: usize = 64;
+/// Runs that are added up before they go into a sum in f64.
+const FEW: usize = 16;
 /// Elements a task works on.
 const PIECE: usize = 1 << 14;
 
@@ -36,10 +38,10 @@ impl<T: Element> Params<T> {
     }
 
     /// Adds up the columns of a run.
-    fn fold(&self, run: &[T], sums: &mut [f64]) {
+    fn fold(&self, run: &[f64], sums: &mut [f64]) {
         for row in run.chunks_exact(self.columns.max(1)) {
             for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += value.to_f64();
+                *sum += value;
             }
         }
     }
@@ -109,7 +111,7 @@ pub(crate) fn map_pair<T: Element>(
 
 /// Per column, the sums over all rows of the values of `f(x, y, p)`.
 ///
-/// Runs are added in `T` over at most `PIECE` elements, pieces in f64 in their order: the bits do not depend on the threads.
+/// A few runs at a time are added in `T`, everything else in f64 in its order: the bits do not depend on the threads.
 pub(crate) fn sums<T: Element, const N: usize>(
     (x, y): (&[T], &[T]),
     p: &Params<T>,
@@ -117,26 +119,35 @@ pub(crate) fn sums<T: Element, const N: usize>(
 ) -> [Vec<f64>; N] {
     let run = p.run();
     let task = |(x, y): (&[T], &[T])| {
+        let mut totals: [Vec<f64>; N] = std::array::from_fn(|_| vec![0.0; run]);
         let mut sums: [Vec<T>; N] = std::array::from_fn(|_| vec![T::ZERO; run]);
         vectorised(
             #[inline(always)]
             || {
-                for (x, y) in x.chunks(run).zip(y.chunks(run)) {
-                    let n = x.len();
-                    let (y, p) = (&y[..n], &p.values[..n]);
-                    // Sum by sum: a loop that adds to all of them is not turned into vectors, and the run stays in the cache.
-                    for k in 0..N {
-                        let sum = &mut sums[k][..n];
-                        for i in 0..n {
-                            sum[i] += f(x[i], y[i], p[i])[k];
+                for (x, y) in x.chunks(FEW * run).zip(y.chunks(FEW * run)) {
+                    for (x, y) in x.chunks(run).zip(y.chunks(run)) {
+                        let n = x.len();
+                        let (y, p) = (&y[..n], &p.values[..n]);
+                        // Sum by sum: a loop that adds to all of them is not turned into vectors, and the run stays in the cache.
+                        for k in 0..N {
+                            let sum = &mut sums[k][..n];
+                            for i in 0..n {
+                                sum[i] += f(x[i], y[i], p[i])[k];
+                            }
+                        }
+                    }
+                    for (total, sum) in totals.iter_mut().zip(&mut sums) {
+                        for (total, sum) in total.iter_mut().zip(sum) {
+                            *total += sum.to_f64();
+                            *sum = T::ZERO;
                         }
                     }
                 }
             },
         );
-        sums
+        totals
     };
-    let partial: Vec<[Vec<T>; N]> = if x.len() < 2 * PIECE {
+    let partial: Vec<[Vec<f64>; N]> = if x.len() < 2 * PIECE {
         x.chunks(p.piece()).zip(y.chunks(p.piece())).map(task).collect()
     } else {
         x.par_chunks(p.piece()).zip(y.par_chunks(p.piece())).map(task).collect()

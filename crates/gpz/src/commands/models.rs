@@ -5,7 +5,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use gpz_audit::words::{bytes, shape};
-use gpz_models::{Architecture, MODELS, ModelSpec, SplitCost};
+use gpz_models::{Architecture, ModelSpec, SplitCost, models};
 use serde::Serialize;
 
 use crate::commands::table::table;
@@ -14,10 +14,10 @@ use crate::commands::{print, print_json};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   gpz models
-  gpz models cnn4:width=16
+  gpz models vgg19_bn --input 3x64x64
   gpz models cnn4 --input 3x64x64 --classes 100 --json
 
-wire_bytes is what one image's feature takes as f32. MACs are those of convolutions and linear layers for one image.")]
+wire_bytes is what one image's feature takes as f32. MACs are those of convolutions, linear layers and attention for one image.")]
 pub(crate) struct ModelsArgs {
     /// Model and its parameters, such as cnn4:width=16
     model: Option<ModelSpec>,
@@ -100,12 +100,11 @@ fn describe(model: &Architecture) -> Result<Described> {
 pub(crate) fn run(args: &ModelsArgs) -> Result<()> {
     let Some(model) = args.model else {
         if args.json {
-            return print_json(&MODELS);
+            return print_json(&models().collect::<Vec<_>>());
         }
-        let rows: Vec<Vec<String>> = MODELS
-            .iter()
+        let rows: Vec<Vec<String>> = models()
             .map(|model| {
-                [model.name, model.parameters, model.description].map(str::to_owned).to_vec()
+                vec![model.name.to_owned(), model.defaults(), model.description.to_owned()]
             })
             .collect();
         return print(&table(&["model", "parameters", "what it is"], &rows, &[]));

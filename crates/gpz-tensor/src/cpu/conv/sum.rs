@@ -79,6 +79,9 @@ const GROUP_IMAGES: usize = 16;
 const UNIT_CHANNELS: usize = 64;
 /// Rows of weights that are used for all pixels of a task before the next ones are loaded: 384 KiB of f32 at full width.
 const DEPTH: usize = 1536;
+/// Products that are added up in registers before they are added to the rest of the sum: the error of a long sum grows with the number
+/// of such pieces and with their length, not with the product of the two.
+const LONGEST: usize = 64;
 /// Multiply-adds below which a sum stays on the caller's thread.
 const SERIAL: usize = 1 << 17;
 
@@ -219,14 +222,17 @@ impl<T: Element> Job<'_, T> {
         while cursor.left >= P {
             let Pixels { coordinates, base, out, interior } = cursor.take::<T, P>(part);
             let mut tile = zeros::<T, I, P, V>(isa);
+            // Where the sum stands that is not in the registers.
+            let mut sum = tile;
             if !begins || self.sum.accumulate {
-                for (row, &out) in tile.iter_mut().zip(&out) {
+                for (row, &out) in sum.iter_mut().zip(&out) {
                     let out = columns(&mut unit.out, out, first_column, part.width);
                     for (v, value) in row.iter_mut().enumerate() {
                         *value = load_within(isa, out, v);
                     }
                 }
             }
+            let mut added = 0;
             for (t, &[dh, dw]) in part.grid.taps.iter().enumerate() {
                 let shift =
                     (dh * width as isize + dw) * source.pitch as isize + slice.start as isize;
@@ -241,11 +247,24 @@ impl<T: Element> Job<'_, T> {
                         x[p] = &source.data[from..from + slice.len()];
                     }
                 }
-                if inside {
-                    let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
-                    tile = accumulate(isa, tile, x, &weights[..slice.len() * V * I::LANES]);
+                if !inside {
+                    continue;
+                }
+                let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
+                for from in (0..slice.len()).step_by(LONGEST) {
+                    let to = slice.len().min(from + LONGEST);
+                    if added + (to - from) > LONGEST {
+                        sum = plus(isa, sum, &tile);
+                        tile = zeros::<T, I, P, V>(isa);
+                        added = 0;
+                    }
+                    added += to - from;
+                    let x = x.map(|run| &run[from..to]);
+                    let weights = &weights[from * V * I::LANES..to * V * I::LANES];
+                    tile = accumulate(isa, tile, x, weights);
                 }
             }
+            tile = plus(isa, sum, &tile);
             if ends {
                 tile = self.finish(isa, tile, part, unit, &out);
             }
@@ -304,6 +323,21 @@ impl<T: Element> Job<'_, T> {
         }
         tile
     }
+}
+
+/// Two tiles added up.
+#[inline(always)]
+fn plus<T: Element, I: Lanes<T>, const P: usize, const V: usize>(
+    isa: I,
+    mut sum: Tile<I::Vector, P, V>,
+    tile: &Tile<I::Vector, P, V>,
+) -> Tile<I::Vector, P, V> {
+    for p in 0..P {
+        for v in 0..V {
+            sum[p][v] = isa.add(sum[p][v], tile[p][v]);
+        }
+    }
+    sum
 }
 
 /// A block of output channels and a slice of the source's.
