@@ -1,5 +1,7 @@
 //! The resolved configuration of an audit: presets, and files that change parts of them.
 
+use std::collections::BTreeSet;
+
 use gpz_data::Smoothing;
 use gpz_inversion::{AttackPlan, TrainingPlan};
 use gpz_models::ModelSpec;
@@ -35,6 +37,9 @@ pub struct AuditConfig {
     /// τ of the declared prior: each picture is read with noise of this standard deviation, in units of pixels in [0, 1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior_tau: Option<f64>,
+    /// Splits that are measured and attacked, by name or number; all of them unless some are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<String>,
     /// How the target is trained.
     pub target: TargetPlan,
     /// How the attacks are trained.
@@ -144,6 +149,7 @@ impl AuditConfig {
             resamples: 2000,
             channel: Declared::None,
             prior_tau: None,
+            splits: Vec::new(),
             target: TargetPlan {
                 labels: Labels::OneHot,
                 augmentation: Augmentation::Flip,
@@ -197,6 +203,23 @@ impl AuditConfig {
     /// [`Error::Config`]; does not occur for values of this type.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(Error::config)
+    }
+
+    /// The splits that are measured and attacked, 1-based and ascending, of a model.
+    ///
+    /// # Errors
+    /// [`gpz_models::Error::UnknownSplit`] lists what there is.
+    pub fn chosen_splits(
+        &self,
+        taps: usize,
+        find: impl Fn(&str) -> Result<usize, gpz_models::Error>,
+    ) -> Result<Vec<usize>> {
+        if self.splits.is_empty() {
+            return Ok((1..=taps).collect());
+        }
+        let found = self.splits.iter().map(|name| find(name));
+        let found: BTreeSet<usize> = found.collect::<Result<_, _>>()?;
+        Ok(found.into_iter().collect())
     }
 
     /// The noise that belongs to every picture under the declared prior.

@@ -121,28 +121,31 @@ fn sending(batch: &Batch) -> Sending<'_> {
     Sending { part: Part::Test, epoch: 0, positions: &batch.positions }
 }
 
-/// For each split, the fraction of the test images that the rest of the network classifies right from what arrives.
+/// For each of `splits` (1-based, ascending), the fraction of the test images that the rest of the network classifies right from what arrives.
 ///
 /// # Errors
 /// Shapes that do not fit; a stop that was asked for.
 pub fn accuracies(
     target: &dyn Target,
+    splits: &[usize],
     wire: &dyn Wire,
     test: &Test,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f64>> {
     let normalisation = target.normalisation()?;
     let batches = Batches::new(test, BatchOptions::in_order(EVALUATION_BATCH), 0, "test")?;
-    let splits = target.taps().len();
-    let mut right = vec![0.0; splits];
+    let mut right = vec![0.0; splits.len()];
     observer.begin("accuracy behind the channel", batches.per_epoch() as u64);
     for batch in batches.epoch(0) {
         let x = normalisation.apply(&pictures(&batch)?.to_device(&target.device())?)?;
-        target.visit_taps(&x, splits, |split, z| -> Result<()> {
+        let last = splits.last().copied().unwrap_or(1);
+        target.visit_taps(&x, last, |split, z| -> Result<()> {
+            let Some(at) = splits.iter().position(|&asked| asked == split) else {
+                return Ok(());
+            };
             let z = Var::constant(wire.receive(split, z, &sending(&batch))?);
             let answers = target.tail(&Tape::eval(), split, &z)?;
-            right[split - 1] +=
-                batch.len() as f64 * loss::accuracy(answers.value(), &batch.labels)?;
+            right[at] += batch.len() as f64 * loss::accuracy(answers.value(), &batch.labels)?;
             Ok(())
         })?;
         observer.advance(1, "");

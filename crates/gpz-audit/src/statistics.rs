@@ -2,7 +2,7 @@
 
 use gpz_data::{BatchOptions, Batches, ImageSet};
 use gpz_estimators::channel::Spread;
-use gpz_estimators::{ClassGeometry, Deviations, Normalisation as Divisor, entropy};
+use gpz_estimators::{ClassGeometry, ClassMoments, Deviations, Normalisation as Divisor, entropy};
 use gpz_inversion::{Observer, pictures};
 use gpz_models::{Tap, Target};
 use gpz_tensor::Tensor;
@@ -12,6 +12,7 @@ use crate::intervals::Interval;
 use crate::splits::{EntropyBounds, HeldOutRecord, RadiusRecord, VarianceRecord};
 use crate::training::{EVALUATION_BATCH, evaluation_batches};
 use crate::wire::SentFeatures;
+use crate::words::{bytes, counted};
 
 mod gathering;
 
@@ -42,9 +43,89 @@ impl SplitStatistics {
     }
 }
 
-/// Statistics at every split on a part, with its true labels, the target in evaluation mode.
+/// Splits in groups whose statistics are taken together, so that none takes more memory than there is to be used.
 ///
-/// The first pass makes the moments, the second each image's distances to its class mean and to the mean of all; no feature is kept.
+/// What one split takes follows from its width and from the number of classes: `16·classes·width` bytes, and as much again at most while a
+/// batch is added. Splits come in their order, as many to a group as fit; what they come to does not depend on the groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Groups {
+    groups: Vec<Vec<usize>>,
+    /// Of the largest group.
+    bytes: u128,
+}
+
+impl Groups {
+    /// - `splits`: 1-based, ascending; `budget`: bytes, if there is a limit
+    ///
+    /// # Errors
+    /// [`Error::Memory`] names the first split that is too wide by itself.
+    pub fn new(
+        target: &dyn Target,
+        splits: &[usize],
+        classes: usize,
+        budget: Option<u64>,
+    ) -> Result<Self> {
+        let (mut groups, mut taken, mut bytes) = (vec![Vec::new()], 0u128, 0);
+        for &split in splits {
+            let tap = &target.taps()[split - 1];
+            let needed = ClassMoments::memory_bytes(classes, tap.width());
+            if let Some(budget) = budget.map(u128::from) {
+                if needed > budget {
+                    let what = format!("the statistics of {}", tap.name);
+                    let mend = "raise --memory, or leave the split out of --splits";
+                    return Err(Error::Memory { what, needed, available: budget, mend });
+                }
+                if taken + needed > budget {
+                    groups.push(Vec::new());
+                    taken = 0;
+                }
+            }
+            taken += needed;
+            bytes = taken.max(bytes);
+            if let Some(group) = groups.last_mut() {
+                group.push(split);
+            }
+        }
+        Ok(Groups { groups, bytes })
+    }
+
+    /// Groups.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Most bytes that the statistics of a group take.
+    #[must_use]
+    pub fn bytes(&self) -> u128 {
+        self.bytes
+    }
+
+    /// What was done, for people.
+    pub(crate) fn in_words(&self, splits: usize) -> String {
+        let groups = if self.count() > 1 {
+            format!(" for each of {} groups", self.count())
+        } else {
+            String::new()
+        };
+        format!(
+            "{}, two passes{groups}, up to {}",
+            counted(splits, "split"),
+            bytes(self.bytes as u64)
+        )
+    }
+
+    /// Batches of [`take`] over a part, as an observer counts them.
+    #[must_use]
+    pub fn batches_of(&self, set: &dyn ImageSet) -> u64 {
+        2 * self.count() as u64 * evaluation_batches(set)
+    }
+}
+
+/// Statistics at the splits of `groups` on a part, with its true labels, the target in evaluation mode; in the splits' order.
+///
+/// For each group the first pass of the target makes the moments, the second each image's distances to its class mean and to the mean of
+/// all; no feature is kept.
 ///
 /// # Errors
 /// [`Error::Statistics`] and [`Error::NotIdentifiable`] name the split and the part; [`gpz_inversion::Error::Stopped`] after a stop was
@@ -52,39 +133,59 @@ impl SplitStatistics {
 pub fn take(
     target: &dyn Target,
     set: &dyn ImageSet,
+    groups: &Groups,
     level: f64,
     observer: &mut dyn Observer,
 ) -> Result<Vec<SplitStatistics>> {
+    let mut statistics = Vec::new();
+    for group in &groups.groups {
+        statistics.extend(of_group(target, set, group, level, observer)?);
+    }
+    Ok(statistics)
+}
+
+fn of_group(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    group: &[usize],
+    level: f64,
+    observer: &mut dyn Observer,
+) -> Result<Vec<SplitStatistics>> {
+    let Some(&last) = group.last() else { return Ok(Vec::new()) };
     let part = set.part().name().to_owned();
     let named = |split: usize| {
         let (split, part) = (target.taps()[split - 1].name.clone(), part.clone());
         move |failure| in_statistics(split, part, failure)
     };
+    let place = |split: usize| group.iter().position(|&measured| measured == split);
     let device = target.device();
     let mut gatherings = Vec::new();
-    for tap in target.taps() {
-        gatherings
-            .push(Gathering::new(&device, set.classes(), tap.width()).map_err(named(tap.index))?);
+    for &split in group {
+        let width = target.taps()[split - 1].width();
+        gatherings.push(Gathering::new(&device, set.classes(), width).map_err(named(split))?);
     }
-    each_feature(target, set, observer, target.taps().len(), |split, z, labels| {
-        gatherings[split - 1].add(z, labels).map_err(named(split))
+    each_feature(target, set, observer, last, |split, z, labels| match place(split) {
+        Some(at) => gatherings[at].add(z, labels).map_err(named(split)),
+        None => Ok(()),
     })?;
     let (mut moments, mut ranges) = (Vec::new(), Vec::new());
-    for (tap, gathering) in target.taps().iter().zip(gatherings) {
-        let (made, range) = gathering.finish().map_err(named(tap.index))?;
+    for (&split, gathering) in group.iter().zip(gatherings) {
+        let (made, range) = gathering.finish().map_err(named(split))?;
         moments.push(made);
         ranges.push(range);
     }
     let mut passes = Vec::new();
-    for (tap, moments) in target.taps().iter().zip(&moments) {
-        passes.push(Distances::new(&device, moments).map_err(named(tap.index))?);
+    for (&split, moments) in group.iter().zip(&moments) {
+        passes.push(Distances::new(&device, moments).map_err(named(split))?);
     }
-    each_feature(target, set, observer, target.taps().len(), |split, z, labels| {
-        passes[split - 1].add(z, labels).map_err(named(split))
+    each_feature(target, set, observer, last, |split, z, labels| match place(split) {
+        Some(at) => passes[at].add(z, labels).map_err(named(split)),
+        None => Ok(()),
     })?;
     let mut statistics = Vec::new();
-    for ((tap, pass), range) in target.taps().iter().zip(passes).zip(ranges) {
-        let deviations = pass.finish().map_err(named(tap.index))?;
+    for ((&split, pass), range) in group.iter().zip(passes).zip(ranges) {
+        let tap = &target.taps()[split - 1];
+        let deviations = pass.finish().map_err(named(split))?;
         let sent = sent_features(tap, range, deviations.geometry());
         statistics.push(summarise(&deviations, level, (&tap.name, &part), sent)?);
     }
@@ -150,12 +251,6 @@ fn each_feature(
     Ok(())
 }
 
-/// Passes of [`take`] over a part, as an observer counts them.
-#[must_use]
-pub fn batches_of(set: &dyn ImageSet) -> u64 {
-    2 * evaluation_batches(set)
-}
-
 fn summarise(
     deviations: &Deviations,
     level: f64,
@@ -216,7 +311,7 @@ fn summarise(
 mod tests {
     use ndarray::array;
 
-    use gpz_estimators::{ClassMoments, DeviationPass};
+    use gpz_estimators::DeviationPass;
 
     use super::*;
 

@@ -23,11 +23,11 @@ use crate::run_record::{
     RunRecord, TargetRecord, converged, utc,
 };
 use crate::splits::{LeakageBound, SplitsFile};
-use crate::statistics::{self, SplitStatistics};
+use crate::statistics::{self, Groups, SplitStatistics};
 use crate::training::{self, TargetLearner, foresee_target};
 use crate::weights::Weights;
 use crate::wire::SentFeatures;
-use crate::words::counted;
+use crate::words::{bytes, counted};
 
 /// Confidence level of every interval.
 pub(crate) const LEVEL: f64 = 0.95;
@@ -44,6 +44,8 @@ pub struct Circumstances {
     pub device: Device,
     /// Threads of the processor.
     pub threads: usize,
+    /// Bytes that statistics, and decoders that learn together, may take; no limit unless there is one.
+    pub memory: Option<u64>,
     /// Versions of the program and of what matters to repeat the run; the program first.
     pub versions: Vec<Named>,
 }
@@ -131,7 +133,8 @@ pub fn audit(
         return Ok(report::load(dir.path())?.splits);
     }
     let mut clock = Clock::new(dir);
-    foresee_target(config.model, config.resolution)?;
+    let foreseen = foresee_target(config.model, config.resolution)?;
+    let splits = config.chosen_splits(foreseen.taps.len(), |name| foreseen.find_split(name))?;
     let weights = given_weights(config, dir)?;
     let (dataset, parts) = open_data(config, observer)?;
     check_classes(&parts)?;
@@ -145,18 +148,27 @@ pub fn audit(
     let target = &*target;
     clock.lap("target");
 
-    let steps = statistics::batches_of(&parts.target_train)
-        + statistics::batches_of(&parts.target_validation);
+    let classes = parts.target_train.classes();
+    let groups = Groups::new(target, &splits, classes, circumstances.memory)?;
+    let steps =
+        groups.batches_of(&parts.target_train) + groups.batches_of(&parts.target_validation);
+    if groups.count() > 1 {
+        observer.note(&format!(
+            "statistics of {} are taken in {} groups, of up to {}: the target runs over the images as often",
+            counted(splits.len(), "split"),
+            groups.count(),
+            bytes(groups.bytes())
+        ));
+    }
     observer.begin("statistics", steps);
-    let trained_on = statistics::take(target, &parts.target_train, LEVEL, observer)?;
-    let held_out = statistics::take(target, &parts.target_validation, LEVEL, observer)?;
-    observer.end(&format!("{}, two passes", counted(target.taps().len(), "split")));
+    let trained_on = statistics::take(target, &parts.target_train, &groups, LEVEL, observer)?;
+    let held_out = statistics::take(target, &parts.target_validation, &groups, LEVEL, observer)?;
+    observer.end(&groups.in_words(splits.len()));
     clock.lap("statistics");
 
     let declaration = Declaration::new(config, &dataset, &parts)?;
     let sent: Vec<&SentFeatures> = trained_on.iter().map(|statistics| &statistics.sent).collect();
     let (wire, bounds) = declaration.at(target, &sent)?;
-    let splits: Vec<usize> = target.taps().iter().map(|tap| tap.index).collect();
     let (decoders, attack_records) =
         train_attacks(config, dir, target, (&splits, &wire), &parts, observer)?;
     clock.lap("attacks");
@@ -165,11 +177,12 @@ pub fn audit(
     let accuracies = if config.channel.is_none() {
         vec![None; splits.len()]
     } else {
-        let accuracies = evaluation::accuracies(target, &wire, &parts.test, observer)?;
+        let accuracies = evaluation::accuracies(target, &splits, &wire, &parts.test, observer)?;
         accuracies.into_iter().map(Some).collect()
     };
     let behind = bounds.into_iter().zip(accuracies).collect();
-    let inputs = split_inputs(config, target, trained_on, held_out, behind, &evaluation)?;
+    let inputs =
+        split_inputs(config, (target, &splits), trained_on, held_out, behind, &evaluation)?;
     let resampling = Resampling { resamples: config.resamples, level: LEVEL, seed: config.seed };
     let channels = parts.test.channels();
     let (splits, choice) = assemble(
@@ -436,7 +449,7 @@ type Behind = (Option<LeakageBound>, Option<f64>);
 
 fn split_inputs(
     config: &AuditConfig,
-    target: &dyn Target,
+    (target, splits): (&dyn Target, &[usize]),
     trained_on: Vec<SplitStatistics>,
     held_out: Vec<SplitStatistics>,
     behind: Vec<Behind>,
@@ -444,11 +457,10 @@ fn split_inputs(
 ) -> Result<Vec<SplitInput>> {
     let mut inputs = Vec::new();
     let measured = trained_on.into_iter().zip(held_out).zip(behind);
-    for (tap, ((statistics, held_out), (leakage_bound, accuracy))) in
-        target.taps().iter().zip(measured)
+    for ((&split, metrics), ((statistics, held_out), (leakage_bound, accuracy))) in
+        splits.iter().zip(&evaluation.metrics).zip(measured)
     {
-        let cost = target.split_cost(tap.index)?;
-        let metrics = &evaluation.metrics[tap.index - 1];
+        let (tap, cost) = (&target.taps()[split - 1], target.split_cost(split)?);
         inputs.push(SplitInput {
             index: tap.index,
             name: tap.name.clone(),

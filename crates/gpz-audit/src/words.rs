@@ -78,6 +78,32 @@ pub fn floor(bound: Option<&LeakageBound>, digits: usize) -> String {
     }
 }
 
+/// Reads a number of bytes as people write it: `4GiB`, `512 MiB`, `1.5GB`; without a unit, MiB.
+///
+/// # Errors
+/// What is possible, in words.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let rule = || format!("{text:?} is no amount of memory; 4GiB, 512MiB or a number of MiB is");
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let value: f64 = number.parse().map_err(|_| rule())?;
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "mib" | "m" => 2f64.powi(20),
+        "b" => 1.0,
+        "kib" | "k" => 2f64.powi(10),
+        "gib" | "g" => 2f64.powi(30),
+        "tib" | "t" => 2f64.powi(40),
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        _ => return Err(rule()),
+    };
+    let bytes = value * factor;
+    if bytes >= 1.0 && bytes < 2f64.powi(62) { Ok(bytes as u64) } else { Err(rule()) }
+}
+
 /// A number of bytes in the unit people read, B to TiB.
 #[must_use]
 pub fn bytes(n: impl Into<u128>) -> String {
@@ -253,6 +279,20 @@ fn most_resistant(file: &SplitsFile) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_of_memory_are_read() {
+        for (text, bytes) in
+            [("4GiB", 4 << 30), ("512", 512 << 20), ("1.5 gib", 3 << 29), ("2GB", 2_000_000_000)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in
+            ["", "GiB", "-1", "0", "1e99", "4 parsecs", "nan", "inf", "1..2", "9999999999TiB"]
+        {
+            assert!(parse_bytes(text).is_err_and(|rule| rule.contains("4GiB")), "{text}");
+        }
+    }
 
     #[test]
     fn figures_read_well() {

@@ -43,6 +43,7 @@ fn circumstances(device: &Device) -> Circumstances {
         command: "a test".to_owned(),
         device: device.clone(),
         threads: 1,
+        memory: None,
         versions: Vec::new(),
     }
 }

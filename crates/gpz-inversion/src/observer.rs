@@ -2,6 +2,11 @@
 
 /// Watches a computation and may end it. All methods have defaults that do nothing.
 pub trait Observer {
+    /// Something is worth knowing before the next phase begins.
+    fn note(&mut self, text: &str) {
+        let _ = text;
+    }
+
     /// A phase begins: `steps` of them will be reported.
     fn begin(&mut self, phase: &str, steps: u64) {
         let _ = (phase, steps);

@@ -70,6 +70,12 @@ impl Progress {
         say(&format!("  {:<11} {text}", self.phase));
     }
 
+    fn say_headline(&mut self) {
+        if let Some(headline) = self.headline.take() {
+            say(&headline);
+        }
+    }
+
     fn seconds_left(&self) -> Option<f64> {
         let passed = self.began.elapsed().as_secs_f64();
         (self.done > 0)
@@ -83,12 +89,15 @@ fn clock(seconds: f64) -> String {
 }
 
 impl Observer for Progress {
+    fn note(&mut self, text: &str) {
+        self.say_headline();
+        say(&format!("  {text}"));
+    }
+
     fn begin(&mut self, phase: &str, steps: u64) {
         // What is read may turn out to be of no use, and then the one line that says so stands alone.
-        if phase != READING
-            && let Some(headline) = self.headline.take()
-        {
-            say(&headline);
+        if phase != READING {
+            self.say_headline();
         }
         phase.clone_into(&mut self.phase);
         (self.steps, self.done) = (steps, 0);

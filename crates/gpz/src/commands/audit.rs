@@ -8,6 +8,7 @@ use gpz_audit::config::AuditConfig;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::summary;
 use gpz_audit::sweep::audit;
+use gpz_audit::words::parse_bytes;
 
 use crate::commands::print;
 use crate::commands::run_options::{
@@ -45,6 +46,12 @@ pub(crate) struct AuditArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     declaration: DeclarationFlags,
+    /// Splits to measure and attack, by name or number, such as 13,26,30; all unless given
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    splits: Vec<String>,
+    /// Memory for statistics and for decoders that learn together, such as 4GiB; what does not fit is done in groups
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    memory: Option<u64>,
     /// Epochs of the target's training
     #[arg(long, value_name = "N")]
     target_epochs: Option<usize>,
@@ -80,6 +87,9 @@ impl AuditArgs {
             config.attack.training.set_epochs(epochs);
         }
         config.weights = self.weights.clone().or(config.weights);
+        if !self.splits.is_empty() {
+            config.splits.clone_from(&self.splits);
+        }
         let limits = &mut config.limits;
         limits.max_wire_bytes = self.max_wire_bytes.or(limits.max_wire_bytes);
         limits.max_edge_macs_fraction = self.max_edge_macs.or(limits.max_edge_macs_fraction);
@@ -94,6 +104,7 @@ impl AuditArgs {
         self.run.command("audit", config, dir, |line| {
             DeclarationFlags::words(config, line)
                 .flag("--weights", config.weights.as_ref())
+                .flag("--splits", (!config.splits.is_empty()).then(|| config.splits.join(",")))
                 .flag("--target-epochs", self.target_epochs)
                 .flag("--attack-epochs", self.attack_epochs)
                 .flag("--max-wire-bytes", self.max_wire_bytes)
@@ -134,7 +145,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
     let opened = args.run.device.open()?;
     let dir = args.open()?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir), &opened);
+    let circumstances = circumstances(args.command(&config, &dir), &opened, args.memory);
     let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let splits = audit(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "audit", &dir, &args.run.device))?;

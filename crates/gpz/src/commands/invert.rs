@@ -111,7 +111,7 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
     let opened = args.run.device.open()?;
     let dir: RunDir = run_options::open(&args.out, args.run.resume)?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir), &opened);
+    let circumstances = circumstances(args.command(&config, &dir), &opened, None);
     let mut progress = Progress::headed(headline(&config.audit, &dir, &opened));
     let metrics = invert(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "invert", &dir, &args.run.device))?;

@@ -7,7 +7,7 @@ use clap::Args;
 use gpz_audit::declared::{Declared, Sweep};
 use gpz_audit::feature_estimates::{Limits, Request, SweepPoint};
 use gpz_audit::feature_statistics::{FeatureStatistics, MemoryPlan, Real, Value, describe};
-use gpz_audit::words;
+use gpz_audit::words::{self, parse_bytes};
 use gpz_data::ArrayFile;
 
 use crate::commands::table::table;
@@ -48,9 +48,9 @@ pub(crate) struct StatsArgs {
     /// Rows for estimates that want rows side by side: at most so many, evenly spaced
     #[arg(long, value_name = "N", default_value_t = Limits::default().rows)]
     rows: usize,
-    /// Memory in MiB, planned and printed first: the moments of the classes must fit, and estimates that do not are left out and named.
-    /// Unless given, estimates take 2048 at most
-    #[arg(long, value_name = "MIB")]
+    /// Memory, such as 4GiB or a number of MiB, planned and printed first: the moments of the classes must fit, and estimates that do not are left out and named.
+    /// Unless given, estimates take 2 GiB at most
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
     /// Channels to compare: noise:SIGMA,SIGMA,… or bits:B,B,…
     #[arg(long, value_name = "CHANNELS")]
@@ -78,8 +78,8 @@ pub(crate) fn run(args: &StatsArgs) -> Result<()> {
     };
     stop_on_interrupt();
     let mut limits = Limits { rows: args.rows, ..Limits::default() };
-    if let Some(mebibytes) = args.memory {
-        limits = Limits { bytes: mebibytes.saturating_mul(1 << 20), strict: true, ..limits };
+    if let Some(bytes) = args.memory {
+        limits = Limits { bytes, strict: true, ..limits };
     }
     let sweep = args.sweep.clone().unwrap_or_default();
     let request = Request { channel: args.channel, sweep, limits };
