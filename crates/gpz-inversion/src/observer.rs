@@ -17,6 +17,11 @@ pub trait Observer {
         let _ = summary;
     }
 
+    /// Something a person should know of and that is no error, in one line.
+    fn note(&mut self, text: &str) {
+        let _ = text;
+    }
+
     /// Whether to stop after the present step. What was learnt so far is saved.
     fn stop_requested(&self) -> bool {
         false

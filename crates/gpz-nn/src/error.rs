@@ -152,14 +152,25 @@ pub enum Error {
 
 /// Most keys of a kind that a message names.
 const NAMED: usize = 3;
-/// Longest text of a file that a message repeats.
-const REPEATED: usize = 120;
+/// Longest name of a file's that a message repeats, in bytes.
+const LONGEST_NAME: usize = 120;
+/// Longest reason in a message.
+const LONGEST_REASON: usize = 400;
 
-/// A text from a file as it may stand in a message: without control characters, and not too long.
-pub(crate) fn one_line(text: &str) -> String {
+/// A name from a file as it may stand in a message: without control characters, and not too long.
+pub(crate) fn one_line(name: &str) -> String {
+    shortened(name, LONGEST_NAME)
+}
+
+/// As [`one_line`], for a sentence that may hold such names.
+pub(crate) fn reason(text: &str) -> String {
+    shortened(text, LONGEST_REASON)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
     let mut line = String::new();
     for c in text.chars() {
-        if line.len() >= REPEATED {
+        if line.len() >= longest {
             line.push('…');
             break;
         }
@@ -204,19 +215,19 @@ fn mismatch(missing: &[String], unexpected: &[String], wrong_shape: &[WrongShape
     format!("the checkpoint is of another network: {}; {mend}", parts.join("; "))
 }
 
-/// If only the outputs of one linear layer differ, it is the last one.
+/// If the linear layers of one part differ alone, and its last one in its outputs, that part is the head.
 fn other_classes(wrong_shape: &[WrongShape]) -> Option<String> {
-    let (weight, network, file) = wrong_shape.iter().find(|(_, shape, _)| shape.len() == 2)?;
-    let layer = weight.strip_suffix(".weight").unwrap_or("");
-    let bias = if layer.is_empty() { "bias".to_owned() } else { format!("{layer}.bias") };
-    let ([ours, inputs], [theirs, same]) = (&network[..], &file[..]) else { return None };
-    let the_bias = |(name, network, file): &WrongShape| {
-        *name == bias && network[..] == [*ours] && file[..] == [*theirs]
-    };
-    let all = wrong_shape.iter().all(|wrong| wrong.0 == *weight || the_bias(wrong));
-    (inputs == same && all).then(|| {
+    let part = |name: &str| name.split('.').next().map(str::to_owned);
+    let head = part(&wrong_shape.first()?.0);
+    let mut all = wrong_shape.iter();
+    let in_head = all.all(|(name, network, file)| {
+        part(name) == head && network.len() <= 2 && network.len() == file.len()
+    });
+    let (_, network, file) = wrong_shape.iter().rev().find(|(_, shape, _)| shape.len() == 2)?;
+    let (ours, theirs) = (network[0], *file.first()?);
+    (in_head && ours != theirs).then(|| {
         format!(
-            "the file is of {theirs} classes, the model of {ours}: choose data of {theirs} classes, or give the file a last layer for {ours}"
+            "the file is of {theirs} classes, the model of {ours}: choose data of {theirs} classes, or give the file a head for {ours}"
         )
     })
 }
@@ -237,8 +248,9 @@ fn other_width(wrong_shape: &[WrongShape]) -> Option<String> {
         }
     }
     let (theirs, ours) = factor?;
+    let times = if ours == 1 { format!("{theirs} times") } else { format!("{theirs}/{ours} of") };
     Some(format!(
-        "the file's layers are {theirs} wide for {ours} of the model: choose the model's width to match"
+        "the file's layers have {times} the model's width: choose the model's width to match"
     ))
 }
 

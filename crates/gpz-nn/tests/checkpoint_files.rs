@@ -356,6 +356,61 @@ fn tensors_beyond_their_storage_are_refused() {
     assert!(line.contains("storage 0 is not there"), "{line}");
 }
 
+/// Mappings within mappings, and an ordered one as Python 2 writes it: a list of pairs, its strings without an encoding.
+#[test]
+fn weights_are_found_wherever_scripts_put_them() {
+    let data: Vec<u8> = (0..6u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+    let whole = one_tensor(b"K\x06", b"K\0", &[b"K\x06"], &[b"K\x01"]);
+    let tensor = &whole[b"\x80\x02}X\x01\0\0\0w".len()..whole.len() - 2];
+    let key = |key: &str| [&b"U"[..], &[key.len() as u8], key.as_bytes()].concat();
+    let holding = |name: &str, value: &[u8]| [&b"}"[..], &key(name), value, b"s"].concat();
+    let dict = holding("w", tensor);
+    let ordered =
+        [&b"ccollections\nOrderedDict\n]]"[..], &key("w"), b"a", tensor, b"aa\x85R"].concat();
+    let beside =
+        |inner: &[u8]| [inner, &key("ema")[..], &dict, b"s", &key("best"), tensor, b"s"].concat();
+    for (root, wrapped_in, said) in [
+        (dict.clone(), &[][..], None),
+        (ordered.clone(), &[], None),
+        (holding("net", &ordered), &["net"], Some(r#"weights under "net""#)),
+        (holding("own name", &dict), &["own name"], Some(r#"weights under "own name""#)),
+        (
+            holding("model", &holding("state_dict", &dict)),
+            &["model", "state_dict"],
+            Some(r#"weights under "state_dict" in "model""#),
+        ),
+        (
+            beside(&holding("state_dict", &dict)),
+            &["state_dict"],
+            Some(r#"weights under "state_dict", "ema" beside them not used"#),
+        ),
+    ] {
+        let pickle = [&b"\x80\x02"[..], &root, b"."].concat();
+        let checkpoint =
+            checkpoint::read(&archive(&[("data.pkl", &pickle), ("data/0", &data)])).unwrap();
+        assert_eq!(checkpoint.wrapped_in(), wrapped_in);
+        assert_eq!(values(&checkpoint, "w"), (vec![6], arange(6)));
+        let mut six = Six(gpz_nn::Entry::parameter(Tensor::zeros(&[6], DType::F32).unwrap()));
+        assert_eq!(checkpoint.load(&mut six).unwrap().in_words().as_deref(), said);
+        assert_eq!(six.0.value().to_vec::<f64>().unwrap(), arange(6));
+    }
+    // What is deeper than anybody's is not looked for, nor does a circle keep the search busy.
+    let deep = ["model"; 9].iter().fold(dict, |inner, name| holding(name, &inner));
+    let circle = [
+        &b"}q\0"[..],
+        &["net", "model", "state"].map(|name| [&key(name)[..], b"h\0s"].concat()).concat(),
+    ]
+    .concat();
+    for root in [deep, circle] {
+        let pickle = [&b"\x80\x02"[..], &root, b"."].concat();
+        let line = refused(&archive(&[("data.pkl", &pickle), ("data/0", &data)]));
+        assert!(line.contains("a mapping without tensors; its keys are"), "{line}");
+    }
+}
+
+struct Six(gpz_nn::Entry);
+module!(Six { "w" => 0 });
+
 /// A thousand names for one tensor, and a packed storage of zeros: little to send, much to hold.
 #[test]
 fn files_that_swell_are_refused() {
@@ -426,7 +481,7 @@ fn mismatches_name_the_mend() {
     assert_eq!(
         line,
         "the checkpoint is of another network: 2 tensors of another shape: fc.weight is [3, 2] here, the model has [10, 2], fc.bias is [3] \
-         here, the model has [10]; the file is of 3 classes, the model of 10: choose data of 3 classes, or give the file a last layer for 10"
+         here, the model has [10]; the file is of 3 classes, the model of 10: choose data of 3 classes, or give the file a head for 10"
     );
     let rng = &mut rng(3);
     let mut wide = Net {
@@ -441,7 +496,7 @@ fn mismatches_name_the_mend() {
     );
     assert!(
         line.ends_with(
-            "the file's layers are 1 wide for 2 of the model: choose the model's width to match"
+            "the file's layers have 1/2 of the model's width: choose the model's width to match"
         ),
         "{line}"
     );

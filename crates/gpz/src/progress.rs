@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     terminal: bool,
     /// Printed when the first phase after reading begins: whatever fails before has the screen for itself.
     headline: Option<String>,
+    /// Printed below it.
+    notes: Vec<String>,
     phase: String,
     steps: u64,
     done: u64,
@@ -49,6 +51,7 @@ impl Progress {
         Progress {
             terminal: std::io::stderr().is_terminal(),
             headline: None,
+            notes: Vec::new(),
             phase: String::new(),
             steps: 0,
             done: 0,
@@ -89,6 +92,7 @@ impl Observer for Progress {
             && let Some(headline) = self.headline.take()
         {
             say(&headline);
+            self.notes.drain(..).for_each(|note| say(&note));
         }
         phase.clone_into(&mut self.phase);
         (self.steps, self.done) = (steps, 0);
@@ -134,6 +138,11 @@ impl Observer for Progress {
         } else {
             self.line(&format!("{summary}   {passed}"));
         }
+    }
+
+    fn note(&mut self, text: &str) {
+        let note = format!("gpz: {text}");
+        if self.headline.is_some() { self.notes.push(note) } else { say(&note) }
     }
 
     fn stop_requested(&self) -> bool {

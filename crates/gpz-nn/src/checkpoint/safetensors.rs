@@ -59,7 +59,7 @@ fn serialise(saved: &[Saved<'_>], metadata: Option<&str>) -> Result<Vec<u8>> {
 }
 
 fn format_error(error: impl std::fmt::Display) -> Error {
-    Error::Format { reason: one_line(&error.to_string()) }
+    Error::Format { reason: crate::error::reason(&error.to_string()) }
 }
 
 /// Reads what [`to_safetensors`] or any other writer of the format wrote.

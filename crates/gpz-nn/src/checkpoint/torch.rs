@@ -33,7 +33,7 @@ const DECODED: u64 = 8;
 const SMALL: u64 = 64 << 10;
 
 fn damaged(format: Format, reason: impl std::fmt::Display) -> Error {
-    Error::Damaged { format, reason: one_line(&reason.to_string()) }
+    Error::Damaged { format, reason: crate::error::reason(&reason.to_string()) }
 }
 
 /// Where the bytes of storages are.
@@ -282,6 +282,10 @@ fn weights(
                 continue;
             }
         };
+        // A storage that unpacks to too much is told from a tensor that is too large for it.
+        if let Values::Storage(storage) = &stored.values {
+            storages.get(format, storage)?;
+        }
         let element = stored.element;
         let numel = stored.layout.numel().unwrap_or(u64::MAX);
         decoded = decoded.saturating_add(numel.saturating_mul(element.decoded_size() as u64));

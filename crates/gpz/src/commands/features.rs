@@ -55,7 +55,7 @@ pub(crate) struct FeaturesArgs {
     /// Model and its parameters, such as cnn4:width=16; see gpz models
     #[arg(long)]
     model: ModelSpec,
-    /// Weights of the model as safetensors
+    /// Weights of the model: safetensors, or a state_dict saved by PyTorch
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     /// Images: a built-in set or a path; see gpz data list
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
     let dataset = open_dataset(&args.input, &mut Progress::new())?;
     let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
     let mut target = build_target(args.model, &parts.target_train, 0)?;
-    weights.fill(&mut *target)?;
+    let loaded = weights.fill(&mut *target)?;
     target.to_device(&opened.device)?;
     let features = Features::new(&*target, &splits, &args.part.sets(&parts))?;
     let headline = format!(
@@ -105,6 +105,9 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
         bytes(features.bytes())
     );
     let mut progress = Progress::headed(opened.above(headline));
+    if let Some(words) = weights.in_words(&loaded) {
+        progress.note(&words);
+    }
     features.write(&args.out, &mut progress)?;
     drop(progress);
     let arrays = features.arrays();
