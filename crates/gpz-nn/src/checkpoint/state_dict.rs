@@ -99,10 +99,11 @@ impl<'t> Search<'t, '_> {
 /// # Errors
 /// [`Error::NoStateDict`] says what there is instead.
 pub(super) fn find<'t>(tree: &'t Tree<'_>) -> Result<StateDict<'t>> {
-    let mut search = Search { tree, left: 16 * tree.values.len() };
-    if let Some(found) = search.find(tree.root, 0) {
+    let search = || Search { tree, left: 4 * tree.values.len() };
+    if let Some(found) = search().find(tree.root, 0) {
         return Ok(found);
     }
+    let mut search = search();
     let found = match search.entries(tree.root) {
         _ if tree.is_tensor(tree.root) => "a single tensor without a name".to_owned(),
         None => "no mapping of names to tensors".to_owned(),

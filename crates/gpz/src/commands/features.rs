@@ -10,6 +10,7 @@ use gpz_audit::training::{build_target, foresee_target};
 use gpz_audit::weights::Weights;
 use gpz_audit::words::{bytes, counted, shape};
 use gpz_data::{ImageSet, Parts, SplitPlan};
+use gpz_inversion::Observer;
 use gpz_models::ModelSpec;
 
 use crate::commands::device_options::DeviceFlags;
