@@ -197,11 +197,11 @@ impl<'a> Tree<'a> {
         let (mut network, mut object) = (None, None);
         for (id, value) in self.values.iter().enumerate() {
             match value {
-                Value::Object(called) if !called.instance => {
-                    if unknown(called.callee) == Some(Verdict::Unknown) {
-                        let function = self.global_name(called.callee).unwrap_or_default();
-                        return Err(Error::Calls { function });
-                    }
+                Value::Object(called)
+                    if !called.instance && unknown(called.callee) == Some(Verdict::Unknown) =>
+                {
+                    let function = self.global_name(called.callee).unwrap_or_default();
+                    return Err(Error::Calls { function });
                 }
                 Value::Global { .. } => match unknown(id as Id) {
                     Some(Verdict::Network) => network = network.or(Some(id as Id)),
