@@ -92,7 +92,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Weights that cannot be read.
-    #[error("cannot read {}: {source}; name a safetensors file with --weights", path.display())]
+    #[error("cannot read {}: {source}; name a checkpoint with --weights", path.display())]
     CannotReadWeights {
         /// What could not be read.
         path: PathBuf,

@@ -187,7 +187,7 @@ pub fn invert(
     let split = foresee_target(audit.model, audit.resolution)?.find_split(&config.split)?;
     let weights = given_weights(audit, dir)?;
     let (dataset, parts) = open_data(audit, observer)?;
-    let target = prepare_target(audit, weights.as_ref(), &parts, &circumstances.device)?;
+    let target = prepare_target(audit, weights.as_ref(), &parts, &circumstances.device, observer)?;
     let target = &*target;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     write_target(dir, files::TARGET_CHECKPOINT, target)?;

@@ -139,7 +139,7 @@ pub fn audit(
     let (dataset, parts) = open_data(config, observer)?;
     check_classes(&parts)?;
     // What cannot be built or loaded is said before anything is written.
-    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device)?;
+    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device, observer)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 
@@ -329,10 +329,14 @@ pub(crate) fn prepare_target(
     weights: Option<&Weights>,
     parts: &Parts,
     device: &Device,
+    observer: &mut dyn Observer,
 ) -> Result<Box<dyn Target>> {
     let mut target = training::build_target(config.model, &parts.target_train, config.seed)?;
     if let Some(weights) = weights {
-        weights.fill(&mut *target)?;
+        let loaded = weights.fill(&mut *target)?;
+        if let Some(words) = weights.in_words(&loaded) {
+            observer.note(&words);
+        }
     }
     target.to_device(device)?;
     Ok(target)

@@ -71,7 +71,7 @@ pub fn train(
     foresee_target(config.model, config.resolution)?;
     let weights = given_weights(config, dir)?;
     let (dataset, parts) = open_data(config, observer)?;
-    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device)?;
+    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device, observer)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
     let (target, target_record) = obtain_target(config, dir, WEIGHTS, target, &parts, observer)?;

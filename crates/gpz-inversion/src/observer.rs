@@ -2,11 +2,6 @@
 
 /// Watches a computation and may end it. All methods have defaults that do nothing.
 pub trait Observer {
-    /// Something is worth knowing before the next phase begins.
-    fn note(&mut self, text: &str) {
-        let _ = text;
-    }
-
     /// A phase begins: `steps` of them will be reported.
     fn begin(&mut self, phase: &str, steps: u64) {
         let _ = (phase, steps);
@@ -20,6 +15,11 @@ pub trait Observer {
     /// The phase is over; `summary` says what came of it, nothing if empty.
     fn end(&mut self, summary: &str) {
         let _ = summary;
+    }
+
+    /// Something a person should know of and that is no error, in one line.
+    fn note(&mut self, text: &str) {
+        let _ = text;
     }
 
     /// Whether to stop after the present step. What was learnt so far is saved.

@@ -1,5 +1,7 @@
 //! What can go wrong when a network is built, run, trained, saved or loaded.
 
+use crate::checkpoint::Format;
+
 /// Result of a network operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -80,6 +82,62 @@ pub enum Error {
         /// What the reader found.
         reason: String,
     },
+    /// A file that is no checkpoint.
+    #[error(
+        "not a checkpoint: {found}; a checkpoint is a safetensors file, or a state_dict that torch.save wrote"
+    )]
+    NotCheckpoint {
+        /// What it is instead.
+        found: String,
+    },
+    /// A checkpoint that ends early, or contradicts itself.
+    #[error("a damaged {format}: {reason}; fetch it again, or save it again")]
+    Damaged {
+        /// What it is.
+        format: Format,
+        /// What the reader found.
+        reason: String,
+    },
+    /// A checkpoint, or a tensor in it, of a kind that is not read.
+    #[error("{found}; {mend}")]
+    Unsupported {
+        /// What it is.
+        found: String,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// A pickle that would run code.
+    #[error(
+        "it wants to call {function}: nothing of it was executed; save the network's state_dict() instead"
+    )]
+    Calls {
+        /// The function.
+        function: String,
+    },
+    /// A network pickled with its classes.
+    #[error(
+        "a whole network was pickled ({class}), and nothing of it was executed; save its weights alone: torch.save(model.state_dict(), FILE)"
+    )]
+    WholeNetwork {
+        /// A class of it.
+        class: String,
+    },
+    /// Beside the weights, an object of a class that means nothing here.
+    #[error(
+        "it holds {class}, which is no data, and nothing of it was executed; save the network's state_dict() alone"
+    )]
+    Object {
+        /// The class or function.
+        class: String,
+    },
+    /// A checkpoint in which no weights are found.
+    #[error(
+        "it holds {found}; save the network's state_dict(), alone or under the key \"state_dict\""
+    )]
+    NoStateDict {
+        /// What there is instead.
+        found: String,
+    },
     /// A checkpoint of another network.
     #[error("{}", mismatch(missing, unexpected, wrong_shape))]
     Mismatch {
@@ -94,35 +152,108 @@ pub enum Error {
 
 /// Most keys of a kind that a message names.
 const NAMED: usize = 3;
+/// Longest name of a file's that a message repeats, in bytes.
+const LONGEST_NAME: usize = 120;
+/// Longest reason in a message.
+const LONGEST_REASON: usize = 400;
 
-fn mismatch(
-    missing: &[String],
-    unexpected: &[String],
-    wrong_shape: &[(String, Vec<usize>, Vec<usize>)],
-) -> String {
-    let list = |names: Vec<String>| {
-        let rest = names.len().saturating_sub(NAMED);
-        let mut text = names[..names.len() - rest].join(", ");
-        if rest > 0 {
-            text += &format!(" and {rest} more");
+/// A name from a file as it may stand in a message: without control characters, and not too long.
+pub(crate) fn one_line(name: &str) -> String {
+    shortened(name, LONGEST_NAME)
+}
+
+/// As [`one_line`], for a sentence that may hold such names.
+pub(crate) fn reason(text: &str) -> String {
+    shortened(text, LONGEST_REASON)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() >= longest {
+            line.push('…');
+            break;
         }
-        text
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// `1 key`, `3 keys`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+type WrongShape = (String, Vec<usize>, Vec<usize>);
+
+fn mismatch(missing: &[String], unexpected: &[String], wrong_shape: &[WrongShape]) -> String {
+    let list = |count: usize, noun: &str, what: &str, named: Vec<String>| {
+        let rest = count - named.len();
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        format!("{}{what}: {}{more}", counted(count, noun), named.join(", "))
     };
+    let names = |names: &[String]| names.iter().take(NAMED).map(|name| one_line(name)).collect();
     let mut parts = Vec::new();
     if !missing.is_empty() {
-        parts.push(format!("missing {}", list(missing.to_vec())));
+        parts.push(list(missing.len(), "key", " missing", names(missing)));
     }
     if !unexpected.is_empty() {
-        parts.push(format!("unexpected {}", list(unexpected.to_vec())));
+        parts.push(list(unexpected.len(), "key", " unexpected", names(unexpected)));
     }
     if !wrong_shape.is_empty() {
-        let shapes = wrong_shape
-            .iter()
-            .map(|(name, network, file)| format!("{name} is {file:?} instead of {network:?}"));
-        parts.push(list(shapes.collect()));
+        let shapes = wrong_shape.iter().take(NAMED).map(|(name, network, file)| {
+            format!("{} is {file:?} here, the model has {network:?}", one_line(name))
+        });
+        parts.push(list(wrong_shape.len(), "tensor", " of another shape", shapes.collect()));
     }
-    format!(
-        "the checkpoint is of another network: {}; check the model's name and parameters",
-        parts.join("; ")
-    )
+    let mend = if missing.is_empty() && unexpected.is_empty() {
+        other_classes(wrong_shape).or_else(|| other_width(wrong_shape))
+    } else {
+        None
+    };
+    let mend = mend.unwrap_or_else(|| "check the model's name and parameters".to_owned());
+    format!("the checkpoint is of another network: {}; {mend}", parts.join("; "))
+}
+
+/// If the linear layers of one part differ alone, and its last one in its outputs, that part is the head.
+fn other_classes(wrong_shape: &[WrongShape]) -> Option<String> {
+    let part = |name: &str| name.split('.').next().map(str::to_owned);
+    let head = part(&wrong_shape.first()?.0);
+    let mut all = wrong_shape.iter();
+    let in_head = all.all(|(name, network, file)| {
+        part(name) == head && network.len() <= 2 && network.len() == file.len()
+    });
+    let (_, network, file) = wrong_shape.iter().rev().find(|(_, shape, _)| shape.len() == 2)?;
+    let (ours, theirs) = (network[0], *file.first()?);
+    (in_head && ours != theirs).then(|| {
+        format!(
+            "the file is of {theirs} classes, the model of {ours}: choose data of {theirs} classes, or give the file a head for {ours}"
+        )
+    })
+}
+
+/// If every axis that differs does so by one factor, the layers are wider.
+fn other_width(wrong_shape: &[WrongShape]) -> Option<String> {
+    let mut factor = None;
+    for (_, network, file) in wrong_shape {
+        if network.len() != file.len() {
+            return None;
+        }
+        for (ours, theirs) in network.iter().zip(file).filter(|(ours, theirs)| ours != theirs) {
+            let of_both = gcd(*ours, *theirs).max(1);
+            let this = (theirs / of_both, ours / of_both);
+            if *factor.get_or_insert(this) != this {
+                return None;
+            }
+        }
+    }
+    let (theirs, ours) = factor?;
+    let times = if ours == 1 { format!("{theirs} times") } else { format!("{theirs}/{ours} of") };
+    Some(format!(
+        "the file's layers have {times} the model's width: choose the model's width to match"
+    ))
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }

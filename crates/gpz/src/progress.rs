@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     terminal: bool,
     /// Printed when the first phase after reading begins: whatever fails before has the screen for itself.
     headline: Option<String>,
+    /// Printed below it.
+    notes: Vec<String>,
     phase: String,
     steps: u64,
     done: u64,
@@ -49,6 +51,7 @@ impl Progress {
         Progress {
             terminal: std::io::stderr().is_terminal(),
             headline: None,
+            notes: Vec::new(),
             phase: String::new(),
             steps: 0,
             done: 0,
@@ -73,6 +76,7 @@ impl Progress {
     fn say_headline(&mut self) {
         if let Some(headline) = self.headline.take() {
             say(&headline);
+            self.notes.drain(..).for_each(|note| say(&note));
         }
     }
 
@@ -89,11 +93,6 @@ fn clock(seconds: f64) -> String {
 }
 
 impl Observer for Progress {
-    fn note(&mut self, text: &str) {
-        self.say_headline();
-        say(&format!("  {text}"));
-    }
-
     fn begin(&mut self, phase: &str, steps: u64) {
         // What is read may turn out to be of no use, and then the one line that says so stands alone.
         if phase != READING {
@@ -143,6 +142,11 @@ impl Observer for Progress {
         } else {
             self.line(&format!("{summary}   {passed}"));
         }
+    }
+
+    fn note(&mut self, text: &str) {
+        let note = format!("gpz: {text}");
+        if self.headline.is_some() { self.notes.push(note) } else { say(&note) }
     }
 
     fn stop_requested(&self) -> bool {

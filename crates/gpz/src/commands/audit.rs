@@ -38,7 +38,7 @@ which anything may be expected, has no such bound. docs/declared-bounds.md says 
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     run: RunFlags,
-    /// Weights of the target as safetensors; trained here unless given
+    /// Weights of the target: safetensors, or a state_dict saved by PyTorch; trained here unless given
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
     /// Directory of the run; a new runs/NNN unless given, and with --resume the latest of them

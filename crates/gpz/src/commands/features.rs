@@ -10,6 +10,7 @@ use gpz_audit::training::{build_target, foresee_target};
 use gpz_audit::weights::Weights;
 use gpz_audit::words::{bytes, counted, shape};
 use gpz_data::{ImageSet, Parts, SplitPlan};
+use gpz_inversion::Observer;
 use gpz_models::ModelSpec;
 
 use crate::commands::device_options::DeviceFlags;
@@ -55,7 +56,7 @@ pub(crate) struct FeaturesArgs {
     /// Model and its parameters, such as cnn4:width=16; see gpz models
     #[arg(long)]
     model: ModelSpec,
-    /// Weights of the model as safetensors
+    /// Weights of the model: safetensors, or a state_dict saved by PyTorch
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     /// Images: a built-in set or a path; see gpz data list
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
     let dataset = open_dataset(&args.input, &mut Progress::new())?;
     let parts = dataset.split(&SplitPlan { resolution, ..SplitPlan::default() })?;
     let mut target = build_target(args.model, &parts.target_train, 0)?;
-    weights.fill(&mut *target)?;
+    let loaded = weights.fill(&mut *target)?;
     target.to_device(&opened.device)?;
     let features = Features::new(&*target, &splits, &args.part.sets(&parts))?;
     let headline = format!(
@@ -105,6 +106,9 @@ pub(crate) fn run(args: &FeaturesArgs) -> Result<()> {
         bytes(features.bytes())
     );
     let mut progress = Progress::headed(opened.above(headline));
+    if let Some(words) = weights.in_words(&loaded) {
+        progress.note(&words);
+    }
     features.write(&args.out, &mut progress)?;
     drop(progress);
     let arrays = features.arrays();

@@ -35,7 +35,7 @@ attacker comes, known or unknown, or, behind noise, an estimate of it: docs/decl
 pub(crate) struct InvertArgs {
     #[command(flatten)]
     run: RunFlags,
-    /// Weights of the model as safetensors
+    /// Weights of the model: safetensors, or a state_dict saved by PyTorch
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
     /// Name or 1-based index of the split

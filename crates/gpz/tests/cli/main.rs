@@ -1,6 +1,7 @@
 //! The built binary as a person uses it: arguments in, one result or one line of error out.
 
 mod bad_input;
+mod checkpoints;
 mod common;
 mod declared;
 mod devices;
