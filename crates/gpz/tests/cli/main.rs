@@ -4,5 +4,6 @@ mod bad_input;
 mod common;
 mod declared;
 mod devices;
+mod lpips;
 mod results;
 mod resume;
