@@ -51,6 +51,9 @@ pub struct SplitInput {
     pub mse_closest_i: Option<Vec<f64>>,
     /// SSIM of the reconstruction of each test image, range 1; under a prior the larger of that with the picture with and without its noise.
     pub ssim_i: Vec<f64>,
+    /// LPIPS of the reconstruction of each test image; under a prior the smaller of that to the picture with and without its noise. None
+    /// without the metric's weights.
+    pub lpips_i: Option<Vec<f64>>,
 }
 
 impl SplitInput {
@@ -95,6 +98,14 @@ pub fn assemble(
         .map(|s| resampling.mean(&s.name, "SSIM", &s.ssim_i))
         .collect::<Result<Vec<_>>>()?;
     let ssim_effective = largest(&ssim, deeper);
+    let lpips = splits
+        .iter()
+        .map(|s| {
+            let Some(values) = &s.lpips_i else { return Ok(None) };
+            check_images(&[(&s.name, &s.mse_i), (&s.name, values)], "LPIPS", true)?;
+            resampling.mean(&s.name, "LPIPS", values).map(Some)
+        })
+        .collect::<Result<Vec<_>>>()?;
 
     let taps: Vec<TapEvidence<'_>> = splits.iter().map(tap_evidence).collect();
     let zone = locate(&taps, deeper, resampling)?;
@@ -104,7 +115,8 @@ pub fn assemble(
         .enumerate()
         .map(|(k, s)| {
             let closest = (&closest[k], prior_tau.is_some());
-            record(s, attack_record(channels, &errors[k], closest, ssim[k], ssim_effective[k]))
+            let seen = (ssim[k], ssim_effective[k], lpips[k]);
+            record(s, attack_record(channels, &errors[k], closest, seen))
         })
         .collect();
     let choice = choose(&records, &zone, limits)?;
@@ -153,8 +165,7 @@ fn attack_record(
     channels: usize,
     error: &SplitError,
     (closest, prior): (&SplitError, bool),
-    (ssim, ssim_ci): (f64, Interval),
-    ssim_effective: f64,
+    ((ssim, ssim_ci), ssim_effective, lpips): ((f64, Interval), f64, Option<(f64, Interval)>),
 ) -> AttackRecord {
     let decibels = |mse: f64| psnr_db(mse, 1.0);
     AttackRecord {
@@ -168,12 +179,14 @@ fn attack_record(
         psnr_db: decibels(closest.measured),
         ssim,
         ssim_effective,
+        lpips: lpips.map(|(mean, _)| mean),
         ci: AttackIntervals {
             mse_per_element: error.measured_ci,
             mse_channel_sum: error.measured_ci.scaled(channels as f64),
             mse_effective: error.effective_ci,
             psnr_db: closest.measured_ci.map_decreasing(decibels),
             ssim: ssim_ci,
+            lpips: lpips.map(|(_, ci)| ci),
         },
     }
 }

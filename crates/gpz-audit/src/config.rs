@@ -25,6 +25,9 @@ pub struct AuditConfig {
     /// A safetensors file with the target's weights; trained here if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// A safetensors file with the weights of LPIPS, `scripts/make-lpips-weights`; without it LPIPS is not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips_weights: Option<String>,
     /// Seed of everything random but the cut of the data into parts.
     pub seed: u64,
     /// Height and width in which pictures are shown to the networks.
@@ -144,6 +147,7 @@ impl AuditConfig {
             model,
             data: "fashion-mnist".to_owned(),
             weights: None,
+            lpips_weights: None,
             seed: 1,
             resolution: 64,
             resamples: 2000,
@@ -261,6 +265,13 @@ impl AuditConfig {
         }
         if self.resolution == 0 {
             return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));
+        }
+        let least = gpz_inversion::metrics::LPIPS_LEAST;
+        if self.lpips_weights.is_some() && self.resolution < least {
+            return Err(Error::config(format!(
+                "lpips_weights: LPIPS takes pictures of {least}x{least} or more, and the resolution is {}; raise it or leave LPIPS out",
+                self.resolution
+            )));
         }
         self.smoothing().map_err(|error| Error::config(format!("prior_tau: {error}")))?;
         let (resamples, seed) = (self.resamples, self.seed);

@@ -99,6 +99,22 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Weights of LPIPS that cannot be read.
+    #[error("cannot read {}: {source}; name a file that scripts/make-lpips-weights made with --lpips-weights", path.display())]
+    CannotReadLpips {
+        /// What could not be read.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that does not hold the weights of LPIPS.
+    #[error("{}: {source}", path.display())]
+    Lpips {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: gpz_inversion::Error,
+    },
     /// Weights that are no numbers.
     #[error("{}: {key} holds NaN or an infinity; train the network again, or save it from before it diverged", path.display())]
     WeightsNotFinite {

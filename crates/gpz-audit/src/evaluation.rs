@@ -1,7 +1,7 @@
 //! The attacks' figures on the test part, each image once, and the pictures a report shows.
 
 use gpz_data::{Batch, BatchOptions, Batches, ImageSet, Part, Parts, Test};
-use gpz_inversion::metrics::{self, ImageMetrics, ImageShape};
+use gpz_inversion::metrics::{self, ImageMetrics, ImageShape, Lpips};
 use gpz_inversion::{Decoder, Observer, Sending, Wire, pictures, reconstruct_received};
 use gpz_models::Target;
 use gpz_nn::{Tape, Var, loss};
@@ -36,6 +36,7 @@ impl ImageFigures {
             mse_channel_sum: seen.mse_channel_sum.min(clean.mse_channel_sum),
             psnr_db: seen.psnr_db.max(clean.psnr_db),
             ssim: seen.ssim.max(clean.ssim),
+            lpips: seen.lpips.zip(clean.lpips).map(|(seen, clean)| seen.min(clean)),
         };
         Self { seen, closest }
     }
@@ -52,13 +53,16 @@ pub struct Evaluation {
 
 /// Attacks every test image at every split with the decoders in their chosen state, from what arrives through the wire.
 ///
+/// - `lpips`: measured too where it is given, but not of the mean image
+///
 /// # Errors
-/// Pictures smaller than the window of SSIM; shapes that do not fit; a stop that was asked for.
+/// Pictures smaller than the window of SSIM or than LPIPS takes; shapes that do not fit; a stop that was asked for.
 pub fn evaluate(
     target: &dyn Target,
     decoders: &[(usize, Decoder)],
     wire: &dyn Wire,
     parts: &Parts,
+    lpips: Option<&Lpips>,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let test = &parts.test;
@@ -71,10 +75,10 @@ pub fn evaluate(
         let [n, h, w, c] = batch.shape;
         let shape = ImageShape::nhwc(n, h, w, c);
         let clean = test.without_smoothing(&batch.positions)?;
-        let compared = |guess: &[f32]| -> Result<Vec<ImageFigures>> {
-            let seen = metrics::compare(&batch.images, guess, &shape, RANGE)?;
+        let compared = |guess: &[f32], lpips| -> Result<Vec<ImageFigures>> {
+            let seen = metrics::compare_with(&batch.images, guess, &shape, RANGE, lpips)?;
             let clean = match &clean {
-                Some(clean) => metrics::compare(&clean.images, guess, &shape, RANGE)?,
+                Some(clean) => metrics::compare_with(&clean.images, guess, &shape, RANGE, lpips)?,
                 None => seen.clone(),
             };
             let both = seen.into_iter().zip(clean);
@@ -82,9 +86,9 @@ pub fn evaluate(
         };
         for (figures, guess) in attacks.iter_mut().zip(guesses(target, decoders, wire, &batch)?) {
             let guess = guess.to_channels_last_vec::<f32>()?;
-            figures.extend(compared(&guess)?);
+            figures.extend(compared(&guess, lpips)?);
         }
-        blind.extend(compared(&mean.repeat(n))?);
+        blind.extend(compared(&mean.repeat(n), None)?);
         observer.advance(1, "");
         if observer.stop_requested() {
             return Err(gpz_inversion::Error::Stopped.into());

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gpz_data::{ArrayFile, ArrayInfo, Block, read_picture};
-use gpz_inversion::metrics::{ImageMetrics, ImageShape, MetricsSummary, compare, summarise};
+use gpz_inversion::metrics::{
+    ImageMetrics, ImageShape, Lpips, MetricsSummary, compare_with, summarise,
+};
 use gpz_inversion::{Error as InversionError, Observer};
 
 use crate::error::{Error, Result};
@@ -31,6 +33,7 @@ pub struct Images<'a> {
 /// Where both readings are possible, 8-bit arrays have their channels last and others first.
 ///
 /// - `range`: the distance from black to white. 8-bit values are scaled to it, floats are taken as they are.
+/// - `lpips`: measured too where it is given
 ///
 /// # Errors
 /// [`Error::Images`] names the file and the mend for whatever cannot be compared; errors of the readers and of the metrics.
@@ -38,11 +41,13 @@ pub fn compare_images(
     reference: Images<'_>,
     candidate: Images<'_>,
     range: f64,
+    lpips: Option<&Lpips>,
     observer: &mut dyn Observer,
 ) -> Result<MetricsSummary> {
+    let scale = (range, lpips);
     let figures = match (Source::open(reference)?, Source::open(candidate)?) {
-        (Source::Pictures(a), Source::Pictures(b)) => pictures(&a, &b, range, observer)?,
-        (Source::Array(a), Source::Array(b)) => arrays(&a, &b, range, observer)?,
+        (Source::Pictures(a), Source::Pictures(b)) => pictures(&a, &b, scale, observer)?,
+        (Source::Array(a), Source::Array(b)) => arrays(&a, &b, scale, observer)?,
         _ => {
             let reason = format!(
                 "it is not of the kind of {}; give two picture files, two folders or two arrays",
@@ -128,7 +133,7 @@ fn folder(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
 fn pictures(
     reference: &BTreeMap<String, PathBuf>,
     candidate: &BTreeMap<String, PathBuf>,
-    range: f64,
+    (range, lpips): (f64, Option<&Lpips>),
     observer: &mut dyn Observer,
 ) -> Result<Vec<ImageMetrics>> {
     for (these, those) in [(reference, candidate), (candidate, reference)] {
@@ -156,7 +161,7 @@ fn pictures(
         let scaled = |pixels: Vec<u8>| -> Vec<f64> {
             pixels.iter().map(|&v| scale(f64::from(v), range)).collect()
         };
-        let compared = compare(&scaled(a_pixels), &scaled(b_pixels), &shape, range);
+        let compared = compare_with(&scaled(a_pixels), &scaled(b_pixels), &shape, range, lpips);
         figures.extend(compared.map_err(|error| in_files(error, [&place(a), &place(b)], 0))?);
         observer.advance(1, "");
     }
@@ -250,7 +255,7 @@ impl ImageArray {
 fn arrays(
     a: &ImageArray,
     b: &ImageArray,
-    range: f64,
+    (range, lpips): (f64, Option<&Lpips>),
     observer: &mut dyn Observer,
 ) -> Result<Vec<ImageMetrics>> {
     let of_one_kind = Layout { channels_first: b.layout.channels_first, ..a.layout } == b.layout;
@@ -282,7 +287,7 @@ fn arrays(
         let originals = a.channels_last(originals.into_iter(), range);
         let shape = ImageShape::nhwc(n, a.layout.height, a.layout.width, a.layout.channels);
         figures.extend(
-            compare(&originals, &guesses, &shape, range)
+            compare_with(&originals, &guesses, &shape, range, lpips)
                 .map_err(|error| in_files(error, files.each_ref().map(String::as_str), first))?,
         );
         observer.advance(1, "");
@@ -310,6 +315,13 @@ fn in_files(error: InversionError, [reference, candidate]: [&str; 2], first: usi
             file: candidate.to_owned(),
             reason: format!(
                 "images of {height}x{width} are smaller than the {window}x{window} window of SSIM; enlarge both sets"
+            ),
+        },
+        InversionError::LpipsPictures { height, width, least, .. } => Error::Images {
+            file: candidate.to_owned(),
+            reason: format!(
+                "images of {height}x{width} are smaller than the {least}x{least} that LPIPS needs; enlarge both sets or leave \
+                 --lpips-weights out"
             ),
         },
         other => other.into(),

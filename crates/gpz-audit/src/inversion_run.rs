@@ -11,6 +11,7 @@ use crate::declared::Declared;
 use crate::error::{Error, Result};
 use crate::intervals::{Interval, Resampling};
 use crate::leakage::Declaration;
+use crate::lpips::given_lpips;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
     AttackTraining, Baseline, DataRecord, ModelRecord, PictureRecord, Provenance,
@@ -109,6 +110,10 @@ pub struct InversionMetrics {
     /// Mean structural similarity; under a prior with the picture with or without its noise, whichever is larger.
     #[serde(with = "crate::number")]
     pub ssim: f64,
+    /// Mean LPIPS, version 0.1 with AlexNet; under a prior to the picture with or without its noise, whichever is closer. Absent unless the
+    /// metric's weights were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
     /// Distance from black to white.
     pub range: f64,
     /// Intervals over images at level 0.95.
@@ -129,6 +134,9 @@ pub struct MetricIntervals {
     pub psnr_db: Interval,
     /// Of the mean structural similarity.
     pub ssim: Interval,
+    /// Of the mean LPIPS; absent where that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<Interval>,
 }
 
 /// `run.json` of a split that was attacked alone.
@@ -186,6 +194,7 @@ pub fn invert(
     let mut clock = Clock::new(dir);
     let split = foresee_target(audit.model, audit.resolution)?.find_split(&config.split)?;
     let weights = given_weights(audit, dir)?;
+    let lpips = given_lpips(audit.lpips_weights.as_deref(), &circumstances.device)?;
     let (dataset, parts) = open_data(audit, observer)?;
     let target = prepare_target(audit, weights.as_ref(), &parts, &circumstances.device, observer)?;
     let target = &*target;
@@ -197,7 +206,8 @@ pub fn invert(
     let attacked = (&[split][..], wire);
     let (decoders, mut records) = train_attacks(audit, dir, target, attacked, &parts, observer)?;
     clock.lap("attack");
-    let evaluation = evaluation::evaluate(target, &decoders, wire, &parts, observer)?;
+    let evaluation =
+        evaluation::evaluate(target, &decoders, wire, &parts, lpips.as_ref(), observer)?;
     let attackers = (&decoders[..], wire);
     let pictures = evaluation::write_pictures(dir, target, attackers, &parts.test, &evaluation)?;
     clock.lap("evaluation");
@@ -215,6 +225,8 @@ pub fn invert(
     let mse = interval("mse_per_element", seen.iter().map(|m| m.mse_per_element).collect())?;
     let mse_closest = interval("mse_closest", closest.iter().map(|m| m.mse_per_element).collect())?;
     let ssim = interval("ssim", closest.iter().map(|m| m.ssim).collect())?;
+    let distances: Option<Vec<f64>> = closest.iter().map(|m| m.lpips).collect();
+    let lpips = distances.map(|values| interval("lpips", values)).transpose()?;
     let metrics = InversionMetrics {
         model: target.name(),
         index: split,
@@ -228,11 +240,13 @@ pub fn invert(
         mse_closest: audit.prior_tau.map(|_| recognised.mse_per_element),
         psnr_db: recognised.psnr_db,
         ssim: recognised.ssim,
+        lpips: recognised.lpips,
         range: summary.range,
         ci: MetricIntervals {
             mse_per_element: mse,
             psnr_db: mse_closest.map_decreasing(|m| psnr_db(m, RANGE)),
             ssim,
+            lpips,
         },
         mean_image: evaluation.mean_image,
         leakage_bound,

@@ -16,6 +16,7 @@ pub mod intervals;
 pub mod inversion_run;
 mod json;
 pub mod leakage;
+pub mod lpips;
 mod memory;
 pub mod number;
 pub mod pictures;

@@ -221,6 +221,10 @@ pub struct AttackRecord {
     /// The largest `ssim` of this split and all deeper ones; behind a channel, `ssim`.
     #[serde(with = "crate::number")]
     pub ssim_effective: f64,
+    /// Mean LPIPS, version 0.1 with AlexNet; under a prior to the picture with or without its noise, image by image whichever is closer.
+    /// Absent unless the metric's weights were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
     /// Intervals over resampled test images.
     pub ci: AttackIntervals,
 }
@@ -246,6 +250,9 @@ pub struct AttackIntervals {
     pub psnr_db: Interval,
     /// Of [`AttackRecord::ssim`].
     pub ssim: Interval,
+    /// Of [`AttackRecord::lpips`]; absent where that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<Interval>,
 }
 
 impl SplitsFile {
@@ -347,6 +354,7 @@ const COLUMNS: &[Column] = &[
     ("psnr_db", |s| number(s.attack.psnr_db)),
     ("ssim", |s| number(s.attack.ssim)),
     ("ssim_effective", |s| number(s.attack.ssim_effective)),
+    ("lpips", |s| s.attack.lpips.map_or_else(String::new, number)),
 ];
 
 /// A cell of what is bounded; empty where nothing is.

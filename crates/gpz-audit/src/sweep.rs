@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::{self, Evaluation};
 use crate::intervals::Resampling;
 use crate::leakage::Declaration;
+use crate::lpips::given_lpips;
 use crate::report;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
@@ -136,6 +137,7 @@ pub fn audit(
     let foreseen = foresee_target(config.model, config.resolution)?;
     let splits = config.chosen_splits(foreseen.taps.len(), |name| foreseen.find_split(name))?;
     let weights = given_weights(config, dir)?;
+    let lpips = given_lpips(config.lpips_weights.as_deref(), &circumstances.device)?;
     let (dataset, parts) = open_data(config, observer)?;
     check_classes(&parts)?;
     // What cannot be built or loaded is said before anything is written.
@@ -173,7 +175,8 @@ pub fn audit(
         train_attacks(config, dir, target, (&splits, &wire), &parts, observer)?;
     clock.lap("attacks");
 
-    let evaluation = evaluation::evaluate(target, &decoders, &wire, &parts, observer)?;
+    let evaluation =
+        evaluation::evaluate(target, &decoders, &wire, &parts, lpips.as_ref(), observer)?;
     let accuracies = if config.channel.is_none() {
         vec![None; splits.len()]
     } else {
@@ -486,6 +489,10 @@ fn split_inputs(
                 .prior_tau
                 .map(|_| metrics.iter().map(|m| m.closest.mse_per_element).collect()),
             ssim_i: metrics.iter().map(|m| m.closest.ssim).collect(),
+            lpips_i: config
+                .lpips_weights
+                .as_ref()
+                .and_then(|_| metrics.iter().map(|m| m.closest.lpips).collect()),
         });
     }
     Ok(inputs)
@@ -570,7 +577,7 @@ fn notes(config: &AuditConfig) -> Vec<String> {
     if let Some(tau) = config.prior_tau {
         notes.push(format!(
             "Each picture is read with noise of its own, of standard deviation {tau} of the range of a pixel: the network and the \
-             attacks see the picture with it, and errors per element are errors in it. SSIM and PSNR, which say what is recognised, are with the \
+             attacks see the picture with it, and errors per element are errors in it. SSIM, PSNR and LPIPS, which say what is recognised, are with the \
              picture with or without the noise, whichever an attack came closer to."
         ));
     }

@@ -68,6 +68,7 @@ pub(crate) fn four_splits() -> Vec<SplitInput> {
                 mse_i: spread(200, errors[k]),
                 mse_closest_i: None,
                 ssim_i: spread(200, ssim[k]),
+                lpips_i: None,
             }
         })
         .collect()

@@ -327,3 +327,23 @@ fn a_report_is_rebuilt_from_its_directory() {
         "{err}"
     );
 }
+
+/// Where LPIPS was measured it has a column, and its convention is named; elsewhere the page says that it was not.
+#[test]
+fn lpips_is_shown_where_it_was_measured() {
+    let (input, without) = &*QUICK;
+    assert!(without.contains("No perceptual distance (LPIPS)") && !without.contains("AlexNet"));
+    let mut input = input.clone();
+    for split in &mut input.splits.splits {
+        split.attack.lpips = Some(0.4321);
+        split.attack.ci.lpips = Some(gpz_audit::intervals::Interval { lo: 0.4, hi: 0.46 });
+    }
+    let with = report::render(&input).unwrap();
+    for part in
+        ["LPIPS is version 0.1 with AlexNet", "LPIPS (Zhang et al. 2018)", "0.432", "0.4 … 0.46"]
+    {
+        assert!(with.contains(part), "{part} is missing");
+    }
+    assert!(!with.contains("No perceptual distance"));
+    assert_balanced(&with);
+}

@@ -55,6 +55,27 @@ pub enum Error {
         /// Side of the window.
         window: usize,
     },
+    /// Tensors that are not the weights of LPIPS.
+    #[error("not the weights of LPIPS (AlexNet): {reason}; scripts/make-lpips-weights makes them")]
+    LpipsWeights {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// Pictures that the network of LPIPS cannot take.
+    #[error(
+        "LPIPS: pictures of {height}×{width}×{channels}; it takes grey or RGB ones of {least}×{least} or more; enlarge both sets or \
+         leave LPIPS out"
+    )]
+    LpipsPictures {
+        /// Height of the pictures.
+        height: usize,
+        /// Width of the pictures.
+        width: usize,
+        /// Their channels.
+        channels: usize,
+        /// Least height and width.
+        least: usize,
+    },
     /// A pixel is NaN or infinite.
     #[error("{which}: image {image} holds the value {value}; pixels must be finite numbers")]
     NonFinitePixel {

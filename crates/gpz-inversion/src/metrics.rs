@@ -1,4 +1,4 @@
-//! How close a reconstruction comes to its image: MSE, PSNR and SSIM, per image, on plain slices.
+//! How close a reconstruction comes to its image: MSE, PSNR and SSIM, per image, on plain slices; and LPIPS, where its weights are given.
 //!
 //! Two conventions of the literature are kept apart by name. `mse_per_element` is the mean over height, width and
 //! channels; `mse_channel_sum` is the mean over height and width of the sum over channels, `channels` times as large,
@@ -16,6 +16,7 @@
 //! # Ok::<(), gpz_inversion::error::Error>(())
 //! ```
 
+mod lpips;
 mod ssim;
 
 use rayon::prelude::*;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use lpips::{LPIPS_LEAST, Lpips};
 pub use ssim::{SSIM_SIGMA, SSIM_WINDOW};
 
 /// A pixel value: anything that becomes an `f64` without loss (`f32`, `f64`, `u8`, `u16`, …).
@@ -101,6 +103,9 @@ pub struct ImageMetrics {
     pub psnr_db: f64,
     /// Structural similarity, at most 1, reached only by identical images.
     pub ssim: f64,
+    /// Distance in the features of a network, [`Lpips`]; absent without its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
 }
 
 /// The metrics of a set of reconstructions.
@@ -119,11 +124,14 @@ pub struct MetricsSummary {
     pub psnr_db_image_mean: f64,
     /// Mean over the images of [`ImageMetrics::ssim`].
     pub ssim: f64,
-    /// The data range used for PSNR and SSIM.
+    /// Mean over the images of [`ImageMetrics::lpips`]; absent unless every image has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
+    /// The data range used for PSNR, SSIM and LPIPS.
     pub range: f64,
 }
 
-/// All metrics of each image of `candidate` against the image of the same index in `reference`.
+/// The metrics of each image of `candidate` against the image of the same index in `reference`, all but LPIPS.
 ///
 /// - `reference`, `candidate`: `shape.n` images each, in the memory order of `shape`
 /// - `range`: the distance between black and white in the pixels' units, 1 for `[0, 1]`, 255 for 8 bits
@@ -145,8 +153,30 @@ pub fn compare<T: Pixel>(
         mse_channel_sum: channels * mse,
         psnr_db: psnr_db(mse, range),
         ssim,
+        lpips: None,
     };
     Ok(mse.into_iter().zip(ssim).map(row).collect())
+}
+
+/// As [`compare`], and LPIPS where it is given.
+///
+/// # Errors
+/// As [`compare`], and as [`Lpips::per_image`].
+pub fn compare_with<T: Pixel>(
+    reference: &[T],
+    candidate: &[T],
+    shape: &ImageShape,
+    range: f64,
+    lpips: Option<&Lpips>,
+) -> Result<Vec<ImageMetrics>> {
+    let mut metrics = compare(reference, candidate, shape, range)?;
+    if let Some(lpips) = lpips {
+        let distances = lpips.per_image(reference, candidate, shape, range)?;
+        for (metrics, distance) in metrics.iter_mut().zip(distances) {
+            metrics.lpips = Some(distance);
+        }
+    }
+    Ok(metrics)
 }
 
 /// Mean squared error per element of each image, in squared units of the pixels, summed in `f64`.
@@ -244,6 +274,7 @@ pub fn summarise(images: &[ImageMetrics], range: f64) -> Option<MetricsSummary> 
     let mean =
         |f: fn(&ImageMetrics) -> f64| images.iter().map(f).sum::<f64>() / images.len() as f64;
     let mse_per_element = mean(|m| m.mse_per_element);
+    let lpips: Option<f64> = images.iter().map(|m| m.lpips).sum();
     Some(MetricsSummary {
         n: images.len(),
         mse_per_element,
@@ -251,6 +282,7 @@ pub fn summarise(images: &[ImageMetrics], range: f64) -> Option<MetricsSummary> 
         psnr_db: psnr_db(mse_per_element, range),
         psnr_db_image_mean: mean(|m| m.psnr_db),
         ssim: mean(|m| m.ssim),
+        lpips: lpips.map(|sum| sum / images.len() as f64),
         range,
     })
 }

@@ -211,6 +211,43 @@ fn the_table_has_a_row_per_split() {
     }
 }
 
+/// LPIPS stands where it was measured; elsewhere nothing does, as in files from before there was any.
+#[test]
+fn lpips_is_there_or_not() {
+    let mut splits = four_splits();
+    let (without, _) = run(&splits, &Limits::default()).unwrap();
+    let text = without.to_json().unwrap();
+    assert!(!text.contains("lpips"), "{text}");
+    assert_eq!(SplitsFile::from_json(&text).unwrap(), without);
+    for (k, split) in splits.iter_mut().enumerate() {
+        split.lpips_i = Some(crate::testing::spread(200, 0.1 * (k + 1) as f64));
+    }
+    let (with, _) = run(&splits, &Limits::default()).unwrap();
+    let deepest = &with.splits[3].attack;
+    let (lpips, ci) = (deepest.lpips.unwrap(), deepest.ci.lpips.unwrap());
+    assert!((lpips - 0.4).abs() < 1e-12 && ci.lo < lpips && lpips < ci.hi, "{lpips} in {ci:?}");
+    assert_eq!(SplitsFile::from_json(&with.to_json().unwrap()).unwrap(), with);
+    let last = |file: &SplitsFile| {
+        let csv = file.to_csv().unwrap();
+        let cells = csv.lines().map(|line| line.rsplit(',').next().unwrap_or_default().to_owned());
+        cells.collect::<Vec<_>>()
+    };
+    assert_eq!(last(&without), ["lpips", "", "", "", ""]);
+    assert_eq!(last(&with)[4].parse(), Ok(lpips));
+    // Nothing else hangs on it.
+    let mut other = with.clone();
+    for split in &mut other.splits {
+        (split.attack.lpips, split.attack.ci.lpips) = (None, None);
+    }
+    assert_eq!(other, without);
+    splits[1].lpips_i.as_mut().unwrap().pop();
+    let err = run(&splits, &Limits::default()).unwrap_err().to_string();
+    assert!(err.starts_with("split block2: 199 values of LPIPS"), "{err}");
+    splits[1].lpips_i.as_mut().unwrap().push(f64::NAN);
+    let err = run(&splits, &Limits::default()).unwrap_err().to_string();
+    assert!(err.starts_with("split block2, image 199: LPIPS is NaN"), "{err}");
+}
+
 #[test]
 fn bad_measurements_are_named() {
     assert!(matches!(run(&[], &Limits::default()), Err(Error::NoSplits)));

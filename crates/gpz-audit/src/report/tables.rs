@@ -157,6 +157,12 @@ fn attack_table(input: &ReportInput) -> Table {
             "PSNR is that of the mean error."
         }
     );
+    let measured_lpips = input.splits.splits.iter().any(|s| s.attack.lpips.is_some());
+    let caption = if measured_lpips {
+        caption + " LPIPS is version 0.1 with AlexNet: 0 for equal pictures, larger the less alike."
+    } else {
+        caption
+    };
     // Behind a channel each attack stands for itself: nothing is effective, and none lags.
     let effective = input.splits.channel().is_none();
     let cells = |s: &SplitRecord| {
@@ -178,6 +184,9 @@ fn attack_table(input: &ReportInput) -> Table {
             ("SSIM", significant(a.ssim, 3)),
             ("interval", interval(&a.ci.ssim)),
         ]);
+        if let (Some(lpips), Some(ci)) = (a.lpips, &a.ci.lpips) {
+            cells.extend([("LPIPS", significant(lpips, 3)), ("interval", interval(ci))]);
+        }
         if effective {
             cells.push(("attack lags", if a.attack_limited { "yes" } else { "no" }.to_string()));
         }

@@ -475,14 +475,21 @@ fn not_done(input: &ReportInput) -> Vec<String> {
     all.extend(NOT_DONE[..2].iter().map(|text| (*text).to_owned()));
     all.push(defence);
     all.extend(NOT_DONE[2..].iter().map(|text| (*text).to_owned()));
+    if !measured_lpips(input) {
+        all.push("No perceptual distance (LPIPS): its weights were not given.".to_owned());
+    }
     all
 }
 
 const NOT_DONE: [&str; 3] = [
     "No attack by optimisation of the input, no attack without access to the network, no attacker with a generative prior.",
     "No repetition over seeds: the spread between two trainings is not in the intervals.",
-    "No measurement of latency or energy; no perceptual distance (LPIPS).",
+    "No measurement of latency or energy.",
 ];
+
+fn measured_lpips(input: &ReportInput) -> bool {
+    input.splits.splits.iter().any(|s| s.attack.lpips.is_some())
+}
 
 fn conventions(input: &ReportInput) -> Vec<&'static str> {
     let effective = match input.splits.channel() {
@@ -496,11 +503,15 @@ fn conventions(input: &ReportInput) -> Vec<&'static str> {
         }
     };
     let prior = input.splits.prior_tau.map(|_| {
-        "Errors are errors in the picture with the prior's noise. SSIM and PSNR, and with them every word on what an attacker gets and every \
+        "Errors are errors in the picture with the prior's noise. SSIM, PSNR and LPIPS, and with them every word on what an attacker gets and every \
          limit on quality, are with the picture with or without that noise, whichever the attack came closer to."
     });
     let [first, rest @ ..] = CONVENTIONS;
-    [first, effective].into_iter().chain(prior).chain(rest).collect()
+    let lpips = measured_lpips(input).then_some(
+        "LPIPS (Zhang et al. 2018): version 0.1 with AlexNet and its linear weights, pixels brought to [−1, 1], a grey picture as three \
+         equal channels, mean over images.",
+    );
+    [first, effective].into_iter().chain(prior).chain(rest).chain(lpips).collect()
 }
 
 const CONVENTIONS: [&str; 5] = [

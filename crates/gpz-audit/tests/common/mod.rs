@@ -207,6 +207,7 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
             mse_i,
             mse_closest_i: None,
             ssim_i,
+            lpips_i: None,
         });
     }
     let model = if taps > 8 { "ir26" } else { "cnn4" };

@@ -157,12 +157,16 @@ fn summary_keeps_its_units_consistent() {
         mse_channel_sum: 3.0 * mse,
         psnr_db: psnr_db(mse, 1.0),
         ssim: 0.5,
+        lpips: (mse > 0.0).then_some(mse),
     };
     let got = summarise(&[image(0.0), image(0.01214)], 1.0).unwrap();
     assert!(close(got.psnr_db, 22.17, 0.005), "{got:?}");
     assert!(close(got.mse_channel_sum, 0.0182, 5e-5), "{got:?}");
     assert_eq!(got.psnr_db_image_mean, f64::INFINITY);
     assert_eq!(summarise(&[], 1.0), None);
+    // A mean of LPIPS over some of the images would be one of other images than the figures beside it.
+    assert_eq!(got.lpips, None);
+    assert_eq!(summarise(&[image(0.25), image(0.75)], 1.0).unwrap().lpips, Some(0.5));
 }
 
 #[test]

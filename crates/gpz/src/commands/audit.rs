@@ -41,6 +41,9 @@ pub(crate) struct AuditArgs {
     /// Weights of the target: safetensors, or a state_dict saved by PyTorch; trained here unless given
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
+    /// Weights of LPIPS as scripts/make-lpips-weights makes them, to measure it too
+    #[arg(long, value_name = "FILE")]
+    lpips_weights: Option<String>,
     /// Directory of the run; a new runs/NNN unless given, and with --resume the latest of them
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -90,6 +93,7 @@ impl AuditArgs {
         if !self.splits.is_empty() {
             config.splits.clone_from(&self.splits);
         }
+        config.lpips_weights = self.lpips_weights.clone().or(config.lpips_weights);
         let limits = &mut config.limits;
         limits.max_wire_bytes = self.max_wire_bytes.or(limits.max_wire_bytes);
         limits.max_edge_macs_fraction = self.max_edge_macs.or(limits.max_edge_macs_fraction);
@@ -105,6 +109,7 @@ impl AuditArgs {
             DeclarationFlags::words(config, line)
                 .flag("--weights", config.weights.as_ref())
                 .flag("--splits", (!config.splits.is_empty()).then(|| config.splits.join(",")))
+                .flag("--lpips-weights", config.lpips_weights.as_ref())
                 .flag("--target-epochs", self.target_epochs)
                 .flag("--attack-epochs", self.attack_epochs)
                 .flag("--max-wire-bytes", self.max_wire_bytes)

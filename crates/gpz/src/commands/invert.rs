@@ -38,6 +38,9 @@ pub(crate) struct InvertArgs {
     /// Weights of the model: safetensors, or a state_dict saved by PyTorch
     #[arg(long, value_name = "FILE")]
     weights: Option<String>,
+    /// Weights of LPIPS as scripts/make-lpips-weights makes them, to measure it too
+    #[arg(long, value_name = "FILE")]
+    lpips_weights: Option<String>,
     /// Name or 1-based index of the split
     #[arg(long, value_name = "SPLIT")]
     split: Option<String>,
@@ -85,6 +88,7 @@ impl InvertArgs {
         run.set(audit);
         self.declaration.set(audit);
         audit.weights = self.weights.clone().or_else(|| audit.weights.take());
+        audit.lpips_weights = self.lpips_weights.clone().or_else(|| audit.lpips_weights.take());
         if let Some(epochs) = self.epochs {
             audit.attack.training.set_epochs(epochs);
         }
@@ -98,6 +102,7 @@ impl InvertArgs {
         self.run.command("invert", audit, dir, |line| {
             DeclarationFlags::words(audit, line)
                 .flag("--weights", audit.weights.as_ref())
+                .flag("--lpips-weights", audit.lpips_weights.as_ref())
                 .flag("--split", Some(&config.split))
                 .flag("--attack", Some("inverse"))
                 .flag("--epochs", Some(audit.attack.training.epochs))
@@ -119,8 +124,9 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
     if args.run.json {
         return print(&metrics.to_json()?);
     }
+    let lpips = metrics.lpips.map_or_else(String::new, |lpips| format!(", LPIPS {lpips:.3}"));
     print(&format!(
-        "{} of {}: MSE {:.4} ±{:.4} per element (mean image {:.4}), PSNR {:.2} dB, SSIM {:.3}, on {} {} images",
+        "{} of {}: MSE {:.4} ±{:.4} per element (mean image {:.4}), PSNR {:.2} dB, SSIM {:.3}{lpips}, on {} {} images",
         metrics.split,
         metrics.model,
         metrics.mse_per_element,

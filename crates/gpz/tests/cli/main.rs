@@ -5,5 +5,6 @@ mod checkpoints;
 mod common;
 mod declared;
 mod devices;
+mod lpips;
 mod results;
 mod resume;
