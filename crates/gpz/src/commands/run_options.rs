@@ -23,7 +23,8 @@ pub(crate) struct RunFlags {
     /// Built-in set or path; see gpz data list
     #[arg(long)]
     pub(crate) data: Option<String>,
-    /// Preset whose plan is followed: quick (minutes; the default) or standard (hours)
+    /// Preset whose plan is followed: quick (minutes; the default), standard (hours) or paper (the published protocol; days); paper
+    /// follows the model
     #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
     /// TOML file that changes fields of the preset; a run's config.toml names them all
@@ -35,6 +36,9 @@ pub(crate) struct RunFlags {
     /// Images of a training step, of the target and of the attacks
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// End a training early after so many epochs without a new best held-out loss; the target's and each attack's
+    #[arg(long, value_name = "EPOCHS")]
+    stop_after: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceFlags,
     /// Go on with the run in --out; from the directory it was begun in, if its paths are relative
@@ -143,11 +147,19 @@ impl RunFlags {
 
     /// The configuration a run begins from: a preset with a file's changes, or the one it was begun with.
     pub(crate) fn configuration(&self, source: &Source) -> Result<AuditConfig> {
-        let preset = || AuditConfig::preset(self.preset.as_deref().unwrap_or("quick"));
+        let preset = |model: Option<&ModelSpec>| {
+            let name = self.preset.as_deref().unwrap_or("quick");
+            AuditConfig::preset(name, self.model.as_ref().or(model))
+        };
         match source {
             Source::Begun { path, text } => AuditConfig::from_toml(text).map_err(in_file(path)),
-            Source::Changes { path, text } => preset()?.overlaid(text).map_err(in_file(path)),
-            Source::Preset => Ok(preset()?),
+            Source::Changes { path, text } => {
+                // A preset may depend on the model. One that cannot be read is reported where the changes are made.
+                let table = text.parse::<toml::Table>().ok();
+                let model = table.as_ref().and_then(|table| table.get("model")?.as_str()?.parse().ok());
+                preset(model.as_ref())?.overlaid(text).map_err(in_file(path))
+            }
+            Source::Preset => Ok(preset(None)?),
         }
     }
 
@@ -157,6 +169,9 @@ impl RunFlags {
         set(&mut config.data, &self.data);
         set(&mut config.seed, &self.seed);
         set_batch(config, self.batch);
+        for plan in [&mut config.target.training, &mut config.attack.training] {
+            plan.stop_after = self.stop_after.or(plan.stop_after);
+        }
     }
 
     /// The command that repeats the run, with `more` flags of its own. One that was resumed is repeated from its own
@@ -179,7 +194,8 @@ impl RunFlags {
             .flag("--model", Some(config.model))
             .flag("--data", Some(&config.data))
             .flag("--seed", Some(config.seed))
-            .flag("--batch", self.batch);
+            .flag("--batch", self.batch)
+            .flag("--stop-after", self.stop_after);
         more(line).text()
     }
 }
