@@ -180,7 +180,9 @@ impl AuditConfig {
             return Err(Error::config(format!("seed: {} is beyond {}", self.seed, i64::MAX)));
         }
         if self.target.track_radius == Some(0) {
-            return Err(Error::config("target.track_radius: 0 is no number of epochs; use 1 or more"));
+            return Err(Error::config(
+                "target.track_radius: 0 is no number of epochs; use 1 or more",
+            ));
         }
         if self.resolution == 0 {
             return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));

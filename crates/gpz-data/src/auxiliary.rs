@@ -53,7 +53,8 @@ impl Dataset {
         let members = not_in(&pool, &self.pools());
         let shared = pool.len() - members.len();
         let left_out = parts.auxiliary.whole.members.len();
-        let auxiliary = split::auxiliary((Arc::new(pool), members), plan)?;
+        let what = format!("what {} holds beyond {}", other.name(), self.name());
+        let auxiliary = split::auxiliary(&what, (Arc::new(pool), members), plan)?;
         let made = OtherAuxiliary {
             name: other.name().to_owned(),
             origin: stored.origin,

@@ -118,13 +118,14 @@ pub(crate) fn split(set: &Dataset, plan: &SplitPlan) -> Result<Parts> {
     Ok(Parts {
         target_train: TargetTrain(view((Arc::clone(train_pool), rest))),
         target_validation: TargetValidation(view(validation)),
-        auxiliary: self::auxiliary(auxiliary, plan)?,
+        auxiliary: self::auxiliary("the auxiliary part", auxiliary, plan)?,
         test: Test(view(test)),
     })
 }
 
-/// The attacker's part from some images of a pool.
+/// The attacker's part from some images of a pool; an error calls them `what`.
 pub(crate) fn auxiliary(
+    what: &str,
     (pool, members): (Arc<Pool>, Vec<u32>),
     plan: &SplitPlan,
 ) -> Result<Auxiliary> {
@@ -133,11 +134,7 @@ pub(crate) fn auxiliary(
     let (kept, held_out) = cut(&pool, &members, share, plan.seed, "split/held-out");
     for (cut, part) in [(&kept, Part::AuxiliaryTrain), (&held_out, Part::AuxiliaryHeldOut)] {
         if cut.is_empty() {
-            return Err(Error::TooFewImages {
-                class: "the auxiliary part".into(),
-                images: members.len(),
-                part,
-            });
+            return Err(Error::TooFewImages { class: what.into(), images: members.len(), part });
         }
     }
     let view = |members| view((Arc::clone(&pool), members), plan);

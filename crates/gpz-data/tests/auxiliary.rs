@@ -94,4 +94,5 @@ fn pictures_of_the_audited_set_are_left_out() {
     assert!(pictures(&parts.auxiliary).iter().all(|picture| picture[0] >= 80));
     let error = audited.split_with_auxiliary(&plan(), &audited.clone()).expect_err("nothing left");
     assert!(matches!(error, Error::TooFewImages { images: 0, .. }), "{error}");
+    assert!(error.to_string().starts_with("what audited holds beyond audited has"), "{error}");
 }

@@ -10,6 +10,7 @@ use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
 use gpz_models::ModelSpec;
+use gpz_nn::Labels;
 
 use crate::commands::device_options::{DeviceFlags, Opened, set_batch};
 use crate::failure::{LostDevice, Stopped};
@@ -47,6 +48,51 @@ pub(crate) struct RunFlags {
     /// Print JSON instead of text for people
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a target is trained, beside its plan.
+#[derive(Debug, Args)]
+pub(crate) struct TargetFlags {
+    /// Label distribution of the target's training: one-hot, ls:+0.3, ls:-0.05
+    #[arg(long)]
+    labels: Option<Labels>,
+    /// Measure the radius of each split on the validation part during the target's training, every so many epochs (1 if no number is given)
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "1")]
+    track_radius: Option<usize>,
+}
+
+impl TargetFlags {
+    /// Puts the flags over a configuration.
+    pub(crate) fn set(&self, config: &mut AuditConfig) {
+        set(&mut config.target.labels, &self.labels);
+        config.target.track_radius = self.track_radius.or(config.target.track_radius);
+    }
+
+    /// The flags that train a target as a configuration does.
+    pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
+        line.flag("--labels", Some(config.target.labels))
+            .flag("--track-radius", config.target.track_radius)
+    }
+}
+
+/// What the attacker has.
+#[derive(Debug, Args)]
+pub(crate) struct AttackerFlags {
+    /// Pictures the attacker learns from, in place of a part of the audited set: a built-in set or path, in any size and with 1 or 3 channels
+    #[arg(long, value_name = "DATA")]
+    aux: Option<String>,
+}
+
+impl AttackerFlags {
+    /// Puts the flags over a configuration.
+    pub(crate) fn set(&self, config: &mut AuditConfig) {
+        config.auxiliary = self.aux.clone().or(config.auxiliary.take());
+    }
+
+    /// The flags that arm an attacker as a configuration does.
+    pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
+        line.flag("--aux", config.auxiliary.as_ref())
+    }
 }
 
 /// What is declared of the wire and of the pictures.
@@ -156,7 +202,8 @@ impl RunFlags {
             Source::Changes { path, text } => {
                 // A preset may depend on the model. One that cannot be read is reported where the changes are made.
                 let table = text.parse::<toml::Table>().ok();
-                let model = table.as_ref().and_then(|table| table.get("model")?.as_str()?.parse().ok());
+                let model =
+                    table.as_ref().and_then(|table| table.get("model")?.as_str()?.parse().ok());
                 preset(model.as_ref())?.overlaid(text).map_err(in_file(path))
             }
             Source::Preset => Ok(preset(None)?),
