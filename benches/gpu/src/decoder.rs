@@ -39,6 +39,7 @@ impl Training {
             epochs: 1,
             batch,
             learning_rate: 1e-3,
+            stop_after: None,
             optimizer: Rule::Adam { betas: [0.9, 0.999], amsgrad: false, weight_decay: 0.0 },
             schedule: Schedule::Constant,
         };

@@ -6,6 +6,7 @@ use crate::choice::{ChoiceRecord, Limits, choose};
 use crate::effective::{Deeper, SplitError, split_errors};
 use crate::error::{Error, Result};
 use crate::intervals::{Interval, Resampling, check_images};
+use crate::rank::rank_checks;
 use crate::splits::{
     AttackIntervals, AttackRecord, EntropyBounds, HeldOutRecord, LeakageBound, RadiusRecord,
     SplitRecord, SplitsFile, VarianceRecord, declared_channel,
@@ -123,6 +124,7 @@ pub fn assemble(
     let file = SplitsFile {
         model: model.to_string(),
         prior_tau,
+        rank_checks: rank_checks(&records),
         splits: records,
         zone,
         choice: choice.split.is_some().then(|| choice.clone()),

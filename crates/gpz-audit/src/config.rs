@@ -13,6 +13,11 @@ use crate::choice::Limits;
 use crate::declared::Declared;
 use crate::error::{Error, Result};
 use crate::intervals::Resampling;
+use crate::words::counted;
+
+mod presets;
+
+pub use presets::{PRESETS, Preset};
 
 /// Everything that decides what an audit computes. Written into the run's directory; equal configurations give equal `splits.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +27,9 @@ pub struct AuditConfig {
     pub model: ModelSpec,
     /// A built-in data set or a path.
     pub data: String,
+    /// A set of other pictures, built in or a path, that the attacker learns from in place of a part of `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<String>,
     /// A safetensors file with the target's weights; trained here if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
@@ -60,6 +68,9 @@ pub struct TargetPlan {
     pub labels: Labels,
     /// How training pictures are changed at random.
     pub augmentation: Augmentation,
+    /// Every how many epochs the radius of each split is measured on the validation part; never, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track_radius: Option<usize>,
     /// Epochs, batch, optimiser and schedule.
     pub training: TrainingPlan,
 }
@@ -88,82 +99,7 @@ impl Augmentation {
     }
 }
 
-/// A preset's name and what it is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Preset {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is for.
-    pub description: &'static str,
-}
-
-/// Every preset there is.
-pub const PRESETS: [Preset; 2] = [
-    Preset {
-        name: "quick",
-        description: "cnn4 of width 16, minutes on two cores; shows what an audit is",
-    },
-    Preset {
-        name: "standard",
-        description: "cnn4 of width 64, trained to rest; hours on two cores",
-    },
-];
-
-/// The optimiser of the method's training: Adam with betas 0.5 and 0.999, amsgrad.
-fn adam(weight_decay: f64) -> Rule {
-    Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay }
-}
-
 impl AuditConfig {
-    /// The configuration of a preset.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPreset`] lists what there is.
-    pub fn preset(name: &str) -> Result<Self> {
-        match name {
-            "quick" => {
-                Ok(Self::with_epochs("cnn4:width=16".parse()?, (12, 64, 0.004), (30, 32, 0.01)))
-            }
-            "standard" => {
-                Ok(Self::with_epochs("cnn4:width=64".parse()?, (60, 128, 0.01), (60, 128, 0.01)))
-            }
-            _ => Err(Error::UnknownPreset { name: name.to_owned() }),
-        }
-    }
-
-    fn with_epochs(
-        model: ModelSpec,
-        target: (usize, usize, f64),
-        attack: (usize, usize, f64),
-    ) -> Self {
-        let plan = |(epochs, batch, learning_rate), optimizer| TrainingPlan {
-            epochs,
-            batch,
-            learning_rate,
-            optimizer,
-            schedule: Schedule::Cosine { epochs, floor: 0.0 },
-        };
-        AuditConfig {
-            model,
-            data: "fashion-mnist".to_owned(),
-            weights: None,
-            lpips_weights: None,
-            seed: 1,
-            resolution: 64,
-            resamples: 2000,
-            channel: Declared::None,
-            prior_tau: None,
-            splits: Vec::new(),
-            target: TargetPlan {
-                labels: Labels::OneHot,
-                augmentation: Augmentation::Flip,
-                training: plan(target, adam(5e-4)),
-            },
-            attack: AttackPlan { training: plan(attack, adam(0.0)), flip: true },
-            limits: Limits::default(),
-        }
-    }
-
     /// This configuration with the fields a TOML text names replaced.
     ///
     /// Tables are merged field by field, but a table with a `name`, such as an optimiser, is replaced as a whole.
@@ -251,6 +187,11 @@ impl AuditConfig {
                     "{name}.training.batch: 1 picture has no batch statistics; use at least 2"
                 )));
             }
+            if plan.stop_after == Some(0) {
+                return Err(Error::config(format!(
+                    "{name}.training.stop_after: 0 epochs would end it before the first; use at least 1"
+                )));
+            }
             if !(rate.is_finite() && rate > 0.0) {
                 return Err(Error::config(format!(
                     "{name}.training.learning_rate: {rate} is not a positive number"
@@ -262,6 +203,11 @@ impl AuditConfig {
         }
         if i64::try_from(self.seed).is_err() {
             return Err(Error::config(format!("seed: {} is beyond {}", self.seed, i64::MAX)));
+        }
+        if self.target.track_radius == Some(0) {
+            return Err(Error::config(
+                "target.track_radius: 0 is no number of epochs; use 1 or more",
+            ));
         }
         if self.resolution == 0 {
             return Err(Error::config("resolution: pictures of 0 pixels; 64 is usual"));
@@ -353,7 +299,10 @@ pub fn plan_in_words(plan: &TrainingPlan) -> String {
         }
         Schedule::Cosine { floor, .. } => format!("falling along a cosine to {floor}"),
     };
-    format!("{rule}; learning rate {}, {schedule}", plan.learning_rate)
+    let stop = plan.stop_after.map_or_else(String::new, |n| {
+        format!("; ends early after {} without a new best held-out loss", counted(n, "epoch"))
+    });
+    format!("{rule}; learning rate {}, {schedule}{stop}", plan.learning_rate)
 }
 
 #[cfg(test)]
@@ -361,19 +310,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_are_valid_and_read_back() -> Result<()> {
-        for preset in PRESETS {
-            let config = AuditConfig::preset(preset.name)?;
-            config.validate()?;
-            assert_eq!(AuditConfig::from_toml(&config.to_toml()?)?, config);
-        }
-        assert!(matches!(AuditConfig::preset("qiuck"), Err(Error::UnknownPreset { .. })));
-        Ok(())
-    }
-
-    #[test]
     fn a_file_changes_what_it_names_and_nothing_else() -> Result<()> {
-        let base = AuditConfig::preset("quick")?;
+        let base = AuditConfig::preset("quick", None)?;
         let text = "seed = 7\n[attack.training]\nepochs = 3\noptimizer = { name = \"sgd\", momentum = 0.9, weight_decay = 0.0 }";
         let changed = base.overlaid(text)?;
         let mut want = base;
@@ -388,7 +326,7 @@ mod tests {
     /// A declaration is kept as it is written; without one, a file says nothing of it, as files did before there was any.
     #[test]
     fn declarations_read_back_and_are_silent_when_absent() -> Result<()> {
-        let base = AuditConfig::preset("quick")?;
+        let base = AuditConfig::preset("quick", None)?;
         let text = base.to_toml()?;
         assert!(!text.contains("channel") && !text.contains("prior_tau"), "{text}");
         let declared = base.overlaid("channel = \"noise:0.1\"\nprior_tau = 0.05")?;
@@ -405,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_field_is_named() -> Result<()> {
-        let base = AuditConfig::preset("quick")?;
+        let base = AuditConfig::preset("quick", None)?;
         for (text, named) in [
             ("sed = 7", "sed"),
             ("[attack.training]\nepoch = 3", "epoch"),
@@ -416,6 +354,8 @@ mod tests {
             ("[attack.training]\nlearning_rate = -1.0", "learning_rate"),
             ("[target.training.optimizer]\nbetas = [1.0, 0.9]", "target.training.optimizer"),
             ("[target.training.optimizer]\nweight_decay = nan", "weight_decay"),
+            ("[attack.training]\nstop_after = 0", "attack.training.stop_after"),
+            ("[target]\ntrack_radius = 0", "target.track_radius"),
             ("seed = ", "line 1"),
             ("channel = \"fp8\"", "channel \"fp8\": no such channel"),
             ("channel = 4", "channel"),

@@ -18,9 +18,8 @@ use crate::run_record::{
 };
 use crate::splits::LeakageBound;
 use crate::sweep::{
-    Circumstances, Clock, LEVEL, begun_in, configuration_text, data_record, given_weights,
-    model_record, open_data, prepare_target, remove_states, same_configuration, train_attacks,
-    write_target,
+    Circumstances, Clock, LEVEL, begun_in, configuration_text, given_weights, model_record,
+    open_data, prepare_target, remove_states, same_configuration, train_attacks, write_target,
 };
 use crate::training::foresee_target;
 use crate::wire::ChannelWire;
@@ -195,19 +194,20 @@ pub fn invert(
     let split = foresee_target(audit.model, audit.resolution)?.find_split(&config.split)?;
     let weights = given_weights(audit, dir)?;
     let lpips = given_lpips(audit.lpips_weights.as_deref(), &circumstances.device)?;
-    let (dataset, parts) = open_data(audit, observer)?;
-    let target = prepare_target(audit, weights.as_ref(), &parts, &circumstances.device, observer)?;
+    let data = open_data(audit, observer)?;
+    let (dataset, parts) = (&data.dataset, &data.parts);
+    let target = prepare_target(audit, weights.as_ref(), parts, &circumstances.device, observer)?;
     let target = &*target;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     write_target(dir, files::TARGET_CHECKPOINT, target)?;
     clock.lap("data");
-    let (wire, leakage_bound) = channel_at(split, audit, target, (&dataset, &parts), observer)?;
+    let (wire, leakage_bound) = channel_at(split, audit, target, (dataset, parts), observer)?;
     let wire: &dyn Wire = &wire;
     let attacked = (&[split][..], wire);
-    let (decoders, mut records) = train_attacks(audit, dir, target, attacked, &parts, observer)?;
+    let (decoders, mut records) = train_attacks(audit, dir, target, attacked, parts, observer)?;
     clock.lap("attack");
     let evaluation =
-        evaluation::evaluate(target, &decoders, wire, &parts, lpips.as_ref(), observer)?;
+        evaluation::evaluate(target, &decoders, wire, parts, lpips.as_ref(), observer)?;
     let attackers = (&decoders[..], wire);
     let pictures = evaluation::write_pictures(dir, target, attackers, &parts.test, &evaluation)?;
     clock.lap("evaluation");
@@ -257,7 +257,7 @@ pub fn invert(
         finished: true,
         provenance: circumstances.provenance(audit.seed, &clock),
         model: model_record(target),
-        data: data_record(audit, &dataset, &parts),
+        data: data.record(audit),
         channel: audit.channel,
         prior_tau: audit.prior_tau,
         attack,

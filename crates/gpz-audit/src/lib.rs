@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod choice;
 pub mod config;
+pub mod data;
 pub mod declared;
 pub mod effective;
 pub mod error;
@@ -20,6 +21,8 @@ pub mod lpips;
 mod memory;
 pub mod number;
 pub mod pictures;
+pub mod radius_history;
+pub mod rank;
 pub mod report;
 pub mod run_dir;
 pub mod run_record;

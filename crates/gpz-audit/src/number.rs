@@ -38,6 +38,11 @@ pub fn non_finite_name(value: f64) -> Option<&'static str> {
     }
 }
 
+/// What stands for a number that a file of an earlier version lacks.
+pub(crate) fn nan() -> f64 {
+    f64::NAN
+}
+
 struct NumberVisitor;
 
 impl Visitor<'_> for NumberVisitor {
@@ -69,19 +74,46 @@ impl Visitor<'_> for NumberVisitor {
     }
 }
 
+/// The same for a list of numbers: `#[serde(with = "crate::number::list")]`.
+pub mod list {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Number;
+
+    /// Writes the numbers.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|value| Number(*value)))
+    }
+
+    /// Reads the numbers.
+    ///
+    /// # Errors
+    /// Anything but numbers and the three strings.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+        let numbers = Vec::<Number>::deserialize(deserializer)?;
+        Ok(numbers.into_iter().map(|Number(value)| value).collect())
+    }
+}
+
+/// A number as it stands in a list or where one may be absent.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Number(#[serde(with = "crate::number")] f64);
+
 /// The same for a number that may be absent (`null`): `#[serde(with = "crate::number::option")]`.
 pub mod option {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Serialize, Deserialize)]
-    struct Wrapped(#[serde(with = "super")] f64);
+    use super::Number;
 
     /// Writes the number or `null`.
     ///
     /// # Errors
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.map(Wrapped).serialize(serializer)
+        value.map(Number).serialize(serializer)
     }
 
     /// Reads the number or `null`.
@@ -91,7 +123,7 @@ pub mod option {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<f64>, D::Error> {
-        Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|Wrapped(value)| value))
+        Ok(Option::<Number>::deserialize(deserializer)?.map(|Number(value)| value))
     }
 }
 

@@ -1,10 +1,13 @@
 //! `report.html`: the audit for people, in one file that loads nothing.
 //!
-//! It is made from the files of a run directory alone (`splits.json`, `choice.json`, `run.json` and `pictures/`), so that it can be
+//! It is made from the files of a run directory alone (`splits.json`, `choice.json`, `run.json`, `pictures/` and, where
+//! there is one, `radius_history.json`), so that it can be
 //! made again at any time. Text that comes from outside is escaped, pictures are embedded, and a content security policy forbids
 //! the page to fetch anything.
 
 mod charts;
+mod curves;
+mod done;
 mod grid;
 mod headline;
 mod svg;
@@ -18,6 +21,7 @@ use minijinja::{AutoEscape, Environment};
 
 use crate::choice::ChoiceRecord;
 use crate::error::{Error, Result};
+use crate::radius_history::RadiusHistory;
 use crate::run_dir::{RunDir, files, read_text, write_atomically};
 use crate::run_record::RunRecord;
 use crate::splits::SplitsFile;
@@ -31,6 +35,8 @@ pub struct ReportInput {
     pub choice: ChoiceRecord,
     /// `run.json`.
     pub run: RunRecord,
+    /// `radius_history.json`, where the target's training was watched.
+    pub radius: Option<RadiusHistory>,
     /// PNG files by position in [`RunRecord::pictures`]; shorter lists and absent files leave gaps in the grid.
     pub pictures: Vec<PicturePngs>,
 }
@@ -80,7 +86,17 @@ pub fn load(directory: &Path) -> Result<ReportInput> {
                 .collect(),
         })
         .collect();
-    Ok(ReportInput { splits, choice: parse(directory, files::CHOICE_JSON)?, run, pictures })
+    let choice = parse(directory, files::CHOICE_JSON)?;
+    Ok(ReportInput { splits, choice, run, radius: radius(directory)?, pictures })
+}
+
+fn radius(directory: &Path) -> Result<Option<RadiusHistory>> {
+    let path = directory.join(files::RADIUS_HISTORY);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read_text(directory, files::RADIUS_HISTORY)?;
+    RadiusHistory::from_json(&text).map(Some).map_err(|source| Error::Damaged { path, source })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> Result<T> {

@@ -34,6 +34,8 @@ pub mod files {
     pub const SPLITS_CSV: &str = "splits.csv";
     /// What was done, where and how long it took.
     pub const RUN_JSON: &str = "run.json";
+    /// The radius of each split while the target was trained, where that was asked for.
+    pub const RADIUS_HISTORY: &str = "radius_history.json";
     /// The recommended split.
     pub const CHOICE_JSON: &str = "choice.json";
     /// The report.

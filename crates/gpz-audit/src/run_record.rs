@@ -129,6 +129,30 @@ pub struct DataRecord {
     pub resize: String,
     /// The disjoint parts.
     pub parts: Vec<PartRecord>,
+    /// The set the attacker's parts come from, if it is another one.
+    #[serde(default)]
+    pub auxiliary: Option<AuxiliaryRecord>,
+}
+
+/// Another set, whose pictures the attacker has in place of a part of the audited one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuxiliaryRecord {
+    /// Name of the set.
+    pub name: String,
+    /// Where it comes from, in words.
+    pub source: String,
+    /// Licence or terms, as far as known.
+    pub licence: String,
+    /// The stored part of it that is used.
+    pub stored_part: String,
+    /// Shape in which its images are stored, channels first.
+    pub native_shape: Vec<usize>,
+    /// How they become what the networks see.
+    pub conversion: String,
+    /// Its pictures that the audited set holds as well; the attacker does not get them.
+    pub shared: usize,
+    /// Pictures of the audited set's own auxiliary part, which are used for nothing.
+    pub left_out: usize,
 }
 
 /// One part of the images.
@@ -173,14 +197,24 @@ pub struct TargetRecord {
     pub epochs: usize,
     /// Epoch whose weights were kept, chosen on the validation part.
     pub chosen_epoch: usize,
+    /// Whether training ended before the plan's last epoch, for want of a new best held-out loss.
+    #[serde(default)]
+    pub stopped_early: bool,
     /// Whether training had come to rest; see [`converged`].
     pub converged: bool,
+    /// Fraction of the training images classified right, without augmentation and in evaluation mode.
+    #[serde(with = "crate::number", default = "crate::number::nan")]
+    pub accuracy_train: f64,
     /// Fraction of the validation images classified right.
     #[serde(with = "crate::number")]
     pub accuracy_validation: f64,
     /// Fraction of the test images classified right.
     #[serde(with = "crate::number")]
     pub accuracy_test: f64,
+    /// Neural collapse NC1, `tr(Σ_W Σ_B⁺)/K`, of the feature at the last tap, on the training part by true labels in evaluation mode; `null`
+    /// where it is not identifiable, and from a build without the feature `lapack`.
+    #[serde(with = "crate::number::option", default)]
+    pub nc1: Option<f64>,
     /// Epoch by epoch.
     pub curve: Vec<Epoch>,
 }
@@ -202,6 +236,9 @@ pub struct AttackTraining {
     pub epochs: usize,
     /// Epoch whose weights were kept, chosen on the held-out tenth of the attacker's own images.
     pub chosen_epoch: usize,
+    /// Whether training ended before the plan's last epoch, for want of a new best held-out loss.
+    #[serde(default)]
+    pub stopped_early: bool,
     /// Whether training had come to rest; see [`converged`].
     pub converged: bool,
     /// Epoch by epoch; losses are errors per element.

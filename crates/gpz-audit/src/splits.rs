@@ -10,6 +10,7 @@ use crate::choice::ChoiceRecord;
 use crate::declared::Declared;
 use crate::error::{Error, Result};
 use crate::intervals::Interval;
+use crate::rank::RankCheck;
 use crate::zone::ZoneRecord;
 use crate::{json, words};
 
@@ -23,6 +24,9 @@ pub struct SplitsFile {
     pub prior_tau: Option<f64>,
     /// Its splits, shallowest first.
     pub splits: Vec<SplitRecord>,
+    /// How far the cheap probes rank the splits as the attacks do.
+    #[serde(default)]
+    pub rank_checks: Vec<RankCheck>,
     /// Whether there is a zone, and what says so.
     pub zone: ZoneRecord,
     /// The recommended split; `null` where nothing decides.

@@ -16,7 +16,7 @@ use crate::words::{bytes, counted};
 
 mod gathering;
 
-use gathering::{Distances, Failure, Gathering};
+use gathering::{Collapsing, Distances, Failure, Gathering};
 
 /// What the statistics of one split on one part come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,15 @@ impl SplitStatistics {
     pub fn held_out(&self) -> HeldOutRecord {
         HeldOutRecord { radius_sq: self.radius_sq.clone(), variance: self.variance.clone() }
     }
+}
+
+/// What [`take`] finds out about a part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartStatistics {
+    /// The measured splits, shallowest first.
+    pub splits: Vec<SplitStatistics>,
+    /// NC1 of the target's last tap, if it was measured, `tr(Σ_W Σ_B⁺)/K`; none where it is not identifiable, and from a build without the feature `lapack`.
+    pub nc1: Option<f64>,
 }
 
 /// Splits in groups whose statistics are taken together, so that none takes more memory than there is to be used.
@@ -136,12 +145,14 @@ pub fn take(
     groups: &Groups,
     level: f64,
     observer: &mut dyn Observer,
-) -> Result<Vec<SplitStatistics>> {
-    let mut statistics = Vec::new();
+) -> Result<PartStatistics> {
+    let (mut splits, mut nc1) = (Vec::new(), None);
     for group in &groups.groups {
-        statistics.extend(of_group(target, set, group, level, observer)?);
+        let found = of_group(target, set, group, level, observer)?;
+        splits.extend(found.splits);
+        nc1 = nc1.or(found.nc1);
     }
-    Ok(statistics)
+    Ok(PartStatistics { splits, nc1 })
 }
 
 fn of_group(
@@ -150,8 +161,10 @@ fn of_group(
     group: &[usize],
     level: f64,
     observer: &mut dyn Observer,
-) -> Result<Vec<SplitStatistics>> {
-    let Some(&last) = group.last() else { return Ok(Vec::new()) };
+) -> Result<PartStatistics> {
+    let Some(&last) = group.last() else {
+        return Ok(PartStatistics { splits: Vec::new(), nc1: None });
+    };
     let part = set.part().name().to_owned();
     let named = |split: usize| {
         let (split, part) = (target.taps()[split - 1].name.clone(), part.clone());
@@ -178,9 +191,17 @@ fn of_group(
     for (&split, moments) in group.iter().zip(&moments) {
         passes.push(Distances::new(&device, moments).map_err(named(split))?);
     }
-    each_feature(target, set, observer, last, |split, z, labels| match place(split) {
-        Some(at) => passes[at].add(z, labels).map_err(named(split)),
-        None => Ok(()),
+    let whole = last == target.taps().len();
+    let collapsing = moments.last().filter(|_| whole).map(Collapsing::new);
+    let mut collapse = collapsing.transpose().map_err(named(last))?;
+    each_feature(target, set, observer, last, |split, z, labels| {
+        if let Some(collapse) = collapse.as_mut().filter(|_| split == last) {
+            collapse.add(z, labels).map_err(named(split))?;
+        }
+        match place(split) {
+            Some(at) => passes[at].add(z, labels).map_err(named(split)),
+            None => Ok(()),
+        }
     })?;
     let mut statistics = Vec::new();
     for ((&split, pass), range) in group.iter().zip(passes).zip(ranges) {
@@ -189,7 +210,81 @@ fn of_group(
         let sent = sent_features(tap, range, deviations.geometry());
         statistics.push(summarise(&deviations, level, (&tap.name, &part), sent)?);
     }
-    Ok(statistics)
+    let nc1 = collapse.map(Collapsing::nc1).transpose().map_err(named(last))?.flatten();
+    Ok(PartStatistics { splits: statistics, nc1 })
+}
+
+/// NC1 of a target's last tap on a part, as [`take`] has it.
+///
+/// # Errors
+/// As [`take`].
+pub fn nc1(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    observer: &mut dyn Observer,
+) -> Result<Option<f64>> {
+    let Some(tap) = target.taps().last() else { return Ok(None) };
+    let last = tap.index;
+    let named = |failure| in_statistics(tap.name.clone(), set.part().name().to_owned(), failure);
+    let mut gathering =
+        Gathering::new(&target.device(), set.classes(), tap.width()).map_err(named)?;
+    each_feature(target, set, observer, last, |split, z, labels| {
+        if split == last { gathering.add(z, labels).map_err(named) } else { Ok(()) }
+    })?;
+    let (moments, _) = gathering.finish().map_err(named)?;
+    let mut collapse = Collapsing::new(&moments).map_err(named)?;
+    each_feature(target, set, observer, last, |split, z, labels| {
+        if split == last { collapse.add(z, labels).map_err(named) } else { Ok(()) }
+    })?;
+    collapse.nc1().map_err(named)
+}
+
+/// Batches of [`nc1`] over a part, as an observer counts them.
+#[must_use]
+pub fn batches_of_nc1(set: &dyn ImageSet) -> u64 {
+    2 * evaluation_batches(set)
+}
+
+/// How far the features of a split are spread within classes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Radius {
+    /// R_c² with 1/N_c, averaged over the classes with images; NaN without any.
+    pub radius_sq: f64,
+    /// Share of the variance that lies within classes; NaN for a constant feature.
+    pub within_over_total: f64,
+}
+
+/// The radius of every split on a part, with true labels and the target in evaluation mode, from one pass.
+///
+/// # Errors
+/// As [`take`].
+pub fn radii(
+    target: &dyn Target,
+    set: &dyn ImageSet,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Radius>> {
+    let (device, part) = (target.device(), set.part().name());
+    let named = |split: usize| {
+        let (split, part) = (target.taps()[split - 1].name.clone(), part.to_owned());
+        move |failure| in_statistics(split, part, failure)
+    };
+    let mut gatherings = Vec::new();
+    for tap in target.taps() {
+        gatherings
+            .push(Gathering::new(&device, set.classes(), tap.width()).map_err(named(tap.index))?);
+    }
+    each_feature(target, set, observer, gatherings.len(), |split, z, labels| {
+        gatherings[split - 1].add(z, labels).map_err(named(split))
+    })?;
+    let radius = |(tap, gathering): (&Tap, Gathering)| {
+        let (moments, _) = gathering.finish().map_err(named(tap.index))?;
+        let geometry = moments.geometry().map_err(|source| named(tap.index)(source.into()))?;
+        Ok(Radius {
+            radius_sq: geometry.mean_radius_sq(Divisor::PlugIn).unwrap_or(f64::NAN),
+            within_over_total: geometry.within_over_total().unwrap_or(f64::NAN),
+        })
+    };
+    target.taps().iter().zip(gatherings).map(radius).collect()
 }
 
 /// What a channel is calibrated on at one split (1-based), from one pass of the frozen target over a part: the same figures as those of

@@ -1,10 +1,9 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
-use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use gpz_data::{Dataset, ImageSet, OpenOptions, Part, Parts, Reading, SplitPlan, Watch};
+use gpz_data::{ImageSet, Part, Parts};
 use gpz_inversion::{Decoder, InversionTrainer, Observer, Wire};
 use gpz_models::Target;
 use gpz_nn::{Module, checkpoint};
@@ -12,23 +11,27 @@ use gpz_tensor::Device;
 
 use crate::assemble::{SplitInput, assemble};
 use crate::config::{AuditConfig, plan_in_words};
+use crate::data::OpenedData;
 use crate::error::{Error, Result};
 use crate::evaluation::{self, Evaluation};
 use crate::intervals::Resampling;
 use crate::leakage::Declaration;
 use crate::lpips::given_lpips;
+use crate::radius_history::Tracker;
 use crate::report;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
-    AttackTraining, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase, Provenance,
-    RunRecord, TargetRecord, converged, utc,
+    AttackTraining, Epoch, ModelRecord, Named, Phase, Provenance, RunRecord, TargetRecord,
+    converged, utc,
 };
 use crate::splits::{LeakageBound, SplitsFile};
 use crate::statistics::{self, Groups, SplitStatistics};
 use crate::training::{self, TargetLearner, foresee_target};
 use crate::weights::Weights;
 use crate::wire::SentFeatures;
-use crate::words::{bytes, counted};
+use crate::words::{bytes, counted, thousands};
+
+pub use crate::data::{READING, open_data, open_dataset, watched};
 
 /// Confidence level of every interval.
 pub(crate) const LEVEL: f64 = 0.95;
@@ -66,56 +69,6 @@ impl Circumstances {
     }
 }
 
-/// The data of a configuration, opened and cut into its parts.
-///
-/// # Errors
-/// [`Error::Data`].
-pub fn open_data(config: &AuditConfig, observer: &mut dyn Observer) -> Result<(Dataset, Parts)> {
-    let dataset = open_dataset(&config.data, observer)?;
-    let resolution = (config.resolution, config.resolution);
-    let smoothing = config.smoothing()?;
-    let parts = dataset.split(&SplitPlan { resolution, smoothing, ..SplitPlan::default() })?;
-    Ok((dataset, parts))
-}
-
-/// A set by name or path, its reading shown to the observer.
-///
-/// # Errors
-/// [`Error::Data`].
-pub fn open_dataset(spec: &str, observer: &mut dyn Observer) -> Result<Dataset> {
-    Ok(watched(observer, |watch| Dataset::open_watched(spec, &OpenOptions::default(), watch))?)
-}
-
-/// Name of the phases in which data is read.
-pub const READING: &str = "reading";
-
-/// Shows a reading as a phase for each file.
-pub fn watched<T>(observer: &mut dyn Observer, read: impl FnOnce(Watch<'_>) -> T) -> T {
-    struct Shown<'a> {
-        observer: &'a mut dyn Observer,
-        file: String,
-        done: u64,
-    }
-    let shown = RefCell::new(Shown { observer, file: String::new(), done: 0 });
-    let read = read(&|reading: Reading<'_>| {
-        let mut shown = shown.borrow_mut();
-        if shown.file != reading.file {
-            reading.file.clone_into(&mut shown.file);
-            shown.done = 0;
-            shown.observer.begin(READING, reading.total);
-        }
-        let (news, file) = (reading.done - shown.done, shown.file.clone());
-        shown.done = reading.done;
-        shown.observer.advance(news, &file);
-        !shown.observer.stop_requested()
-    });
-    let shown = shown.into_inner();
-    if !shown.file.is_empty() {
-        shown.observer.end("");
-    }
-    read
-}
-
 /// Runs an audit in a directory, from wherever an earlier attempt there ended. A finished run is left alone, but for its report.
 ///
 /// # Errors
@@ -138,15 +91,16 @@ pub fn audit(
     let splits = config.chosen_splits(foreseen.taps.len(), |name| foreseen.find_split(name))?;
     let weights = given_weights(config, dir)?;
     let lpips = given_lpips(config.lpips_weights.as_deref(), &circumstances.device)?;
-    let (dataset, parts) = open_data(config, observer)?;
-    check_classes(&parts)?;
+    let data = open_data(config, observer)?;
+    let parts = &data.parts;
+    check_classes(parts)?;
     // What cannot be built or loaded is said before anything is written.
-    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device, observer)?;
+    let target = prepare_target(config, weights.as_ref(), parts, &circumstances.device, observer)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 
-    let (target, target_record) =
-        obtain_target(config, dir, files::TARGET_CHECKPOINT, target, &parts, observer)?;
+    let (target, mut target_record) =
+        obtain_target(config, dir, files::TARGET_CHECKPOINT, target, parts, observer)?;
     let target = &*target;
     clock.lap("target");
 
@@ -163,20 +117,27 @@ pub fn audit(
         ));
     }
     observer.begin("statistics", steps);
-    let trained_on = statistics::take(target, &parts.target_train, &groups, LEVEL, observer)?;
+    let on_train = statistics::take(target, &parts.target_train, &groups, LEVEL, observer)?;
     let held_out = statistics::take(target, &parts.target_validation, &groups, LEVEL, observer)?;
+    let (trained_on, held_out) = (on_train.splits, held_out.splits);
     observer.end(&groups.in_words(splits.len()));
+    target_record.nc1 = match on_train.nc1 {
+        None if splits.last() != Some(&target.taps().len()) => {
+            statistics::nc1(target, &parts.target_train, observer)?
+        }
+        measured => measured,
+    };
     clock.lap("statistics");
 
-    let declaration = Declaration::new(config, &dataset, &parts)?;
+    let declaration = Declaration::new(config, &data.dataset, parts)?;
     let sent: Vec<&SentFeatures> = trained_on.iter().map(|statistics| &statistics.sent).collect();
     let (wire, bounds) = declaration.at(target, &sent)?;
     let (decoders, attack_records) =
-        train_attacks(config, dir, target, (&splits, &wire), &parts, observer)?;
+        train_attacks(config, dir, target, (&splits, &wire), parts, observer)?;
     clock.lap("attacks");
 
     let evaluation =
-        evaluation::evaluate(target, &decoders, &wire, &parts, lpips.as_ref(), observer)?;
+        evaluation::evaluate(target, &decoders, &wire, parts, lpips.as_ref(), observer)?;
     let accuracies = if config.channel.is_none() {
         vec![None; splits.len()]
     } else {
@@ -206,14 +167,14 @@ pub fn audit(
         finished: true,
         provenance: circumstances.provenance(config.seed, &clock),
         model: model_record(target),
-        data: data_record(config, &dataset, &parts),
+        data: data.record(config),
         target: target_record,
         attacks: attack_records,
         channel: config.channel,
         prior_tau: config.prior_tau,
         mean_image: Some(evaluation.mean_image),
         pictures,
-        notes: notes(config),
+        notes: notes(config, &data),
     };
     // The record says that the run is finished, so it comes last but for what is made from it.
     dir.write(files::RUN_JSON, record.to_json()?.as_bytes())?;
@@ -360,7 +321,7 @@ pub(crate) fn obtain_target(
     observer: &mut dyn Observer,
 ) -> Result<(Box<dyn Target>, TargetRecord)> {
     let plan = &config.target;
-    let (mut chosen_epoch, mut curve) = (0, Vec::new());
+    let (mut chosen_epoch, mut stopped_early, mut curve) = (0, false, Vec::new());
     if config.weights.is_none() {
         let mut learner = TargetLearner::new("the target", target, &plan.training);
         let state = state_file("target");
@@ -368,19 +329,24 @@ pub(crate) fn obtain_target(
             learner.restore(&read_bytes(&dir.file(&state))?)?;
         }
         let data = (&parts.target_train, &parts.target_validation);
+        let mut tracker = Tracker::new(config, dir, &learner, data.1)?;
         training::train_target(&mut learner, data, plan, config.seed, observer, |learner| {
+            if let Some(tracker) = &mut tracker {
+                tracker.before_save(learner)?;
+            }
             dir.write(&state, &learner.state()?)
         })?;
+        stopped_early = learner.stopped_early();
         chosen_epoch = learner.best_epoch().unwrap_or(0);
         curve = epochs(learner.curve());
         target = learner.into_best()?;
     }
     write_target(dir, file, &*target)?;
-    let measured: [&dyn ImageSet; 2] = [&parts.target_validation, &parts.test];
+    let measured: [&dyn ImageSet; 3] = [&parts.target_train, &parts.target_validation, &parts.test];
     observer.begin("accuracy", measured.map(training::evaluation_batches).iter().sum());
-    let [on_validation, on_test] =
+    let [on_train, on_validation, on_test] =
         measured.map(|set| training::evaluate(&*target, set, plan.labels, observer));
-    let (on_validation, on_test) = (on_validation?, on_test?);
+    let (on_train, on_validation, on_test) = (on_train?, on_validation?, on_test?);
     observer.end("");
     let record = TargetRecord {
         labels: plan.labels.to_string(),
@@ -389,9 +355,12 @@ pub(crate) fn obtain_target(
         batch: plan.training.batch,
         epochs: curve.len(),
         chosen_epoch,
+        stopped_early,
         converged: converged(&losses(&curve)),
+        accuracy_train: on_train.accuracy,
         accuracy_validation: on_validation.accuracy,
         accuracy_test: on_test.accuracy,
+        nc1: None,
         curve,
     };
     Ok((target, record))
@@ -432,6 +401,7 @@ pub(crate) fn train_attacks(
             batch: plan.batch,
             epochs: curve.len(),
             chosen_epoch: learner.best_epoch().unwrap_or(0),
+            stopped_early: learner.stopped_early(),
             converged: converged(&losses(&curve)),
             curve,
         });
@@ -525,47 +495,25 @@ pub(crate) fn model_record(target: &dyn Target) -> ModelRecord {
     }
 }
 
-pub(crate) fn data_record(config: &AuditConfig, dataset: &Dataset, parts: &Parts) -> DataRecord {
-    let built_in = gpz_data::built_in().iter().find(|set| set.name == dataset.name());
-    let (native, shown) = (dataset.native_shape(), parts.test.shape());
-    let part = |set: &dyn ImageSet, used_for: &str| PartRecord {
-        name: set.part().name().to_owned(),
-        images: set.len(),
-        used_for: used_for.to_owned(),
-    };
-    let resize = if native.size() == shown.size() {
-        "shown as stored".to_owned()
-    } else {
-        "resized with an antialiasing filter".to_owned()
-    };
-    let auxiliary = &parts.auxiliary;
-    DataRecord {
-        name: dataset.name().to_owned(),
-        source: built_in.map_or_else(|| config.data.clone(), |set| set.description.to_owned()),
-        licence: built_in.map_or("not known to gpz".to_owned(), |set| set.licence.to_owned()),
-        class_names: dataset.class_names().to_vec(),
-        native_shape: vec![native.channels, native.height, native.width],
-        shown_shape: vec![shown.channels, shown.height, shown.width],
-        resize,
-        parts: vec![
-            part(&parts.target_train, "training the target; statistics of the features"),
-            part(
-                &parts.target_validation,
-                "choosing the target's checkpoint; statistics on held-out images",
-            ),
-            part(auxiliary.train(), "training the attacks"),
-            part(auxiliary.held_out(), "choosing the attacks' checkpoints and learning rates"),
-            part(&parts.test, "the figures of the attacks and the target's accuracy, once"),
-        ],
-    }
-}
-
-fn notes(config: &AuditConfig) -> Vec<String> {
+fn notes(config: &AuditConfig, data: &OpenedData) -> Vec<String> {
     let mut notes = vec![
         format!("Statistics are taken in evaluation mode with true labels, on {}, and again on {}.", Part::TargetTrain, Part::TargetValidation),
         "One kind of attack was tried: a decoder trained on pairs of feature and picture. Others may do better.".to_owned(),
         "One seed was run; intervals are over images, not over trainings.".to_owned(),
     ];
+    if let Some(other) = &data.other {
+        notes.push(format!(
+            "The attacker's pictures are those of {}, not of {}: {} pictures that would have been the audited set's auxiliary part are left out \
+             and used for nothing{}.",
+            other.name,
+            data.dataset.name(),
+            thousands(other.left_out as u64),
+            match other.shared {
+                0 => String::new(),
+                n => format!(", and so are {} that both sets hold", counted(n, "picture")),
+            }
+        ));
+    }
     if !config.channel.is_none() {
         notes.push(format!(
             "Features go through the channel {}: attacks learn from, and are tested on, what arrives. Ranges of quantisers and scales of \

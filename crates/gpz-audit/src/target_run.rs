@@ -9,10 +9,11 @@ use crate::json;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{DataRecord, ModelRecord, Provenance, TargetRecord};
 use crate::sweep::{
-    Circumstances, Clock, begun_in, configuration_text, data_record, given_weights, model_record,
-    obtain_target, open_data, prepare_target, remove_states, same_configuration,
+    Circumstances, Clock, begun_in, configuration_text, given_weights, model_record, obtain_target,
+    open_data, prepare_target, remove_states, same_configuration,
 };
 
+use crate::statistics;
 use crate::training::foresee_target;
 
 /// The trained target.
@@ -70,18 +71,22 @@ pub fn train(
     let mut clock = Clock::new(dir);
     foresee_target(config.model, config.resolution)?;
     let weights = given_weights(config, dir)?;
-    let (dataset, parts) = open_data(config, observer)?;
-    let target = prepare_target(config, weights.as_ref(), &parts, &circumstances.device, observer)?;
+    let data = open_data(config, observer)?;
+    let parts = &data.parts;
+    let target = prepare_target(config, weights.as_ref(), parts, &circumstances.device, observer)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
-    let (target, target_record) = obtain_target(config, dir, WEIGHTS, target, &parts, observer)?;
+    let (target, mut target_record) = obtain_target(config, dir, WEIGHTS, target, parts, observer)?;
+    observer.begin("collapse", statistics::batches_of_nc1(&parts.target_train));
+    target_record.nc1 = statistics::nc1(&*target, &parts.target_train, observer)?;
+    observer.end("");
     clock.lap("target");
     let run = TargetRun {
         task: TASK.to_owned(),
         finished: true,
         provenance: circumstances.provenance(config.seed, &clock),
         model: model_record(&*target),
-        data: data_record(config, &dataset, &parts),
+        data: data.record(config),
         target: target_record,
     };
     dir.write(files::RUN_JSON, run.to_json()?.as_bytes())?;

@@ -43,7 +43,7 @@ fn check_memory(architecture: &Architecture, images: usize) -> Result<()> {
     memory::check(&what, architecture.least_bytes(images), "choose a smaller resolution or width")
 }
 
-/// Trains a target to the end of its plan, from wherever the learner stands. The kept state is the one of the lowest loss on the
+/// Trains a target to the end of its plan, or until it stops early by it, from wherever the learner stands. The kept state is the one of the lowest loss on the
 /// validation part.
 ///
 /// No image of the test part can choose anything: a validation part is of its own type.
@@ -79,6 +79,9 @@ pub fn train_target(
     let (done, epochs) = (learner.epochs_done(), plan.training.epochs);
     observer.begin("target", (epochs.saturating_sub(done) * batches.per_epoch()) as u64);
     for epoch in done..epochs {
+        if learner.is_finished() {
+            break;
+        }
         let mut images = batches.epoch(epoch as u64);
         images.skip_batches(learner.steps_done());
         observer.advance(learner.steps_done() as u64, "");
@@ -101,7 +104,11 @@ pub fn train_target(
     }
     let best = learner.best_epoch().and_then(|epoch| learner.curve().get(epoch - 1));
     let accuracy = best.and_then(|record| record.held_out_accuracy).unwrap_or(f64::NAN);
-    observer.end(&format!("accuracy {:.1} % on validation images", 100.0 * accuracy));
+    let early = match learner.stopped_early() {
+        true => format!(", ended after epoch {}", learner.epochs_done()),
+        false => String::new(),
+    };
+    observer.end(&format!("accuracy {:.1} % on validation images{early}", 100.0 * accuracy));
     Ok(())
 }
 

@@ -35,7 +35,7 @@ fn configuration(root: &Path) -> AuditConfig {
          [target.training]\nepochs = 1\nbatch = 16\n[attack.training]\nepochs = 1\nbatch = 16\n",
         root.display().to_string()
     );
-    AuditConfig::preset("quick").unwrap().overlaid(&text).unwrap()
+    AuditConfig::preset("quick", None).unwrap().overlaid(&text).unwrap()
 }
 
 fn circumstances(device: &Device) -> Circumstances {

@@ -28,6 +28,8 @@
 //! choose_checkpoint(&parts.test); // does not compile; &parts.target_validation does
 //! ```
 //!
+//! The auxiliary part may come from another set altogether: [`Dataset::split_with_auxiliary`].
+//!
 //! # Memory
 //! Images stay 8-bit at the size they were stored in, and every part of a set refers to the same pixels. They are resized
 //! when a batch asks for them, see [`resize`](ImageSet::image).
@@ -43,6 +45,7 @@
 
 mod arrays;
 mod augment;
+mod auxiliary;
 mod batches;
 mod dataset;
 mod embedded;
@@ -58,6 +61,7 @@ mod verify;
 
 pub use arrays::{ArrayFile, ArrayInfo, Block, ElementType};
 pub use augment::{Augment, ColourJitter};
+pub use auxiliary::OtherAuxiliary;
 pub use batches::{Batch, BatchOptions, Batches, Epoch};
 pub use dataset::{Dataset, Format, OpenOptions};
 pub use embedded::{BuiltIn, built_in};

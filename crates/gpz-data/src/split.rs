@@ -79,7 +79,7 @@ pub(crate) fn split(set: &Dataset, plan: &SplitPlan) -> Result<Parts> {
     let test_units = SplitPlan::units("test_share", plan.test_share)?;
     let auxiliary_units = SplitPlan::units("auxiliary_share", plan.auxiliary_share)?;
     let validation_units = SplitPlan::units("validation_share", plan.validation_share)?;
-    let held_out_units = SplitPlan::units("held_out_share", plan.held_out_share)?;
+    SplitPlan::units("held_out_share", plan.held_out_share)?;
 
     // Both shares are of the training images: once the attacker has taken its part, the whole they are counted in is smaller.
     let whole =
@@ -114,43 +114,44 @@ pub(crate) fn split(set: &Dataset, plan: &SplitPlan) -> Result<Parts> {
     };
     every_class_is_left(train_pool, &rest)?;
 
-    let (pool, members) = auxiliary;
-    let (kept, held_out) = cut(
-        &pool,
-        &members,
-        Share { taken: held_out_units, of: UNITS },
-        plan.seed,
-        "split/held-out",
-    );
-    for (cut, part) in [(&kept, Part::AuxiliaryTrain), (&held_out, Part::AuxiliaryHeldOut)] {
-        if cut.is_empty() {
-            return Err(Error::TooFewImages {
-                class: "the auxiliary part".into(),
-                images: members.len(),
-                part,
-            });
-        }
-    }
-
-    let view = |(pool, members): (Arc<Pool>, Vec<u32>)| View {
-        pool,
-        members,
-        resolution: plan.resolution,
-        smoothing: plan.smoothing,
-    };
+    let view = |part| view(part, plan);
     Ok(Parts {
         target_train: TargetTrain(view((Arc::clone(train_pool), rest))),
         target_validation: TargetValidation(view(validation)),
-        auxiliary: Auxiliary {
-            train: AuxiliaryTrain(view((Arc::clone(&pool), kept))),
-            held_out: AuxiliaryHeldOut(view((Arc::clone(&pool), held_out))),
-            whole: view((pool, members)),
-        },
+        auxiliary: self::auxiliary("the auxiliary part", auxiliary, plan)?,
         test: Test(view(test)),
     })
 }
 
-fn everything(pool: &Pool) -> Vec<u32> {
+/// The attacker's part from some images of a pool; an error calls them `what`.
+pub(crate) fn auxiliary(
+    what: &str,
+    (pool, members): (Arc<Pool>, Vec<u32>),
+    plan: &SplitPlan,
+) -> Result<Auxiliary> {
+    let held_out_units = SplitPlan::units("held_out_share", plan.held_out_share)?;
+    let share = Share { taken: held_out_units, of: UNITS };
+    let (kept, held_out) = cut(&pool, &members, share, plan.seed, "split/held-out");
+    for (cut, part) in [(&kept, Part::AuxiliaryTrain), (&held_out, Part::AuxiliaryHeldOut)] {
+        if cut.is_empty() {
+            return Err(Error::TooFewImages { class: what.into(), images: members.len(), part });
+        }
+    }
+    let view = |members| view((Arc::clone(&pool), members), plan);
+    Ok(Auxiliary {
+        train: AuxiliaryTrain(view(kept)),
+        held_out: AuxiliaryHeldOut(view(held_out)),
+        whole: view(members),
+    })
+}
+
+/// Images of a pool as a plan shows them.
+fn view((pool, members): (Arc<Pool>, Vec<u32>), plan: &SplitPlan) -> View {
+    View { pool, members, resolution: plan.resolution, smoothing: plan.smoothing }
+}
+
+/// Every image of a pool.
+pub(crate) fn everything(pool: &Pool) -> Vec<u32> {
     (0..pool.len() as u32).collect()
 }
 

@@ -160,7 +160,7 @@ fn duplicates(parts: &[&dyn ImageSet]) -> Duplicates {
 }
 
 /// A quick 64-bit hash of 8 bytes at a time; equality is confirmed by the pixels.
-fn hash(pixels: &[u8]) -> u64 {
+pub(crate) fn hash(pixels: &[u8]) -> u64 {
     let mix =
         |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     let (words, rest) = pixels.as_chunks::<8>();

@@ -18,6 +18,9 @@ pub struct TrainingPlan {
     pub batch: usize,
     /// Initial learning rate.
     pub learning_rate: f64,
+    /// Epochs without a new lowest held-out loss after which training ends early; never, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after: Option<usize>,
     /// How a gradient becomes a step.
     pub optimizer: Rule,
     /// How the learning rate changes between epochs.
@@ -77,6 +80,10 @@ pub struct Learner<M> {
     optimizer: Optimizer,
     progress: Progress,
     best: BTreeMap<String, Tensor>,
+    /// Epochs of the plan.
+    epochs: usize,
+    /// As in the plan.
+    stop_after: Option<usize>,
     /// Over the steps of the present epoch, since the learner was made or restored.
     watch: Option<Watch>,
     /// Steps of the present epoch before that.
@@ -102,6 +109,8 @@ impl<M: Module> Learner<M> {
                 scheduler: Scheduler::new(plan.schedule, plan.learning_rate),
             },
             best: BTreeMap::new(),
+            epochs: plan.epochs,
+            stop_after: plan.stop_after,
             watch: None,
             unwatched: 0,
         }
@@ -135,6 +144,23 @@ impl<M: Module> Learner<M> {
     /// The epoch whose state is the best so far, by the held-out loss; 1-based.
     pub fn best_epoch(&self) -> Option<usize> {
         self.progress.best.map(|(epoch, _)| epoch)
+    }
+
+    /// Whether there is nothing left to learn: the plan's epochs are done, or so many have passed without a new lowest held-out loss
+    /// that it ends early. Follows from the finished epochs alone, so that a restored learner knows it as well.
+    pub fn is_finished(&self) -> bool {
+        self.epochs_done() >= self.epochs || self.is_stale()
+    }
+
+    /// Whether training ended before the plan's last epoch.
+    pub fn stopped_early(&self) -> bool {
+        self.epochs_done() < self.epochs && self.is_stale()
+    }
+
+    fn is_stale(&self) -> bool {
+        self.best_epoch()
+            .zip(self.stop_after)
+            .is_some_and(|(best, n)| self.epochs_done() >= best + n)
     }
 
     /// Where the network lies.

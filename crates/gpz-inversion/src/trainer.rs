@@ -91,6 +91,8 @@ impl<'a> InversionTrainer<'a> {
 
     /// Trains all decoders to the end of the plan, from wherever they stand.
     ///
+    /// A decoder that stops early, [`TrainingPlan::stop_after`], stays what it is while the others go on; training ends with the last.
+    ///
     /// `save` is called after each epoch, and after the step in which a stop was asked for.
     ///
     /// # Errors
@@ -106,42 +108,51 @@ impl<'a> InversionTrainer<'a> {
         let options = BatchOptions::shuffled(self.plan.training.batch).with_augment(flip);
         let batches = Batches::new(train, options, self.seed, "attack").map_err(Error::from)?;
         let epochs = self.plan.training.epochs;
-        let Some(done) = self.attacks.first().map(|(_, learner)| learner.epochs_done()) else {
+        if self.attacks.is_empty() {
             return Ok(());
-        };
+        }
         let per_epoch = batches.per_epoch() as u64;
-        observer.begin("attacks", (epochs - done.min(epochs)) as u64 * per_epoch);
-        for epoch in done..epochs {
+        let left = self.next_epoch().map_or(0, |done| epochs - done);
+        observer.begin("attacks", left as u64 * per_epoch);
+        while let Some(epoch) = self.next_epoch() {
             let mut images = batches.epoch(epoch as u64);
-            let skipped = self.attacks[0].1.steps_done();
+            let learning = || self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
+            let skipped = learning().map(|(_, learner)| learner.steps_done()).max().unwrap_or(0);
+            let together = learning().count();
+            let detail = format!("{}/{epochs} epochs   {together} decoders together", epoch + 1);
             images.skip_batches(skipped);
             observer.advance(skipped as u64, "");
             let mut batch = Batch::empty();
             while images.next_into(&mut batch) {
                 self.step(epoch, train.part(), &batch)?;
-                let together = self.attacks.len();
-                observer.advance(
-                    1,
-                    &format!("{}/{epochs} epochs   {together} decoders together", epoch + 1),
-                );
+                observer.advance(1, &detail);
                 if observer.stop_requested() {
                     save(self)?;
                     return Err(Error::Stopped.into());
                 }
             }
-            for (i, loss) in self.mean_errors(epoch, held_out)?.into_iter().enumerate() {
-                self.attacks[i].1.end_epoch(loss, None)?;
+            for (i, error) in self.mean_errors(epoch, held_out)? {
+                self.attacks[i].1.end_epoch(error, None)?;
             }
             save(self)?;
         }
         let n = self.attacks.len();
-        observer.end(&format!("{n} decoder{}", if n == 1 { "" } else { "s" }));
+        let early = self.attacks.iter().filter(|(_, learner)| learner.stopped_early()).count();
+        let early = if early == 0 { String::new() } else { format!(", {early} stopped early") };
+        observer.end(&format!("{n} decoder{}{early}", if n == 1 { "" } else { "s" }));
         Ok(())
     }
 
-    /// One forward pass of the target as far as the deepest attack; at each attacked tap, one step of its decoder.
+    /// The epoch, counted from 0, in which the decoders that still learn are; none if all are finished.
+    fn next_epoch(&self) -> Option<usize> {
+        let learning = self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
+        learning.map(|(_, learner)| learner.epochs_done()).min()
+    }
+
+    /// One forward pass of the target as far as the deepest attack that still learns; at each tap of one, one step of its decoder.
     fn step(&mut self, epoch: usize, part: Part, batch: &Batch) -> Result<()> {
-        let Some(last) = self.attacks.iter().map(|(split, _)| *split).max() else {
+        let learning = self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
+        let Some(last) = learning.map(|(split, _)| *split).max() else {
             return Ok(());
         };
         let x = pictures(batch)?.to_device(&self.device)?;
@@ -150,11 +161,13 @@ impl<'a> InversionTrainer<'a> {
         let (seed, wire) = (self.seed, self.wire);
         let sending = Sending { part, epoch: epoch as u64, positions: &batch.positions };
         self.target.visit_taps(&normal, last, |split, z| -> Result<()> {
-            if !attacks.iter().any(|(attacked, _)| *attacked == split) {
+            let here =
+                |attack: &(usize, Learner<Decoder>)| attack.0 == split && !attack.1.is_finished();
+            if !attacks.iter().any(here) {
                 return Ok(());
             }
             let z = wire.receive(split, z, &sending)?;
-            for (_, learner) in attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
+            for (_, learner) in attacks.iter_mut().filter(|attack| here(attack)) {
                 let step = (epoch as u64) << 32 | learner.steps_done() as u64;
                 let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
                 let guess = learner.module().forward(&tape, &Var::constant(z.clone()))?;
@@ -166,14 +179,18 @@ impl<'a> InversionTrainer<'a> {
         Ok(())
     }
 
-    /// Mean squared error per element of every attack on held-out images, by which states are chosen.
-    fn mean_errors(&self, epoch: usize, held_out: &impl Selection) -> Result<Vec<f64>> {
+    /// Mean squared error per element on held-out images, by which states are chosen, of every attack that still learns, with its place
+    /// among the attacks.
+    fn mean_errors(&self, epoch: usize, held_out: &impl Selection) -> Result<Vec<(usize, f64)>> {
         let options = BatchOptions::in_order(self.plan.training.batch);
         let batches = Batches::new(held_out, options, self.seed, "held out")?;
-        let mut sums = vec![0.0; self.attacks.len()];
+        let learning = self.attacks.iter().enumerate();
+        let learning: Vec<_> =
+            learning.filter(|(_, (_, learner))| !learner.is_finished()).collect();
+        let mut sums = vec![0.0; learning.len()];
         for batch in batches.epoch(0) {
             let x = pictures(&batch)?.to_device(&self.device)?;
-            let decoders = self.attacks.iter().map(|(split, learner)| (*split, learner.module()));
+            let decoders = learning.iter().map(|(_, (split, learner))| (*split, learner.module()));
             let sending =
                 Sending { part: held_out.part(), epoch: epoch as u64, positions: &batch.positions };
             let guesses = reconstruct_received(
@@ -189,7 +206,7 @@ impl<'a> InversionTrainer<'a> {
             }
         }
         let n = held_out.len().max(1) as f64;
-        Ok(sums.into_iter().map(|sum| sum / n).collect())
+        Ok(learning.iter().zip(sums).map(|((place, _), sum)| (*place, sum / n)).collect())
     }
 
     /// The decoders in their best state, by the held-out images, with their splits.

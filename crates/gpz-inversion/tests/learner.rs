@@ -19,9 +19,18 @@ fn two() -> Result<Two> {
 }
 
 fn learner() -> Result<Learner<Two>> {
-    let optimizer = Rule::Sgd { momentum: 0.9, weight_decay: 0.0 };
-    let schedule = Schedule::Constant;
-    let plan = TrainingPlan { epochs: 9, batch: 1, learning_rate: 0.1, optimizer, schedule };
+    learner_that_stops(None)
+}
+
+fn learner_that_stops(stop_after: Option<usize>) -> Result<Learner<Two>> {
+    let plan = TrainingPlan {
+        epochs: 9,
+        batch: 1,
+        learning_rate: 0.1,
+        stop_after,
+        optimizer: Rule::Sgd { momentum: 0.9, weight_decay: 0.0 },
+        schedule: Schedule::Constant,
+    };
     Ok(Learner::new("the pair", two()?, &plan))
 }
 
@@ -59,6 +68,32 @@ fn the_best_epoch_is_kept_not_the_last() -> Result<()> {
     Ok(())
 }
 
+/// Three epochs without a new lowest loss end it, an equal one is none; a restored learner knows what the first one knew.
+#[test]
+fn staleness_ends_training_and_survives_a_restart() -> Result<()> {
+    let losses = [0.5, 0.2, 0.2, 0.9, 0.1, 0.3, 0.1, 0.2];
+    let finished = |learner: &Learner<Two>| (learner.is_finished(), learner.stopped_early());
+    let mut learner = learner_that_stops(Some(3))?;
+    assert_eq!(finished(&learner), (false, false));
+    for (at, loss) in losses.into_iter().enumerate() {
+        epoch(&mut learner, loss)?;
+        let stale = at == 7;
+        assert_eq!(finished(&learner), (stale, stale), "epoch {}", at + 1);
+        let mut restored = learner_that_stops(Some(3))?;
+        restored.restore(&learner.state()?)?;
+        assert_eq!(finished(&restored), (stale, stale));
+    }
+    assert_eq!(learner.best_epoch(), Some(5));
+    // The plan's last epoch is no early stop, and without the rule nothing else ends it.
+    let mut learner = self::learner()?;
+    for at in 1..=9 {
+        assert_eq!(finished(&learner), (false, false), "epoch {at}");
+        epoch(&mut learner, 0.5)?;
+    }
+    assert_eq!(finished(&learner), (true, false));
+    Ok(())
+}
+
 #[test]
 fn without_an_epoch_the_present_state_is_the_best() -> Result<()> {
     assert_eq!(values(&learner()?.into_best()?), [1.0, 2.0]);
@@ -91,6 +126,7 @@ fn a_bad_step_on_a_device_is_found_before_it_is_saved() -> Result<()> {
         epochs: 9,
         batch: 1,
         learning_rate: 0.1,
+        stop_after: None,
         optimizer: Rule::Adam { betas: [0.9, 0.99], amsgrad: false, weight_decay: 0.0 },
         schedule: Schedule::Constant,
     };

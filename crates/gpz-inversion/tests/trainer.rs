@@ -63,7 +63,14 @@ fn plan(epochs: usize, learning_rate: f64) -> AttackPlan {
     let optimizer = Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay: 0.0 };
     let schedule = Schedule::Plateau { factor: 0.5, patience: 4 };
     AttackPlan {
-        training: TrainingPlan { epochs, batch: 8, learning_rate, optimizer, schedule },
+        training: TrainingPlan {
+            epochs,
+            batch: 8,
+            learning_rate,
+            stop_after: None,
+            optimizer,
+            schedule,
+        },
         flip: true,
     }
 }
@@ -174,6 +181,55 @@ fn a_stopped_training_goes_on_to_the_same_bits() -> Fallible {
         let got: Vec<_> = second.into_decoders()?.iter().map(|(_, d)| weights(d)).collect();
         assert!(got == want, "after {steps} steps the decoders differ");
     }
+    Ok(())
+}
+
+/// A decoder that stopped early keeps its bits while another goes on, each as it would have alone; and a run that is interrupted
+/// after the first has stopped goes on to the same bits.
+#[test]
+fn a_decoder_that_stopped_stays_what_it_is() -> Fallible {
+    let (parts, target) = (cells()?, target()?);
+    let auxiliary = &parts.auxiliary;
+    let (train, held_out) = (auxiliary.train(), auxiliary.held_out());
+    // A rate at which held-out errors go up and down.
+    let mut stopping = plan(25, 0.05);
+    stopping.training.stop_after = Some(2);
+    let run =
+        |splits: &[usize]| -> Result<Vec<(usize, bool, Vec<f64>)>, Box<dyn std::error::Error>> {
+            let mut trainer = InversionTrainer::new(&*target, splits, stopping, 4)?;
+            trainer.train(train, held_out, &mut Silent, save_nothing)?;
+            let ends: Vec<_> = trainer
+                .attacks()
+                .iter()
+                .map(|(_, learner)| (learner.epochs_done(), learner.stopped_early()))
+                .collect();
+            let decoders = trainer.into_decoders()?;
+            let weights = decoders.iter().map(|(_, decoder)| weights(decoder));
+            Ok(ends
+                .into_iter()
+                .zip(weights)
+                .map(|((epochs, early), w)| (epochs, early, w))
+                .collect())
+        };
+    let together = run(&[1, 4])?;
+    let ends: Vec<usize> = together.iter().map(|(epochs, ..)| *epochs).collect();
+    assert!(ends[0] != ends[1] && together.iter().any(|(_, early, _)| *early), "{ends:?}");
+    assert!(together == [run(&[1])?.remove(0), run(&[4])?.remove(0)], "{ends:?}");
+
+    let per_epoch = train.len().div_ceil(8);
+    let between = ends[0].min(ends[1]) * per_epoch + 1;
+    let mut saved = Vec::new();
+    let mut first = InversionTrainer::new(&*target, &[1, 4], stopping, 4)?;
+    let stopped = first.train(train, held_out, &mut StopAfter(between.into()), |trainer| {
+        saved = trainer.state()?;
+        Ok::<(), Error>(())
+    });
+    assert!(matches!(stopped, Err(Error::Stopped)));
+    let mut second = InversionTrainer::new(&*target, &[1, 4], stopping, 4)?;
+    second.restore(&saved)?;
+    second.train(train, held_out, &mut Silent, save_nothing)?;
+    let resumed: Vec<_> = second.into_decoders()?.iter().map(|(_, d)| weights(d)).collect();
+    assert!(resumed.iter().zip(&together).all(|(w, (.., want))| w == want));
     Ok(())
 }
 

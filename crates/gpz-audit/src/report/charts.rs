@@ -393,58 +393,101 @@ impl Labels {
     }
 }
 
-/// Held-out loss over epochs, one line per split, named at its right end.
-pub(super) fn training_chart(id: &str, curves: &[(&str, Vec<f64>)], size: (f64, f64)) -> String {
-    let (width, height) = size;
-    let mut canvas = Canvas::new(width, height);
-    let epochs = curves.iter().map(|(_, c)| c.len()).max().unwrap_or(0);
-    let (left, right, top, bottom) = (58.0, width - 90.0, 28.0, height - 40.0);
-    let x = |e: usize| left + e as f64 * (right - left) / epochs.saturating_sub(1).max(1) as f64;
-    let y = Scale::fit(curves.iter().flat_map(|(_, c)| c.iter().copied()), true, bottom, top);
-    for (tick, at) in y.ticks(6).into_iter().filter_map(|t| Some((t, y.at(t)?))) {
-        canvas.line("grid", (left, at), (right, at));
-        canvas.text("tick", (left - 7.0, at + 4.0), Anchor::End, &tick_label(tick));
-    }
-    canvas.line("axis", (left, bottom), (right, bottom));
-    let every = epochs.div_ceil(10).max(1);
-    for e in (0..epochs).filter(|e| (e + 1) % every == 0 || *e == 0) {
-        canvas.text("tick", (x(e), bottom + 17.0), Anchor::Middle, &(e + 1).to_string());
-    }
-    canvas.text(
-        "axis-title",
-        (4.0, 14.0),
-        Anchor::Start,
-        "held-out error of the decoders, MSE per element",
-    );
-    canvas.text("axis-title", (right, height - 6.0), Anchor::End, "epoch");
-    let styles = [
-        (Mark::Circle, "measured"),
-        (Mark::Square, "effective"),
-        (Mark::Diamond, "third"),
-        (Mark::Triangle, "fourth"),
-    ];
-    let mut named: Vec<f64> = Vec::new();
-    for (k, (name, curve)) in curves.iter().enumerate() {
-        let (mark, class) = styles[k % styles.len()];
-        let points: Vec<(f64, f64)> =
-            curve.iter().enumerate().filter_map(|(e, v)| Some((x(e), y.at(*v)?))).collect();
-        canvas.polyline(&format!("line {class}"), &points);
-        for p in &points {
-            canvas.mark(&format!("mark {class}"), mark, *p, 3.0);
+/// A line of a chart over epochs.
+pub(super) struct Curve<'a> {
+    /// Name at its right end.
+    pub(super) name: &'a str,
+    /// Epoch and value, by epoch; what cannot be shown leaves a gap.
+    pub(super) points: Vec<(usize, f64)>,
+}
+
+/// Values over epochs, one line per split.
+pub(super) struct EpochChart<'a> {
+    pub(super) id: &'a str,
+    pub(super) title: &'a str,
+    /// What the vertical axis shows, with its unit.
+    pub(super) axis: &'a str,
+    pub(super) size: (f64, f64),
+    pub(super) log: bool,
+}
+
+/// Marks on a line of a chart over epochs, beyond which they run into each other.
+const MARKS: usize = 24;
+
+impl EpochChart<'_> {
+    /// The chart as SVG.
+    pub(super) fn draw(&self, curves: &[Curve<'_>]) -> String {
+        let (width, height) = self.size;
+        let mut canvas = Canvas::new(width, height);
+        let epochs = || curves.iter().flat_map(|c| c.points.iter().map(|(epoch, _)| *epoch));
+        let (first, last) = (epochs().min().unwrap_or(0), epochs().max().unwrap_or(0));
+        let longest = curves.iter().map(|c| text_width(c.name)).fold(0.0, f64::max);
+        let (left, right) = (58.0, width - 16.0 - longest.clamp(40.0, 0.3 * width));
+        let (top, bottom) = (28.0, height - 40.0);
+        let x =
+            |e: usize| left + (e - first) as f64 * (right - left) / (last - first).max(1) as f64;
+        let values = curves.iter().flat_map(|c| c.points.iter().map(|(_, value)| *value));
+        let y = Scale::fit(values, self.log, bottom, top);
+        for (tick, at) in y.ticks(6).into_iter().filter_map(|t| Some((t, y.at(t)?))) {
+            canvas.line("grid", (left, at), (right, at));
+            canvas.text("tick", (left - 7.0, at + 4.0), Anchor::End, &tick_label(tick));
         }
-        if let Some(&(px, py)) = points.last() {
-            // Names of lines that end close together are moved apart downwards.
-            let mut at = py + 4.0;
-            while named.iter().any(|n| (n - at).abs() < 13.0) {
-                at += 1.0;
+        canvas.line("axis", (left, bottom), (right, bottom));
+        let every = (last - first + 1).div_ceil(10).max(1);
+        for e in (first..=last).filter(|e| e % every == 0 || *e == first) {
+            canvas.text("tick", (x(e), bottom + 17.0), Anchor::Middle, &e.to_string());
+        }
+        canvas.text("axis-title", (4.0, 14.0), Anchor::Start, self.axis);
+        canvas.text("axis-title", (right, height - 6.0), Anchor::End, "epoch");
+        let styles = [
+            (Mark::Circle, "measured"),
+            (Mark::Square, "effective"),
+            (Mark::Diamond, "third"),
+            (Mark::Triangle, "fourth"),
+        ];
+        let mut ends = Vec::new();
+        for (k, curve) in curves.iter().enumerate() {
+            let (mark, class) = styles[k % styles.len()];
+            let points: Vec<Option<(f64, f64)>> =
+                curve.points.iter().map(|(e, v)| Some((x(*e), y.at(*v)?))).collect();
+            for run in points.split(Option::is_none) {
+                let run: Vec<(f64, f64)> = run.iter().flatten().copied().collect();
+                if run.len() > 1 {
+                    canvas.polyline(&format!("line {class}"), &run);
+                }
             }
-            named.push(at);
-            canvas.text("label", (px + 10.0, at), Anchor::Start, name);
+            let between = points.len().div_ceil(MARKS).max(1);
+            // Marks of neighbouring lines stand at different epochs, or lines that run together could not be told apart.
+            let offset = k % between;
+            for point in points.iter().skip(offset).step_by(between).flatten() {
+                canvas.mark(&format!("mark {class}"), mark, *point, 3.0);
+            }
+            if let Some((px, py)) = points.iter().rev().flatten().next() {
+                ends.push((*py, *px, curve.name));
+            }
         }
+        // From the top down, each name at its line's end or as far below as the one above it makes necessary.
+        ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut above = f64::NEG_INFINITY;
+        for (py, px, name) in ends {
+            above = (py + 4.0).max(above + 13.0);
+            canvas.text("label", (px + 10.0, above), Anchor::Start, name);
+        }
+        let lines = if curves.len() == 1 { "line" } else { "lines" };
+        let said: Vec<String> = curves.iter().map(|c| ends_in_words(c)).collect();
+        let description = format!("{} {lines} over epochs. {}", curves.len(), said.join(" "));
+        canvas.finish(self.id, self.title, &description)
     }
-    canvas.finish(
-        id,
-        "Held-out error of the decoders over epochs",
-        &format!("{} decoders over {epochs} epochs", curves.len()),
-    )
+}
+
+fn ends_in_words(curve: &Curve<'_>) -> String {
+    match curve.points[..] {
+        [(_, from), .., (epoch, to)] => format!(
+            "{}: from {} to {} in epoch {epoch}.",
+            curve.name,
+            crate::words::significant(from, 3),
+            crate::words::significant(to, 3)
+        ),
+        _ => String::new(),
+    }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::ReportInput;
 use crate::declared::Declared;
 use crate::intervals::Interval;
+use crate::rank::Probe;
 use crate::run_dir::files;
 use crate::splits::{RadiusRecord, SplitRecord, VarianceRecord};
 use crate::words::{self, percent, shape, significant, thousands};
@@ -32,6 +33,7 @@ pub(super) fn figures(input: &ReportInput) -> Vec<Table> {
         bound_table(input),
         feature_table(input),
         held_out_table(input),
+        rank_table(input),
         steps_table(input),
     ];
     all.into_iter().filter(|t| !t.rows.is_empty()).collect()
@@ -75,11 +77,13 @@ pub(super) fn price(input: &ReportInput) -> Table {
     ];
     let caption = match input.splits.channel() {
         Declared::None => {
-            "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction.".to_owned()
+            "What each cut costs, per image. The feature is sent as 32-bit floats, which changes no prediction. Accuracy and the attacks' effective MSE, \
+             per element, are those on the test part."
+                .to_owned()
         }
         channel => format!(
             "What each cut costs, per image. The feature is sent through the channel {channel}, and the accuracy is that of the network \
-             behind it; it is {accuracy} without the channel."
+             behind it; it is {accuracy} without the channel. Accuracy and MSE, per element, are those on the test part."
         ),
     };
     let decimals = input
@@ -148,8 +152,13 @@ fn attack_table(input: &ReportInput) -> Table {
     let part = input.splits.splits.first().map_or("test", |s| s.attack.part.as_str());
     let prior = input.splits.prior_tau.is_some();
     let caption = format!(
-        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images. {}",
+        "Attacks, on the {part} part: pixels in [0, 1], {:.0} % intervals over resampled images, decoders of the epoch that was best on the attacker's own \
+         held-out images. MSE per element is the mean over channels too; the channel sum is what the method's literature prints, and is {}. {}",
         100.0 * input.splits.zone.evidence.level,
+        match input.run.data.shown_shape.first() {
+            Some(1) | None => "the same on grey pictures".to_owned(),
+            Some(channels) => format!("{channels} times that"),
+        },
         if prior {
             "MSE is the error in the picture with the prior's noise, which lower ends are about. The closest MSE, its PSNR and SSIM are with \
              the picture with or without that noise, whichever the attack came closer to: they say what is recognised."
@@ -201,9 +210,11 @@ fn feature_table(input: &ReportInput) -> Table {
     let part = input.splits.splits.first().map_or("", |s| s.radius_sq.part.as_str());
     let before = if input.splits.channel().is_none() { "" } else { " before the channel" };
     let caption = format!(
-        "Features{before}, on the {part} part, network in evaluation mode. R_c² and variances in squared units of each feature; entropies in \
-         nats bound h(Z) from above. They neither bound what leaks nor rank splits by it: H(X|Z) ≥ H(X) − h(Z) − κ, and κ is unknown and \
-         another at each layer."
+        "Features{before}, on the {part} part, true labels, network in evaluation mode. R_c² with 1/N_c and, unbiased, with 1/(N_c − 1), averaged over \
+         classes, {:.0} % jackknife intervals; R_c²/D and the variances are of the form with 1/N. R_c² and variances in squared units of each feature; \
+         entropies in nats bound h(Z) from above. They neither bound what leaks nor rank splits by it: H(X|Z) ≥ H(X) − h(Z) − κ, and κ is unknown and \
+         another at each layer.",
+        100.0 * input.splits.zone.evidence.level
     );
     let head = vec![
         "split",
@@ -276,17 +287,62 @@ fn variance_cells(variance: &VarianceRecord) -> [String; 3] {
     ]
 }
 
+/// Whether the cheap probes rank the splits as the attacks do.
+fn rank_table(input: &ReportInput) -> Table {
+    let checks = &input.splits.rank_checks;
+    let taps = checks.first().map_or(0, |check| check.taps);
+    let part = input.splits.splits.first().map_or("test", |s| s.attack.part.as_str());
+    let effective = input.splits.channel().is_none();
+    let caption = format!(
+        "Do the probes, which need no attack, rank the splits as the attacks do? Spearman's rank correlation over {} with the attacks' MSE on the \
+         {part} part, ties at their mean rank: −1 where a smaller spread goes with a larger error throughout, as the method expects; 0 for no \
+         relation.{}",
+        words::taps(taps),
+        if input.splits.zone.evidence.few_taps {
+            " Over so few taps it shows next to nothing."
+        } else {
+            ""
+        }
+    );
+    let value = |correlation: Option<f64>| {
+        correlation.map_or_else(|| "not defined".to_owned(), |r| format!("{r:.2}"))
+    };
+    let rows = checks.iter().map(|check| {
+        let probe = match check.probe {
+            Probe::RadiusSqPerDim => "R_c²/D",
+            Probe::WithinOverTotal => "within/total",
+        };
+        let mut cells = vec![
+            probe.to_owned(),
+            check.part.clone(),
+            check.taps.to_string(),
+            value(check.with_mse_per_element),
+        ];
+        if effective {
+            cells.push(value(check.with_mse_effective));
+        }
+        TableRow { cells, recommended: false }
+    });
+    let mut head = vec!["probe", "taken on", "taps", "with the measured MSE"];
+    if effective {
+        head.push("with the effective MSE");
+    }
+    Table { caption, head, rows: rows.collect(), file: files::SPLITS_JSON }
+}
+
 fn steps_table(input: &ReportInput) -> Table {
     let evidence = &input.splits.zone.evidence;
     let released = &evidence.released_rule;
     let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
     let error = if input.splits.channel().is_none() { "effective error" } else { "error" };
     let caption = format!(
-        "What the verdict rests on, step by step: (a) within/total falls more than on every earlier step in at least {} of {} resamples; \
-         (b) the {error} is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
+        "What the verdict rests on, step by step: (a) within/total, unbiased, by true labels, on the {} part, falls more than on every earlier step in at least {} of {} resamples; \
+         (b) the {error} per element on the {} part is at least {} times every earlier one, intervals disjoint. The last column is the published rule's \
          relative drop of R_c², which names {} and is not used.",
+        input.splits.splits.first().map_or("", |s| s.radius_sq.part.as_str()),
         percent(evidence.required_share),
         thousands(evidence.resamples as u64),
+        input.splits.splits.first().map_or("", |s| s.attack.part.as_str()),
         evidence.required_error_ratio,
         if released.splits.is_empty() {
             "nothing".to_string()

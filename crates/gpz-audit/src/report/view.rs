@@ -4,15 +4,16 @@ use gpz_estimators::Kind;
 use serde::Serialize;
 
 use super::ReportInput;
-use super::charts::{Offer, ParetoChart, Series, SplitChart, training_chart};
+use super::charts::{Offer, ParetoChart, Series, SplitChart};
+use super::curves::{self, History};
+use super::done::Done;
 use super::grid::Grid;
 use super::headline::Headline;
 use super::svg::Mark;
 use super::tables::{self, Table};
-use crate::declared::Declared;
 use crate::run_dir::files;
 use crate::splits::SplitRecord;
-use crate::words::{self, counted, percent, shape, significant, thousands};
+use crate::words::{self, significant};
 
 /// Everything the template refers to.
 #[derive(Serialize)]
@@ -43,19 +44,8 @@ struct Charts {
     pareto_wire: String,
     pareto_macs: String,
     training: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Done {
-    facts: Vec<[String; 2]>,
-    parts: Vec<[String; 3]>,
-    attacks: Vec<[String; 6]>,
-    resumed: bool,
-    phases: Vec<[String; 2]>,
-    notes: Vec<String>,
-    not_done: Vec<String>,
-    conventions: Vec<&'static str>,
-    command: String,
+    /// R_c²/D and within/total over the target's epochs.
+    history: Option<History>,
 }
 
 /// What the figure of the error says of bounds.
@@ -131,25 +121,33 @@ impl View {
             bound: Bound::new(input),
             effective: input.splits.channel().is_none(),
             price: tables::price(input),
-            done: done(input),
+            done: Done::new(input),
             tables: tables::figures(input),
-            files: vec![
-                [
-                    files::SPLITS_JSON,
-                    "every figure of every split; the same bytes whenever the run is repeated",
-                ],
-                [files::SPLITS_CSV, "the same as a table, units in the column names"],
-                [
-                    files::CHOICE_JSON,
-                    "the recommendation, the limits, and what ruled each split out",
-                ],
-                [files::RUN_JSON, "parts, training curves, versions, times"],
-                [files::CONFIG, "the configuration with all defaults written out"],
-                ["checkpoints/", "the target network and the decoders (safetensors)"],
-                ["pictures/", "originals and reconstructions (PNG)"],
-            ],
+            files: files_of(input),
         }
     }
+}
+
+fn files_of(input: &ReportInput) -> Vec<[&'static str; 2]> {
+    let mut all = vec![
+        [
+            files::SPLITS_JSON,
+            "every figure of every split; the same bytes whenever the run is repeated",
+        ],
+        [files::SPLITS_CSV, "the same as a table, units in the column names"],
+        [files::CHOICE_JSON, "the recommendation, the limits, and what ruled each split out"],
+        [files::RUN_JSON, "parts, training curves, accuracies, NC1, versions, times"],
+        [files::CONFIG, "the configuration with all defaults written out"],
+        ["checkpoints/", "the target network and the decoders (safetensors)"],
+        ["pictures/", "originals and reconstructions (PNG)"],
+    ];
+    if input.radius.is_some() {
+        all.insert(
+            4,
+            [files::RADIUS_HISTORY, "the radius of each split while the network was trained"],
+        );
+    }
+    all
 }
 
 fn charts(input: &ReportInput) -> Charts {
@@ -283,7 +281,8 @@ fn charts(input: &ReportInput) -> Charts {
             false,
             |s| 100.0 * s.edge_macs_fraction,
         ),
-        training: training(input),
+        training: curves::training(input),
+        history: History::new(input),
     }
 }
 
@@ -317,208 +316,3 @@ fn pareto(
     let size = (520.0, 340.0);
     ParetoChart { id, title, cost_axis, error_axis, log_cost, offers, size }.draw()
 }
-
-/// Held-out curves of the decoders; with more than eight they would hide each other.
-fn training(input: &ReportInput) -> Option<String> {
-    let curves: Vec<(&str, Vec<f64>)> = input
-        .run
-        .attacks
-        .iter()
-        .filter(|a| a.curve.len() > 1)
-        .map(|a| (a.split.as_str(), a.curve.iter().map(|e| e.held_out_loss).collect()))
-        .collect();
-    (1..=8).contains(&curves.len()).then(|| training_chart("training", &curves, (640.0, 300.0)))
-}
-
-fn done(input: &ReportInput) -> Done {
-    let run = &input.run;
-    let target = &run.target;
-    let yes = |b: bool| if b { "yes" } else { "no" }.to_string();
-    let training = match &target.loaded_from {
-        Some(path) => format!("loaded from {path}"),
-        None => format!(
-            "{} labels, {} epochs of batch {}, {}; epoch {} kept, chosen on the validation part; at rest: {}",
-            target.labels,
-            target.epochs,
-            target.batch,
-            target.optimiser,
-            target.chosen_epoch,
-            yes(target.converged)
-        ),
-    };
-    let versions: Vec<String> =
-        run.provenance.versions.iter().map(|v| format!("{} {}", v.name, v.value)).collect();
-    let facts = [
-        (
-            "Network",
-            format!(
-                "{} {}: input {}, {} parameters, {} million multiply-accumulates per image",
-                run.model.name,
-                run.model.detail,
-                shape(&run.model.input_shape),
-                thousands(run.model.params),
-                significant(run.model.macs as f64 / 1e6, 3)
-            ),
-        ),
-        ("Its training", training),
-        (
-            "Its accuracy",
-            format!(
-                "{} on validation, {} on test",
-                percent(target.accuracy_validation),
-                percent(target.accuracy_test)
-            ),
-        ),
-        (
-            "Images",
-            format!(
-                "{}: {}. {}. Stored as {}, shown as {} ({}); {} classes",
-                run.data.name,
-                run.data.source,
-                run.data.licence,
-                shape(&run.data.native_shape),
-                shape(&run.data.shown_shape),
-                run.data.resize,
-                run.data.class_names.len()
-            ),
-        ),
-        ("Channel", channel_in_words(input)),
-        ("Prior", prior_in_words(input)),
-        ("Seed", run.provenance.seed.to_string()),
-        (
-            "Device",
-            format!(
-                "{}, {} (the figures do not depend on their number)",
-                run.provenance.device,
-                counted(run.provenance.threads, "thread")
-            ),
-        ),
-        ("Versions", versions.join(", ")),
-    ];
-    Done {
-        facts: facts.map(|(name, value)| [name.to_string(), value]).to_vec(),
-        parts: run
-            .data
-            .parts
-            .iter()
-            .map(|p| [p.name.clone(), thousands(p.images as u64), p.used_for.clone()])
-            .collect(),
-        attacks: run
-            .attacks
-            .iter()
-            .map(|a| {
-                [
-                    a.split.clone(),
-                    a.attack.clone(),
-                    thousands(a.decoder_params),
-                    format!("{}, batch {}", a.optimiser, a.batch),
-                    format!("{} of {}", a.chosen_epoch, a.epochs),
-                    yes(a.converged),
-                ]
-            })
-            .collect(),
-        resumed: run.provenance.resumed,
-        phases: run
-            .provenance
-            .phases
-            .iter()
-            .map(|p| [p.name.clone(), format!("{:.1} s", p.seconds)])
-            .collect(),
-        notes: run.notes.clone(),
-        not_done: not_done(input),
-        conventions: conventions(input),
-        command: run.provenance.command.clone(),
-    }
-}
-
-fn channel_in_words(input: &ReportInput) -> String {
-    match input.splits.channel() {
-        Declared::None => "none: features are sent exactly as they were computed".to_owned(),
-        channel => format!(
-            "{channel}: attackers and the rest of the network get what arrives; statistics of features are those before it"
-        ),
-    }
-}
-
-fn prior_in_words(input: &ReportInput) -> String {
-    match input.run.prior_tau {
-        None => "none: pictures are read as they are stored".to_owned(),
-        Some(tau) => format!(
-            "each picture is read with Gaussian noise of its own, τ = {tau}, at the size it is stored in; values are cut off for display \
-             alone"
-        ),
-    }
-}
-
-fn not_done(input: &ReportInput) -> Vec<String> {
-    let channel = input.splits.channel();
-    let no_bound = match (words::floor_kind(&input.splits), channel) {
-        (Some(Kind::Lower), _) => None,
-        (Some(_), _) => Some(
-            "No proven bound on the error: behind noise it rests on estimated variances of the features.",
-        ),
-        (None, Declared::None) => Some(
-            "No bound on leakage: for a feature that is sent exactly, every such bound is infinite. A bound needs a declared channel (noise or \
-             quantisation), and noise declared on the pictures.",
-        ),
-        (None, _) => Some(
-            "No bound on the error: what arrives is bounded, but no prior was declared, and a picture as such has no density.",
-        ),
-    };
-    let defence = match channel {
-        Declared::None => "No defence was tried: features were sent as they are.".to_owned(),
-        channel => format!(
-            "No defence was tried but the channel {channel}; the network was not trained for it."
-        ),
-    };
-    let mut all: Vec<String> = no_bound.map(str::to_owned).into_iter().collect();
-    all.extend(NOT_DONE[..2].iter().map(|text| (*text).to_owned()));
-    all.push(defence);
-    all.extend(NOT_DONE[2..].iter().map(|text| (*text).to_owned()));
-    if !measured_lpips(input) {
-        all.push("No perceptual distance (LPIPS): its weights were not given.".to_owned());
-    }
-    all
-}
-
-const NOT_DONE: [&str; 3] = [
-    "No attack by optimisation of the input, no attack without access to the network, no attacker with a generative prior.",
-    "No repetition over seeds: the spread between two trainings is not in the intervals.",
-    "No measurement of latency or energy.",
-];
-
-fn measured_lpips(input: &ReportInput) -> bool {
-    input.splits.splits.iter().any(|s| s.attack.lpips.is_some())
-}
-
-fn conventions(input: &ReportInput) -> Vec<&'static str> {
-    let effective = match input.splits.channel() {
-        Declared::None => {
-            "The effective error of a split is the smallest error measured on it or on any deeper split, because its holder can compute every \
-             deeper feature."
-        }
-        _ => {
-            "Behind a channel the effective error of a split is the measured one: what arrives at a deeper split has noise or rounding of its \
-             own, and does not follow from what arrives at an earlier one."
-        }
-    };
-    let prior = input.splits.prior_tau.map(|_| {
-        "Errors are errors in the picture with the prior's noise. SSIM, PSNR and LPIPS, and with them every word on what an attacker gets and every \
-         limit on quality, are with the picture with or without that noise, whichever the attack came closer to."
-    });
-    let [first, rest @ ..] = CONVENTIONS;
-    let lpips = measured_lpips(input).then_some(
-        "LPIPS (Zhang et al. 2018): version 0.1 with AlexNet and its linear weights, pixels brought to [−1, 1], a grey picture as three \
-         equal channels, mean over images.",
-    );
-    [first, effective].into_iter().chain(prior).chain(rest).chain(lpips).collect()
-}
-
-const CONVENTIONS: [&str; 5] = [
-    "Error per element is the mean over height, width and channels; the channel sum is that times the number of channels.",
-    "SSIM: Gaussian window σ = 1.5, 11×11, population covariances, range 1, mean over images and channels.",
-    "R_c² is the mean squared distance to the class mean with 1/N_c, averaged over classes, by true labels; the unbiased form has \
-     1/(N_c − 1). Its intervals are jackknife intervals.",
-    "An attack is at rest if the last quarter of its epochs improves the best held-out error by less than 2 %.",
-    "Splits are named as in the model and counted from 1; shapes are channels × height × width.",
-];

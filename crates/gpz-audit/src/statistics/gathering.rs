@@ -148,6 +148,48 @@ impl<'a> Distances<'a> {
     }
 }
 
+/// Neural collapse of a split, in a second pass; on a CUDA device its features are brought to the processor. Without the feature `lapack`
+/// nothing inverts the scatter between classes, and it remains unknown.
+pub(super) struct Collapsing<'a> {
+    #[cfg(feature = "lapack")]
+    pass: gpz_estimators::collapse::CollapsePass<'a>,
+    #[cfg(not(feature = "lapack"))]
+    moments: std::marker::PhantomData<&'a ClassMoments>,
+}
+
+#[cfg(feature = "lapack")]
+impl<'a> Collapsing<'a> {
+    pub(super) fn new(moments: &'a ClassMoments) -> Outcome<Self> {
+        Ok(Collapsing { pass: gpz_estimators::collapse::CollapsePass::new(moments, None)? })
+    }
+
+    /// Takes features `[n, ...]` in, one label for each image.
+    pub(super) fn add(&mut self, z: &Tensor, labels: &[usize]) -> Outcome {
+        with_rows(&z.flatten_from(1)?, |rows| Ok(self.pass.update(rows, labels)?))
+    }
+
+    /// NC1, where it is identifiable.
+    pub(super) fn nc1(self) -> Outcome<Option<f64>> {
+        Ok(self.pass.finish()?.nc1_trace.ok().map(|nc1| nc1.value))
+    }
+}
+
+#[cfg(not(feature = "lapack"))]
+impl<'a> Collapsing<'a> {
+    pub(super) fn new(_: &'a ClassMoments) -> Outcome<Self> {
+        Ok(Collapsing { moments: std::marker::PhantomData })
+    }
+
+    pub(super) fn add(&mut self, _: &Tensor, _: &[usize]) -> Outcome {
+        Ok(())
+    }
+
+    pub(super) fn nc1(self) -> Outcome<Option<f64>> {
+        let std::marker::PhantomData = self.moments;
+        Ok(None)
+    }
+}
+
 /// Calls `f` with the rows of a matrix on the processor.
 fn with_rows(z: &Tensor, f: impl FnOnce(ArrayView2<'_, f32>) -> Outcome) -> Outcome {
     let shape = (z.shape()[0], z.shape()[1]);

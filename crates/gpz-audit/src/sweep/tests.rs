@@ -1,4 +1,4 @@
-use gpz_data::ImageShape;
+use gpz_data::{Dataset, ImageShape, SplitPlan};
 
 use super::*;
 

@@ -5,6 +5,7 @@ use gpz_audit::choice::Limits;
 use gpz_audit::declared::Declared;
 use gpz_audit::intervals::{Interval, Resampling};
 use gpz_audit::pictures::{Picture, encode_png};
+use gpz_audit::radius_history::{RadiusHistory, SplitHistory};
 use gpz_audit::report::{PicturePngs, ReportInput};
 use gpz_audit::run_record::{
     AttackTraining, Baseline, DataRecord, Epoch, ModelRecord, Named, PartRecord, Phase,
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) pictures: usize,
     /// Limits on the choice.
     pub(crate) limits: Limits,
+    /// Whether the target's training was watched.
+    pub(crate) history: bool,
     /// What a declared channel bounds at each split, counted from 0.
     pub(crate) bound: Option<fn(usize) -> LeakageBound>,
 }
@@ -57,6 +60,7 @@ impl Plan {
             channels: 1,
             pictures: 8,
             limits: Limits::default(),
+            history: true,
             bound: None,
         }
     }
@@ -73,6 +77,7 @@ impl Plan {
             channels: 3,
             pictures: 8,
             limits: Limits { max_edge_macs_fraction: Some(0.9), ..Limits::default() },
+            history: false,
             bound: None,
         }
     }
@@ -221,7 +226,33 @@ pub(crate) fn run(plan: &Plan) -> ReportInput {
         splits,
     });
     let run = record(plan, model, pictures_index.collect());
-    ReportInput { splits, choice, run, pictures }
+    ReportInput { splits, choice, run, radius: plan.history.then(|| history(plan)), pictures }
+}
+
+/// Radii that shrink, the deeper the more.
+fn history(plan: &Plan) -> RadiusHistory {
+    let epochs: Vec<usize> = (0..=5).collect();
+    let split = |(k, name): (usize, &String)| {
+        let over = |from: f64, rate: f64| -> Vec<f64> {
+            epochs.iter().map(|e| from * (-rate * *e as f64).exp()).collect()
+        };
+        let rate = 0.1 + 0.1 * k as f64;
+        SplitHistory {
+            split: name.clone(),
+            width: 256,
+            radius_sq: over(256.0, rate),
+            radius_sq_per_dim: over(1.0, rate),
+            within_over_total: over(0.95, 0.3 * rate),
+        }
+    };
+    RadiusHistory {
+        part: "target-validation".into(),
+        images: 500,
+        labels: "one-hot".into(),
+        every: 1,
+        splits: plan.names.iter().enumerate().map(split).collect(),
+        epochs: epochs.clone(),
+    }
 }
 
 fn png(pixels: &[f32], channels: usize) -> Vec<u8> {
@@ -251,6 +282,7 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             batch: 128,
             epochs: curve.len(),
             chosen_epoch: curve.len(),
+            stopped_early: false,
             converged: converged(&losses),
             curve,
         }
@@ -302,6 +334,7 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
                 ),
                 part("test", 24, "accuracy and the attacks' errors, once"),
             ],
+            auxiliary: None,
         },
         target: TargetRecord {
             labels: "one-hot".into(),
@@ -310,9 +343,12 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             batch: 128,
             epochs: 5,
             chosen_epoch: 5,
+            stopped_early: false,
             converged: false,
+            accuracy_train: 0.903,
             accuracy_validation: 0.834,
             accuracy_test: 0.831,
+            nc1: Some(1.27),
             curve: curve(0.4, 5),
         },
         attacks: plan.names.iter().enumerate().map(attack).collect(),
@@ -345,6 +381,10 @@ pub(crate) fn write(
                 dir.write(&files::reconstruction_picture(&split.name, i), png)?;
             }
         }
+    }
+    if let Some(history) = &input.radius {
+        let text = serde_json::to_string(history).expect("numbers and names");
+        dir.write(files::RADIUS_HISTORY, text.as_bytes())?;
     }
     dir.write(files::RUN_JSON, input.run.to_json()?.as_bytes())
 }

@@ -12,7 +12,8 @@ use gpz_audit::words::parse_bytes;
 
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, DeclarationFlags, RunFlags, circumstances, headline, or_stopped,
+    self, AttackerFlags, DeclarationFlags, RunFlags, TargetFlags, circumstances, headline,
+    or_stopped,
 };
 use crate::progress::{Progress, stop_on_interrupt};
 
@@ -25,11 +26,17 @@ const RUNS: &str = "runs";
   gpz audit --data photos/ --model cnn4:width=32   on a folder of class folders
   gpz audit --weights target.safetensors --model cnn4:width=16 --data photos/
   gpz audit --max-wire-bytes 16384 --max-ssim 0.5  recommend a split under limits
+  gpz audit --preset paper --model cnn4:width=64 --data photos/   the published protocol: docs/protocol.md
+  gpz audit --data mnist/ --aux kmnist/            an attacker who has other pictures than the audited set's
+  gpz audit --labels ls:+0.3 --track-radius        label smoothing, and what it does to the features while the target learns
   gpz audit --channel bits:1 --prior-tau 0.1       send one bit for each number, and bound what any attacker can do
   gpz audit --out runs/007 --resume                go on where a run was stopped
 
 The run's directory holds splits.json and splits.csv (every figure), report.html (for people), choice.json, run.json, config.toml,
 checkpoints and pictures. Your own model: docs/your-model.md.
+
+The attacker learns from a part of the images that the target never saw: aux/ beside train/ and test/ if the folder has it, else a part cut
+from the training images, or with --aux another set, in which case the audited set's own part is used for nothing.
 
 With --channel the attacks learn from, and are tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
 added, in B bits for each number, or cast to a narrower type; noise is drawn anew for each feature. With --prior-tau as well the report says
@@ -47,6 +54,10 @@ pub(crate) struct AuditArgs {
     /// Directory of the run; a new runs/NNN unless given, and with --resume the latest of them
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetFlags,
+    #[command(flatten)]
+    attacker: AttackerFlags,
     #[command(flatten)]
     declaration: DeclarationFlags,
     /// Splits to measure and attack, by name or number, such as 13,26,30; all unless given
@@ -82,6 +93,8 @@ impl AuditArgs {
     fn configuration(&self, dir: Option<&Path>) -> Result<AuditConfig> {
         let mut config = self.run.configuration(&self.run.source("audit", dir)?)?;
         self.run.set(&mut config);
+        self.target.set(&mut config);
+        self.attacker.set(&mut config);
         self.declaration.set(&mut config);
         if let Some(epochs) = self.target_epochs {
             config.target.training.set_epochs(epochs);
@@ -106,6 +119,8 @@ impl AuditArgs {
 
     fn command(&self, config: &AuditConfig, dir: &RunDir) -> String {
         self.run.command("audit", config, dir, |line| {
+            let line = TargetFlags::words(config, line);
+            let line = AttackerFlags::words(config, line);
             DeclarationFlags::words(config, line)
                 .flag("--weights", config.weights.as_ref())
                 .flag("--splits", (!config.splits.is_empty()).then(|| config.splits.join(",")))

@@ -9,7 +9,8 @@ use gpz_audit::run_dir::{RunDir, files};
 
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, DeclarationFlags, RunFlags, Source, circumstances, headline, in_file, or_stopped, set,
+    self, AttackerFlags, DeclarationFlags, RunFlags, Source, circumstances, headline, in_file,
+    or_stopped, set,
 };
 use crate::progress::{Progress, stop_on_interrupt};
 
@@ -47,6 +48,8 @@ pub(crate) struct InvertArgs {
     /// Kind of attack
     #[arg(long, value_enum, default_value = "inverse")]
     attack: Attack,
+    #[command(flatten)]
+    attacker: AttackerFlags,
     #[command(flatten)]
     declaration: DeclarationFlags,
     /// Epochs of the attack's training
@@ -86,6 +89,7 @@ impl InvertArgs {
         };
         let audit = &mut config.audit;
         run.set(audit);
+        self.attacker.set(audit);
         self.declaration.set(audit);
         audit.weights = self.weights.clone().or_else(|| audit.weights.take());
         audit.lpips_weights = self.lpips_weights.clone().or_else(|| audit.lpips_weights.take());
@@ -100,6 +104,7 @@ impl InvertArgs {
     fn command(&self, config: &InversionConfig, dir: &RunDir) -> String {
         let audit = &config.audit;
         self.run.command("invert", audit, dir, |line| {
+            let line = AttackerFlags::words(audit, line);
             DeclarationFlags::words(audit, line)
                 .flag("--weights", audit.weights.as_ref())
                 .flag("--lpips-weights", audit.lpips_weights.as_ref())

@@ -10,6 +10,7 @@ use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
 use gpz_models::ModelSpec;
+use gpz_nn::Labels;
 
 use crate::commands::device_options::{DeviceFlags, Opened, set_batch};
 use crate::failure::{LostDevice, Stopped};
@@ -23,7 +24,8 @@ pub(crate) struct RunFlags {
     /// Built-in set or path; see gpz data list
     #[arg(long)]
     pub(crate) data: Option<String>,
-    /// Preset whose plan is followed: quick (minutes; the default) or standard (hours)
+    /// Preset whose plan is followed: quick (minutes; the default), standard (hours) or paper (the published protocol; days); paper
+    /// follows the model
     #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
     /// TOML file that changes fields of the preset; a run's config.toml names them all
@@ -35,6 +37,9 @@ pub(crate) struct RunFlags {
     /// Images of a training step, of the target and of the attacks
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// End a training early after so many epochs without a new best held-out loss; the target's and each attack's
+    #[arg(long, value_name = "EPOCHS")]
+    stop_after: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceFlags,
     /// Go on with the run in --out; from the directory it was begun in, if its paths are relative
@@ -43,6 +48,51 @@ pub(crate) struct RunFlags {
     /// Print JSON instead of text for people
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a target is trained, beside its plan.
+#[derive(Debug, Args)]
+pub(crate) struct TargetFlags {
+    /// Label distribution of the target's training: one-hot, ls:+0.3, ls:-0.05
+    #[arg(long)]
+    labels: Option<Labels>,
+    /// Measure the radius of each split on the validation part during the target's training, every so many epochs (1 if no number is given)
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "1")]
+    track_radius: Option<usize>,
+}
+
+impl TargetFlags {
+    /// Puts the flags over a configuration.
+    pub(crate) fn set(&self, config: &mut AuditConfig) {
+        set(&mut config.target.labels, &self.labels);
+        config.target.track_radius = self.track_radius.or(config.target.track_radius);
+    }
+
+    /// The flags that train a target as a configuration does.
+    pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
+        line.flag("--labels", Some(config.target.labels))
+            .flag("--track-radius", config.target.track_radius)
+    }
+}
+
+/// What the attacker has.
+#[derive(Debug, Args)]
+pub(crate) struct AttackerFlags {
+    /// Pictures the attacker learns from, in place of a part of the audited set: a built-in set or path, in any size and with 1 or 3 channels
+    #[arg(long, value_name = "DATA")]
+    aux: Option<String>,
+}
+
+impl AttackerFlags {
+    /// Puts the flags over a configuration.
+    pub(crate) fn set(&self, config: &mut AuditConfig) {
+        config.auxiliary = self.aux.clone().or(config.auxiliary.take());
+    }
+
+    /// The flags that arm an attacker as a configuration does.
+    pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
+        line.flag("--aux", config.auxiliary.as_ref())
+    }
 }
 
 /// What is declared of the wire and of the pictures.
@@ -143,11 +193,20 @@ impl RunFlags {
 
     /// The configuration a run begins from: a preset with a file's changes, or the one it was begun with.
     pub(crate) fn configuration(&self, source: &Source) -> Result<AuditConfig> {
-        let preset = || AuditConfig::preset(self.preset.as_deref().unwrap_or("quick"));
+        let preset = |model: Option<&ModelSpec>| {
+            let name = self.preset.as_deref().unwrap_or("quick");
+            AuditConfig::preset(name, self.model.as_ref().or(model))
+        };
         match source {
             Source::Begun { path, text } => AuditConfig::from_toml(text).map_err(in_file(path)),
-            Source::Changes { path, text } => preset()?.overlaid(text).map_err(in_file(path)),
-            Source::Preset => Ok(preset()?),
+            Source::Changes { path, text } => {
+                // A preset may depend on the model. One that cannot be read is reported where the changes are made.
+                let table = text.parse::<toml::Table>().ok();
+                let model =
+                    table.as_ref().and_then(|table| table.get("model")?.as_str()?.parse().ok());
+                preset(model.as_ref())?.overlaid(text).map_err(in_file(path))
+            }
+            Source::Preset => Ok(preset(None)?),
         }
     }
 
@@ -157,6 +216,9 @@ impl RunFlags {
         set(&mut config.data, &self.data);
         set(&mut config.seed, &self.seed);
         set_batch(config, self.batch);
+        for plan in [&mut config.target.training, &mut config.attack.training] {
+            plan.stop_after = self.stop_after.or(plan.stop_after);
+        }
     }
 
     /// The command that repeats the run, with `more` flags of its own. One that was resumed is repeated from its own
@@ -179,7 +241,8 @@ impl RunFlags {
             .flag("--model", Some(config.model))
             .flag("--data", Some(&config.data))
             .flag("--seed", Some(config.seed))
-            .flag("--batch", self.batch);
+            .flag("--batch", self.batch)
+            .flag("--stop-after", self.stop_after);
         more(line).text()
     }
 }

@@ -7,9 +7,10 @@ use clap::Args;
 use gpz_audit::config::AuditConfig;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::target_run::{WEIGHTS, train};
-use gpz_nn::Labels;
 
-use crate::commands::run_options::{self, RunFlags, circumstances, headline, or_stopped, set};
+use crate::commands::run_options::{
+    self, RunFlags, TargetFlags, circumstances, headline, or_stopped,
+};
 use crate::commands::{print, print_json};
 use crate::progress::{Progress, stop_on_interrupt};
 
@@ -19,16 +20,16 @@ use crate::progress::{Progress, stop_on_interrupt};
   gpz train --model cnn4:width=16 --data photos/ --labels ls:+0.3 --epochs 30 --out target/
   gpz train --out target/ --resume                 go on where training was stopped
 
-The directory holds target.safetensors, config.toml and run.json (training curve, accuracy on validation and test images). Label
+The directory holds target.safetensors, config.toml and run.json (training curve, accuracy on training, validation and test images, NC1),
+and with --track-radius radius_history.json. Label
 distributions: one-hot; ls:A puts 1-A on the true class and A/(K-1) on each other, A may be negative; ls-uniform:A puts 1-A+A/K on the true class.
 
 A channel in the file of --config changes nothing here, because a training sends nothing; a prior_tau there puts its noise on the pictures.")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     run: RunFlags,
-    /// Label distribution: one-hot, ls:+0.3, ls:-0.05
-    #[arg(long)]
-    labels: Option<Labels>,
+    #[command(flatten)]
+    target: TargetFlags,
     /// Epochs of training
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -48,7 +49,7 @@ impl TrainArgs {
         )?;
         let mut config = run.configuration(&source)?;
         run.set(&mut config);
-        set(&mut config.target.labels, &self.labels);
+        self.target.set(&mut config);
         if let Some(epochs) = self.epochs {
             config.target.training.set_epochs(epochs);
         }
@@ -60,8 +61,7 @@ impl TrainArgs {
 
     fn command(&self, config: &AuditConfig, dir: &RunDir) -> String {
         self.run.command("train", config, dir, |line| {
-            line.flag("--labels", Some(config.target.labels))
-                .flag("--epochs", Some(config.target.training.epochs))
+            TargetFlags::words(config, line).flag("--epochs", Some(config.target.training.epochs))
         })
     }
 }
@@ -82,7 +82,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     }
     let target = &run.target;
     print(&format!(
-        "accuracy {:.1} % on validation images, {:.1} % on test images; epoch {} of {} kept{}",
+        "accuracy {:.1} % on training images, {:.1} % on validation images, {:.1} % on test images; epoch {} of {} kept{}",
+        100.0 * target.accuracy_train,
         100.0 * target.accuracy_validation,
         100.0 * target.accuracy_test,
         target.chosen_epoch,
