@@ -1,7 +1,7 @@
 //! The resolved configuration of an audit: presets, and files that change parts of them.
 
 use gpz_data::Smoothing;
-use gpz_inversion::{AttackPlan, TrainingPlan};
+use gpz_inversion::{AttackPlan, DecoderChoice, TrainingPlan};
 use gpz_models::ModelSpec;
 use gpz_nn::{Labels, Rule, Schedule};
 use serde::{Deserialize, Serialize};
@@ -149,7 +149,11 @@ impl AuditConfig {
                 augmentation: Augmentation::Flip,
                 training: plan(target, adam(5e-4)),
             },
-            attack: AttackPlan { training: plan(attack, adam(0.0)), flip: true },
+            attack: AttackPlan {
+                training: plan(attack, adam(0.0)),
+                flip: true,
+                decoder: DecoderChoice::Auto,
+            },
             limits: Limits::default(),
         }
     }
