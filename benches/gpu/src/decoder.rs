@@ -33,7 +33,8 @@ struct Training {
 
 impl Training {
     fn new(bench: &Bench, feature: [usize; 3], picture: [usize; 3], batch: usize) -> Result<Self> {
-        let mut decoder = Decoder::new(&feature, picture, &mut ChaCha8Rng::seed_from_u64(1))?;
+        let mut decoder =
+            Decoder::new("cnn".parse()?, &feature, picture, &mut ChaCha8Rng::seed_from_u64(1))?;
         decoder.to_device(&Device::Cuda(bench.device.clone()))?;
         let plan = TrainingPlan {
             epochs: 1,

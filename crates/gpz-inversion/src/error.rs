@@ -113,6 +113,34 @@ pub enum Error {
         /// What a decoder needs.
         rule: &'static str,
     },
+    /// A name that is no decoder's.
+    #[error("unknown decoder {name:?}; known: {}", crate::decoders().map(|d| d.name).collect::<Vec<_>>().join(", "))]
+    UnknownDecoder {
+        /// The name.
+        name: String,
+    },
+    /// A parameter the decoder does not have.
+    #[error("decoder {decoder} has no parameter {key:?}; it takes {known}")]
+    UnknownDecoderParameter {
+        /// The decoder's family.
+        decoder: &'static str,
+        /// The parameter's name.
+        key: String,
+        /// What there is.
+        known: String,
+    },
+    /// A parameter with an impossible value.
+    #[error("decoder {decoder}: {key}={value} is not possible: {rule}")]
+    DecoderParameter {
+        /// The decoder's family.
+        decoder: &'static str,
+        /// The parameter's name.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is possible.
+        rule: String,
+    },
     /// A loss that is not a number, or infinite.
     #[error(
         "the loss of {learner} became {loss} in step {step} of epoch {epoch}; lower its learning rate \

@@ -9,7 +9,10 @@ mod observer;
 mod trainer;
 mod wire;
 
-pub use decoder::Decoder;
+pub use decoder::{
+    Decoder, DecoderChoice, DecoderInfo, DecoderPlan, DecoderSpec, Growth, LeastBytes, Stage,
+    decoders,
+};
 pub use error::{Error, Result};
 pub use learner::{EpochRecord, Learner, TrainingPlan};
 pub use observer::{Observer, Silent};

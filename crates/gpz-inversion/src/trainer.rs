@@ -11,7 +11,7 @@ use gpz_nn::{Module, Tape, Var, checkpoint, derive_seed, loss, rng_for};
 use gpz_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, DecoderChoice};
 use crate::error::{Error, Result};
 use crate::learner::{Learner, TrainingPlan};
 use crate::observer::Observer;
@@ -25,6 +25,9 @@ pub struct AttackPlan {
     pub training: TrainingPlan,
     /// Whether auxiliary pictures are mirrored at random.
     pub flip: bool,
+    /// Which decoder learns at each split.
+    #[serde(default, skip_serializing_if = "DecoderChoice::is_auto")]
+    pub decoder: DecoderChoice,
 }
 
 /// Pictures as a tensor `[n, c, h, w]` in [0, 1].
@@ -60,7 +63,8 @@ impl<'a> InversionTrainer<'a> {
         plan: AttackPlan,
         seed: u64,
     ) -> Result<Self> {
-        let (picture, device) = (target.input_shape(), target.device());
+        let (picture, device, model) = (target.input_shape(), target.device(), target.name());
+        let family = model.split_once(':').map_or(&*model, |(family, _)| family);
         let mut attacks: Vec<(usize, Learner<Decoder>)> = Vec::new();
         for &split in splits {
             let split = target.find_split(&split.to_string())?;
@@ -69,7 +73,8 @@ impl<'a> InversionTrainer<'a> {
                 return Err(Error::DuplicateSplit { split: tap.name.clone() });
             }
             let mut rng = rng_for(seed, "decoder", split as u64);
-            let mut decoder = Decoder::new(&tap.shape, picture, &mut rng)?;
+            let mut decoder =
+                Decoder::new(plan.decoder.at(family, &tap.shape), &tap.shape, picture, &mut rng)?;
             decoder.to_device(&device)?;
             let name = format!("the attack on {}", tap.name);
             attacks.push((split, Learner::new(name, decoder, &plan.training)));

@@ -8,6 +8,9 @@
 //! input and weights off by a rounding of f32, a few times: a value may stray twice as far as it does there, for that is what the network does
 //! to any rounding.
 
+#[path = "parity_cases/decoders.rs"]
+mod decoders;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -126,12 +129,14 @@ impl Case {
                 plan.set_dropout(0.0);
                 Network::Target(Box::new(plan.build(&mut rng)?))
             }
-            ["decoder", "cnn4", ..] => {
+            ["decoder", ..] => {
                 let feature: Vec<usize> = serde_json::from_value(self.json["in_shape"].clone())?;
                 let picture: Vec<usize> =
                     serde_json::from_value(self.json["eval"]["shape"].clone())?;
                 let picture = [picture[1], picture[2], picture[3]];
-                Network::Decoder(Box::new(Decoder::new(&feature, picture, &mut rng)?))
+                let keys = serde_json::from_value(self.json["keys"].clone())?;
+                let plan = decoders::plan(&self.name, &keys, &feature, picture)?;
+                Network::Decoder(Box::new(plan.build(&mut rng)?))
             }
             _ => {
                 return Err(

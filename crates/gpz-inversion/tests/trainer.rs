@@ -2,8 +2,8 @@
 
 use gpz_data::{Dataset, ImageSet, ImageShape, Part, Parts, SplitPlan};
 use gpz_inversion::{
-    AttackPlan, Error, Exact, InversionTrainer, Observer, Sending, Silent, TrainingPlan, Wire,
-    pictures, reconstruct,
+    AttackPlan, DecoderChoice, Error, Exact, InversionTrainer, Observer, Sending, Silent,
+    TrainingPlan, Wire, pictures, reconstruct,
 };
 use gpz_models::{ModelSpec, Normalisation, Target};
 use gpz_nn::{Module, Rule, Schedule, checkpoint, rng_for};
@@ -72,6 +72,7 @@ fn plan(epochs: usize, learning_rate: f64) -> AttackPlan {
             schedule,
         },
         flip: true,
+        decoder: DecoderChoice::Auto,
     }
 }
 

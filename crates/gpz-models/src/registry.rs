@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 use crate::network::Plan;
+use crate::parameters::{self, Parameter, Refused};
 use crate::target::Target;
 use crate::{cnn4, ir, resnet, torchvision, vgg, vit};
 
@@ -30,7 +31,7 @@ impl ModelInfo {
     /// The parameters with their defaults, as they are written after the colon.
     #[must_use]
     pub fn defaults(&self) -> String {
-        written(self.parameters, &self.parameters.iter().map(|p| p.default).collect::<Vec<_>>())
+        parameters::defaults(self.parameters)
     }
 }
 
@@ -41,47 +42,6 @@ impl Serialize for ModelInfo {
         fields.serialize_field("parameters", &self.defaults())?;
         fields.serialize_field("description", self.description)?;
         fields.end()
-    }
-}
-
-/// A number that a model is built by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// Its name.
-    pub key: &'static str,
-    /// Its value unless one is given.
-    pub default: usize,
-    /// Its possible values.
-    pub allowed: Allowed,
-    /// What it means.
-    pub what: &'static str,
-}
-
-/// Possible values of a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allowed {
-    /// From the first to the second, both included.
-    Range(usize, usize),
-    /// One of these.
-    OneOf(&'static [usize]),
-}
-
-impl Parameter {
-    fn admits(&self, value: usize) -> bool {
-        match self.allowed {
-            Allowed::Range(least, most) => (least..=most).contains(&value),
-            Allowed::OneOf(values) => values.contains(&value),
-        }
-    }
-
-    fn rule(&self) -> String {
-        let values = match self.allowed {
-            Allowed::Range(least, most) => format!("{least} to {most}"),
-            Allowed::OneOf(values) => {
-                values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
-            }
-        };
-        format!("{}, {values}", self.what)
     }
 }
 
@@ -206,40 +166,18 @@ impl FromStr for ModelSpec {
             .find(|model| model.name == name)
             .ok_or_else(|| Error::UnknownModel { name: name.to_owned() })?;
         let mut values = [0; MOST];
-        for (value, parameter) in values.iter_mut().zip(info.parameters) {
-            *value = parameter.default;
-        }
-        for pair in parameters.split(',').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(at) = info.parameters.iter().position(|parameter| parameter.key == key) else {
-                let known = if info.parameters.is_empty() {
-                    "none".to_owned()
-                } else {
-                    let keys: Vec<&str> = info.parameters.iter().map(|p| p.key).collect();
-                    format!("{}, such as {name}:{}", keys.join(", "), info.defaults())
-                };
-                return Err(Error::UnknownParameter {
-                    model: info.name,
-                    key: key.to_owned(),
-                    known,
-                });
-            };
-            let parameter = &info.parameters[at];
-            let admitted = value.parse().ok().filter(|&value| parameter.admits(value));
-            values[at] = admitted.ok_or_else(|| Error::Parameter {
-                model: info.name,
-                key: key.to_owned(),
-                value: value.to_owned(),
-                rule: parameter.rule(),
-            })?;
-        }
+        let read = parameters::read(name, info.parameters, parameters);
+        let read = read.map_err(|refused| match refused {
+            Refused::Unknown { key, known } => {
+                Error::UnknownParameter { model: info.name, key, known }
+            }
+            Refused::Value { key, value, rule } => {
+                Error::Parameter { model: info.name, key, value, rule }
+            }
+        })?;
+        values.iter_mut().zip(read).for_each(|(value, read)| *value = read);
         Ok(ModelSpec { info, values })
     }
-}
-
-fn written(parameters: &[Parameter], values: &[usize]) -> String {
-    let pairs = parameters.iter().zip(values).map(|(p, value)| format!("{}={value}", p.key));
-    pairs.collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Display for ModelSpec {
@@ -248,7 +186,7 @@ impl fmt::Display for ModelSpec {
         if self.info.parameters.is_empty() {
             return Ok(());
         }
-        write!(f, ":{}", written(self.info.parameters, &self.values))
+        write!(f, ":{}", parameters::written(self.info.parameters, &self.values))
     }
 }
 

@@ -5,7 +5,8 @@ use gpz_tensor::Pool2d;
 
 use crate::error::Result;
 use crate::network::Plan;
-use crate::registry::{Allowed, Asked, ModelInfo, Parameter};
+use crate::parameters::{Allowed, Parameter};
+use crate::registry::{Asked, ModelInfo};
 
 /// Channels of the five groups.
 const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];

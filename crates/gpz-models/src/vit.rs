@@ -4,7 +4,8 @@ use gpz_nn::blueprint::{Layer, sequence};
 
 use crate::error::{Error, Result};
 use crate::network::Plan;
-use crate::registry::{Allowed, Asked, ModelInfo, Parameter};
+use crate::parameters::{Allowed, Parameter};
+use crate::registry::{Asked, ModelInfo};
 
 /// Of the tokens, and of both ways of every block.
 const DROPOUT: f64 = 0.1;

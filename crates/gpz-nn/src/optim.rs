@@ -41,8 +41,9 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Tensors kept per parameter.
-    fn moments(self) -> usize {
+    /// Tensors kept per parameter, each of its shape.
+    #[must_use]
+    pub fn moments(self) -> usize {
         match self {
             Rule::Sgd { momentum, .. } => usize::from(momentum != 0.0),
             Rule::Adam { amsgrad, .. } | Rule::AdamW { amsgrad, .. } => 2 + usize::from(amsgrad),

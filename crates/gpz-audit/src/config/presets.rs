@@ -1,6 +1,6 @@
 //! Presets: whole configurations by name. `docs/protocol.md` says where each figure of `paper` comes from.
 
-use gpz_inversion::{AttackPlan, TrainingPlan};
+use gpz_inversion::{AttackPlan, DecoderChoice, TrainingPlan};
 use gpz_models::ModelSpec;
 use gpz_nn::{Labels, Rule, Schedule};
 
@@ -165,7 +165,7 @@ impl AuditConfig {
                 track_radius: None,
                 training: target,
             },
-            attack: AttackPlan { training: attack, flip },
+            attack: AttackPlan { training: attack, flip, decoder: DecoderChoice::Auto },
             limits: Limits::default(),
         })
     }

@@ -31,6 +31,7 @@ enum Part {
     AdaptiveAvgPool([usize; 2]),
     Reshape(Vec<usize>),
     Flatten,
+    Transpose,
     Dropout(Dropout),
     LogSoftmax,
     Sequence(Vec<(String, Block)>),
@@ -83,6 +84,7 @@ impl Layer {
             Layer::AdaptiveAvgPool(size) => Part::AdaptiveAvgPool(*size),
             Layer::Reshape(shape) => Part::Reshape(shape.clone()),
             Layer::Flatten => Part::Flatten,
+            Layer::Transpose => Part::Transpose,
             Layer::Dropout(p) => Part::Dropout(Dropout { p: *p }),
             Layer::LogSoftmax => Part::LogSoftmax,
             Layer::Sequence(layers) => {
@@ -143,6 +145,7 @@ impl Block {
             Part::AdaptiveAvgPool(size) => adaptive::mean_pool(x, *size),
             Part::Reshape(shape) => x.reshape(&[&x.shape()[..1], shape].concat()),
             Part::Flatten => x.flatten_from(1),
+            Part::Transpose => x.transpose(1, 2),
             Part::Dropout(layer) => layer.forward(tape, x),
             Part::LogSoftmax => x.log_softmax(),
             Part::Sequence(blocks) => in_sequence(blocks, tape, x),

@@ -133,6 +133,8 @@ pub enum Layer {
     Reshape(Vec<usize>),
     /// The same elements, row-major, as a vector.
     Flatten,
+    /// `[t, d]` as `[d, t]`.
+    Transpose,
     /// Elements set to 0 at random in training.
     Dropout(f64),
     /// `x − ln Σ eˣ` along the last axis.
@@ -205,6 +207,7 @@ impl Layer {
             Layer::AdaptiveAvgPool(_) => "adaptive mean pooling",
             Layer::Reshape(_) => "reshape",
             Layer::Flatten => "flatten",
+            Layer::Transpose => "transpose",
             Layer::Dropout(_) => "dropout",
             Layer::LogSoftmax => "log-softmax",
             Layer::Sequence(_) => "sequence",

@@ -117,6 +117,10 @@ impl Layer {
                 Err(self.refused(input, "the new shape has another number of elements"))
             }
             Layer::Flatten => free(vec![input.iter().product()]),
+            Layer::Transpose => match input {
+                &[tokens, width] => free(vec![width, tokens]),
+                _ => Err(self.refused(input, "it takes tokens [t, d]")),
+            },
             Layer::Sequence(layers) => {
                 let mut shape = input.to_vec();
                 for (_, layer) in layers {

@@ -1,0 +1,34 @@
+//! What the training of decoders takes, known before any weight is set aside.
+
+use gpz_nn::blueprint::Cost;
+
+use crate::learner::TrainingPlan;
+
+/// Bytes of a value in f32.
+const VALUE: u128 = 4;
+
+/// Bytes in f32 without which decoders cannot learn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeastBytes {
+    /// Of all of them, where they learn: weights, the best so far, the optimiser's moments; and of the largest alone the gradients and
+    /// the two largest features of a batch.
+    pub learning: u128,
+    /// Of the file that is written after each epoch, on its way to the disk.
+    pub saving: u128,
+}
+
+impl TrainingPlan {
+    /// What decoders of these costs need to learn together by this plan.
+    #[must_use]
+    pub fn least_bytes(&self, decoders: &[Cost]) -> LeastBytes {
+        let copies = 2 + self.optimizer.moments() as u128;
+        let params: u128 = decoders.iter().map(|cost| u128::from(cost.params)).sum();
+        let step = |cost: &Cost| {
+            u128::from(cost.params) + 2 * u128::from(cost.largest) * self.batch as u128
+        };
+        let largest_step = decoders.iter().map(step).max().unwrap_or(0);
+        let kept = VALUE * copies * params;
+        // The tensors as bytes, and the file that is put together from them.
+        LeastBytes { learning: kept + VALUE * largest_step, saving: 2 * kept }
+    }
+}
