@@ -113,7 +113,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: gpz_inversion::Error,
+        source: Box<gpz_inversion::Error>,
     },
     /// Weights that are no numbers.
     #[error("{}: {key} holds NaN or an infinity; train the network again, or save it from before it diverged", path.display())]

@@ -340,7 +340,7 @@ fn lpips_is_shown_where_it_was_measured() {
     }
     let with = report::render(&input).unwrap();
     for part in
-        ["LPIPS is version 0.1 with AlexNet", "LPIPS (Zhang et al. 2018)", "0.432", "0.4 … 0.46"]
+        ["LPIPS is version 0.1 with AlexNet", "LPIPS (Zhang et al. 2018)", "0.432", "0.400 … 0.460"]
     {
         assert!(with.contains(part), "{part} is missing");
     }
