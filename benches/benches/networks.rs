@@ -107,8 +107,12 @@ fn attack(splits: &[&str]) -> Fallible {
     for split in splits {
         let split = target.find_split(split)?;
         let shape = &target.taps()[split - 1].shape;
-        let decoder =
-            Decoder::new(DecoderSpec::auto_for("ir152", shape), shape, [3, SIDE, SIDE], &mut rng_for(1, "decoder", split as u64))?;
+        let decoder = Decoder::new(
+            DecoderSpec::auto_for("ir152", shape),
+            shape,
+            [3, SIDE, SIDE],
+            &mut rng_for(1, "decoder", split as u64),
+        )?;
         learners.push((split, Learner::new("decoder", decoder, &plan())));
     }
     let last = learners.iter().map(|(split, _)| *split).max().unwrap_or(1);
@@ -125,7 +129,10 @@ fn attack(splits: &[&str]) -> Fallible {
         Ok(())
     })?;
     let rate = BATCH as f64 / median(&took, |took| took.wall);
-    println!("attack on ir152 at {} split(s): {rate:.1} images/s (PyTorch, one split: 18)", splits.len());
+    println!(
+        "attack on ir152 at {} split(s): {rate:.1} images/s (PyTorch, one split: 18)",
+        splits.len()
+    );
     Ok(())
 }
 
@@ -137,13 +144,15 @@ fn peak_bytes() -> Option<u64> {
 }
 
 fn main() -> Fallible {
-    let asked: Vec<String> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| {
         asked.is_empty() || asked.iter().any(|word| name.split(':').next() == Some(word))
     };
     println!("batch {BATCH}, {SIDE}×{SIDE} RGB, {} threads", rayon::current_num_threads());
-    println!("{:<15} {:<12} {:>8} {:>8} {:>8} {:>8}", "network", "", "images/s", "best", "of limit", "PyTorch");
+    println!(
+        "{:<15} {:<12} {:>8} {:>8} {:>8} {:>8}",
+        "network", "", "images/s", "best", "of limit", "PyTorch"
+    );
     for (model, training, evaluation) in NETWORKS {
         if wanted(model) {
             network(model, (training, evaluation))?;

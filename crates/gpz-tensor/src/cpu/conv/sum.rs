@@ -247,21 +247,21 @@ impl<T: Element> Job<'_, T> {
                         x[p] = &source.data[from..from + slice.len()];
                     }
                 }
-                if !inside {
-                    continue;
-                }
                 let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
                 for from in (0..slice.len()).step_by(LONGEST) {
                     let to = slice.len().min(from + LONGEST);
+                    // Pieces end at the same places whether taps are skipped or not: which are depends on the tile.
                     if added + (to - from) > LONGEST {
                         sum = plus(isa, sum, &tile);
                         tile = zeros::<T, I, P, V>(isa);
                         added = 0;
                     }
                     added += to - from;
-                    let x = x.map(|run| &run[from..to]);
-                    let weights = &weights[from * V * I::LANES..to * V * I::LANES];
-                    tile = accumulate(isa, tile, x, weights);
+                    if inside {
+                        let x = x.map(|run| &run[from..to]);
+                        let weights = &weights[from * V * I::LANES..to * V * I::LANES];
+                        tile = accumulate(isa, tile, x, weights);
+                    }
                 }
             }
             tile = plus(isa, sum, &tile);
