@@ -6,6 +6,7 @@ use gpz_inversion::{Observer, Wire};
 use gpz_models::Target;
 use serde::{Deserialize, Serialize};
 
+use crate::attacks::{AttackGroups, train_attacks};
 use crate::config::AuditConfig;
 use crate::declared::Declared;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use crate::run_record::{
 use crate::splits::LeakageBound;
 use crate::sweep::{
     Circumstances, Clock, LEVEL, begun_in, configuration_text, given_weights, model_record,
-    open_data, prepare_target, remove_states, same_configuration, train_attacks, write_target,
+    open_data, prepare_target, remove_states, same_configuration, write_target,
 };
 use crate::training::foresee_target;
 use crate::wire::ChannelWire;
@@ -191,7 +192,10 @@ pub fn invert(
         return finished(dir);
     }
     let mut clock = Clock::new(dir);
-    let split = foresee_target(audit.model, audit.resolution)?.find_split(&config.split)?;
+    let foreseen = foresee_target(audit.model, audit.resolution)?;
+    let split = foreseen.find_split(&config.split)?;
+    let attacker = AttackGroups::foresee(audit, &foreseen, &[split], circumstances)?;
+    attacker.announce(observer);
     let weights = given_weights(audit, dir)?;
     let lpips = given_lpips(audit.lpips_weights.as_deref(), &circumstances.device)?;
     let data = open_data(audit, observer)?;
@@ -203,7 +207,7 @@ pub fn invert(
     clock.lap("data");
     let (wire, leakage_bound) = channel_at(split, audit, target, (dataset, parts), observer)?;
     let wire: &dyn Wire = &wire;
-    let attacked = (&[split][..], wire);
+    let attacked = (&attacker, wire);
     let (decoders, mut records) = train_attacks(audit, dir, target, attacked, parts, observer)?;
     clock.lap("attack");
     let evaluation =

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assemble;
+mod attacks;
 pub mod choice;
 pub mod config;
 pub mod data;

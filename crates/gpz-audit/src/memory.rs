@@ -20,7 +20,7 @@ pub(crate) fn check(what: &str, needed: u128, mend: &'static str) -> Result<()> 
 }
 
 /// Bytes that can still be had, by the system's word and by the limit of a container.
-fn available() -> u128 {
+pub(crate) fn available() -> u128 {
     let free = read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
     let limit =
         read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|t| t.trim().parse().ok());

@@ -226,8 +226,14 @@ pub struct AttackTraining {
     pub split: String,
     /// Kind of attack.
     pub attack: String,
+    /// Family and parameters of the decoder, such as `per-tap:width=100`; empty in records from before there were several.
+    #[serde(default)]
+    pub decoder: String,
     /// Parameters of the decoder.
     pub decoder_params: u64,
+    /// Multiply-accumulates of the decoder for one image; 0 in records that do not say.
+    #[serde(default)]
+    pub decoder_macs: u64,
     /// Optimiser and its settings in words.
     pub optimiser: String,
     /// Images per step.

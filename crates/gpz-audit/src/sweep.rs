@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use gpz_data::{ImageSet, Part, Parts};
-use gpz_inversion::{Decoder, InversionTrainer, Observer, Wire};
+use gpz_inversion::{Observer, Wire};
 use gpz_models::Target;
 use gpz_nn::{Module, checkpoint};
 use gpz_tensor::Device;
 
 use crate::assemble::{SplitInput, assemble};
+use crate::attacks::{self, AttackGroups, train_attacks};
 use crate::config::{AuditConfig, plan_in_words};
 use crate::data::OpenedData;
 use crate::error::{Error, Result};
@@ -21,8 +22,7 @@ use crate::radius_history::Tracker;
 use crate::report;
 use crate::run_dir::{RunDir, RunState, files, read_text};
 use crate::run_record::{
-    AttackTraining, Epoch, ModelRecord, Named, Phase, Provenance, RunRecord, TargetRecord,
-    converged, utc,
+    Epoch, ModelRecord, Named, Phase, Provenance, RunRecord, TargetRecord, converged, utc,
 };
 use crate::splits::{LeakageBound, SplitsFile};
 use crate::statistics::{self, Groups, SplitStatistics};
@@ -89,8 +89,10 @@ pub fn audit(
     let mut clock = Clock::new(dir);
     let foreseen = foresee_target(config.model, config.resolution)?;
     let splits = config.chosen_splits(foreseen.taps.len(), |name| foreseen.find_split(name))?;
+    let attackers = AttackGroups::foresee(config, &foreseen, &splits, circumstances)?;
     let weights = given_weights(config, dir)?;
     let lpips = given_lpips(config.lpips_weights.as_deref(), &circumstances.device)?;
+    attackers.announce(observer);
     let data = open_data(config, observer)?;
     let parts = &data.parts;
     check_classes(parts)?;
@@ -133,7 +135,7 @@ pub fn audit(
     let sent: Vec<&SentFeatures> = trained_on.iter().map(|statistics| &statistics.sent).collect();
     let (wire, bounds) = declaration.at(target, &sent)?;
     let (decoders, attack_records) =
-        train_attacks(config, dir, target, (&splits, &wire), parts, observer)?;
+        train_attacks(config, dir, target, (&attackers, &wire), parts, observer)?;
     clock.lap("attacks");
 
     let evaluation =
@@ -366,59 +368,10 @@ pub(crate) fn obtain_target(
     Ok((target, record))
 }
 
-pub(crate) type Attacks = (Vec<(usize, Decoder)>, Vec<AttackTraining>);
-
-/// Trains a decoder for each of `splits` (1-based), on what arrives through the wire, from wherever an earlier attempt in the directory ended, and writes them.
-pub(crate) fn train_attacks(
-    config: &AuditConfig,
-    dir: &RunDir,
-    target: &dyn Target,
-    (splits, wire): (&[usize], &dyn Wire),
-    parts: &Parts,
-    observer: &mut dyn Observer,
-) -> Result<Attacks> {
-    let state = state_file("attacks");
-    let mut trainer =
-        InversionTrainer::new(target, splits, config.attack, config.seed)?.behind(wire);
-    if dir.file(&state).exists() {
-        trainer.restore(&read_bytes(&dir.file(&state))?)?;
-    }
-    let auxiliary = &parts.auxiliary;
-    trainer
-        .train(auxiliary.train(), auxiliary.held_out(), observer, |trainer| -> Result<()> {
-            dir.write(&state, &trainer.state()?)
-        })
-        .map_err(|error| error.of_steps(config.attack.training.batch))?;
-    let plan = &config.attack.training;
-    let mut records = Vec::new();
-    for (split, learner) in trainer.attacks() {
-        let curve = epochs(learner.curve());
-        records.push(AttackTraining {
-            split: target.taps()[split - 1].name.clone(),
-            attack: "inverse network".to_owned(),
-            decoder_params: learner.module().parameter_count() as u64,
-            optimiser: plan_in_words(plan),
-            batch: plan.batch,
-            epochs: curve.len(),
-            chosen_epoch: learner.best_epoch().unwrap_or(0),
-            stopped_early: learner.stopped_early(),
-            converged: converged(&losses(&curve)),
-            curve,
-        });
-    }
-    let decoders = trainer.into_decoders()?;
-    for (split, decoder) in &decoders {
-        let file = files::decoder_checkpoint(&target.taps()[split - 1].name);
-        dir.write(&file, &checkpoint::save(decoder, Some(&target.name()))?)?;
-    }
-    Ok((decoders, records))
-}
-
 /// States are of use only while the run is unfinished. What cannot be removed stays; the results do not depend on it.
 pub(crate) fn remove_states(dir: &RunDir) {
-    for name in ["target", "attacks"] {
-        let _ = std::fs::remove_file(dir.file(&state_file(name)));
-    }
+    let _ = std::fs::remove_file(dir.file(&state_file("target")));
+    attacks::remove_states(dir);
 }
 
 /// What stands behind a declared channel at one split: the bound, and the accuracy of the network.
@@ -468,7 +421,7 @@ fn split_inputs(
     Ok(inputs)
 }
 
-fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
+pub(crate) fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
     let epoch = |record: &gpz_inversion::EpochRecord| Epoch {
         epoch: record.epoch,
         train_loss: record.train_loss,
@@ -478,7 +431,7 @@ fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
     curve.iter().map(epoch).collect()
 }
 
-fn losses(curve: &[Epoch]) -> Vec<f64> {
+pub(crate) fn losses(curve: &[Epoch]) -> Vec<f64> {
     curve.iter().map(|epoch| epoch.held_out_loss).collect()
 }
 

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::audit::AuditArgs;
 use crate::commands::data::DataArgs;
+use crate::commands::decoders::DecodersArgs;
 use crate::commands::devices::DevicesArgs;
 use crate::commands::features::FeaturesArgs;
 use crate::commands::invert::InvertArgs;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// List models, or the splits of one and what each costs
     Models(ModelsArgs),
+    /// List decoders, or those that attack a model's splits and what each costs
+    Decoders(DecodersArgs),
     /// List built-in data sets, or read a set and say what it holds
     Data(DataArgs),
     /// List the devices that can compute

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::ReportInput;
 use crate::declared::Declared;
-use crate::run_record::AuxiliaryRecord;
+use crate::run_record::{AttackTraining, AuxiliaryRecord};
 use crate::words::{self, counted, percent, shape, significant, thousands};
 
 /// The section as the template sees it.
@@ -116,7 +116,7 @@ impl Done {
                 .map(|a| {
                     [
                         a.split.clone(),
-                        a.attack.clone(),
+                        attacker(a),
                         thousands(a.decoder_params),
                         format!("{}, batch {}", a.optimiser, a.batch),
                         format!(
@@ -281,3 +281,11 @@ const CONVENTIONS: [&str; 5] = [
     "An attack is at rest if the last quarter of its epochs improves the best held-out error by less than 2 %.",
     "Splits are named as in the model and counted from 1; shapes are channels × height × width.",
 ];
+
+/// The attack and its decoder.
+fn attacker(attack: &AttackTraining) -> String {
+    if attack.decoder.is_empty() {
+        return attack.attack.clone();
+    }
+    format!("{}, {}", attack.attack, attack.decoder)
+}

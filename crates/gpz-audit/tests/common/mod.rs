@@ -277,7 +277,9 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
         AttackTraining {
             split: name.clone(),
             attack: "inverse network".into(),
+            decoder: "cnn:width=100".into(),
             decoder_params: 18_000 << k.min(6),
+            decoder_macs: 4_000_000,
             optimiser: "Adam (β 0.5, 0.999, amsgrad), learning rate 0.01, plateau ×0.5".into(),
             batch: 128,
             epochs: curve.len(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod data;
+pub(crate) mod decoders;
 pub(crate) mod device_options;
 pub(crate) mod devices;
 pub(crate) mod features;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Metrics(args) => metrics::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::Decoders(args) => decoders::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Devices(args) => devices::run(&args),
     }

@@ -34,7 +34,7 @@ pub(crate) struct ModelsArgs {
 
 /// Channels, height and width.
 #[derive(Debug, Clone, Copy)]
-struct InputShape([usize; 3]);
+pub(crate) struct InputShape(pub(crate) [usize; 3]);
 
 impl FromStr for InputShape {
     type Err = String;

@@ -9,6 +9,7 @@ use gpz_audit::declared::Declared;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
+use gpz_inversion::DecoderChoice;
 use gpz_models::ModelSpec;
 use gpz_nn::Labels;
 
@@ -81,17 +82,22 @@ pub(crate) struct AttackerFlags {
     /// Pictures the attacker learns from, in place of a part of the audited set: a built-in set or path, in any size and with 1 or 3 channels
     #[arg(long, value_name = "DATA")]
     aux: Option<String>,
+    /// Decoder that learns the picture from the feature, such as residual:width=200,depth=2; auto follows the model. See gpz decoders
+    #[arg(long, value_name = "SPEC")]
+    decoder: Option<DecoderChoice>,
 }
 
 impl AttackerFlags {
     /// Puts the flags over a configuration.
     pub(crate) fn set(&self, config: &mut AuditConfig) {
         config.auxiliary = self.aux.clone().or(config.auxiliary.take());
+        set(&mut config.attack.decoder, &self.decoder);
     }
 
     /// The flags that arm an attacker as a configuration does.
     pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
-        line.flag("--aux", config.auxiliary.as_ref())
+        let decoder = (!config.attack.decoder.is_auto()).then_some(config.attack.decoder);
+        line.flag("--aux", config.auxiliary.as_ref()).flag("--decoder", decoder)
     }
 }
 

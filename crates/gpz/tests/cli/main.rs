@@ -4,6 +4,7 @@ mod bad_input;
 mod checkpoints;
 mod common;
 mod declared;
+mod decoders;
 mod devices;
 mod lpips;
 mod results;

@@ -27,7 +27,7 @@ fn every_help_shows_an_example() {
     let place = Place::empty();
     let subcommands = [
         "audit", "train", "features", "stats", "invert", "metrics", "report", "models", "data",
-        "devices",
+        "decoders", "devices",
     ];
     let help = place.ok("--help");
     for name in subcommands {
