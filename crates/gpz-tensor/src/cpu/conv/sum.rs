@@ -250,12 +250,13 @@ impl<T: Element> Job<'_, T> {
                 let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
                 for from in (0..slice.len()).step_by(LONGEST) {
                     let to = slice.len().min(from + LONGEST);
-                    // Pieces end at the same places whether taps are skipped or not: which are depends on the tile.
                     if added + (to - from) > LONGEST {
                         sum = plus(isa, sum, &tile);
                         tile = zeros::<T, I, P, V>(isa);
                         added = 0;
                     }
+                    // Counted whether or not a tap lies outside for all pixels of the tile: where a pixel's sum is cut must not depend
+                    // on the pixels beside it.
                     added += to - from;
                     if inside {
                         let x = x.map(|run| &run[from..to]);
