@@ -468,7 +468,7 @@ fn split_inputs(
     Ok(inputs)
 }
 
-fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
+pub(crate) fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
     let epoch = |record: &gpz_inversion::EpochRecord| Epoch {
         epoch: record.epoch,
         train_loss: record.train_loss,
@@ -478,7 +478,7 @@ fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
     curve.iter().map(epoch).collect()
 }
 
-fn losses(curve: &[Epoch]) -> Vec<f64> {
+pub(crate) fn losses(curve: &[Epoch]) -> Vec<f64> {
     curve.iter().map(|epoch| epoch.held_out_loss).collect()
 }
 

@@ -9,6 +9,7 @@ use gpz_audit::declared::Declared;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
+use gpz_inversion::DecoderChoice;
 use gpz_models::ModelSpec;
 use gpz_nn::Labels;
 
@@ -81,17 +82,22 @@ pub(crate) struct AttackerFlags {
     /// Pictures the attacker learns from, in place of a part of the audited set: a built-in set or path, in any size and with 1 or 3 channels
     #[arg(long, value_name = "DATA")]
     aux: Option<String>,
+    /// Decoder that learns the picture from the feature, such as residual:width=200,depth=2; auto follows the model. See gpz decoders
+    #[arg(long, value_name = "SPEC")]
+    decoder: Option<DecoderChoice>,
 }
 
 impl AttackerFlags {
     /// Puts the flags over a configuration.
     pub(crate) fn set(&self, config: &mut AuditConfig) {
         config.auxiliary = self.aux.clone().or(config.auxiliary.take());
+        set(&mut config.attack.decoder, &self.decoder);
     }
 
     /// The flags that arm an attacker as a configuration does.
     pub(crate) fn words(config: &AuditConfig, line: CommandLine) -> CommandLine {
-        line.flag("--aux", config.auxiliary.as_ref())
+        let decoder = (!config.attack.decoder.is_auto()).then_some(config.attack.decoder);
+        line.flag("--aux", config.auxiliary.as_ref()).flag("--decoder", decoder)
     }
 }
 
@@ -210,6 +216,13 @@ impl RunFlags {
         }
     }
 
+    /// The configuration of a run without a model, of whose fields those of the attack count.
+    pub(crate) fn attack_alone(&self) -> Result<AuditConfig> {
+        let mut config = self.configuration(&Source::Preset)?;
+        self.set(&mut config);
+        Ok(config)
+    }
+
     /// Puts the flags over a configuration.
     pub(crate) fn set(&self, config: &mut AuditConfig) {
         set(&mut config.model, &self.model);
@@ -241,6 +254,27 @@ impl RunFlags {
             .flag("--model", Some(config.model))
             .flag("--data", Some(&config.data))
             .flag("--seed", Some(config.seed))
+            .flag("--batch", self.batch)
+            .flag("--stop-after", self.stop_after);
+        more(line).text()
+    }
+}
+
+impl RunFlags {
+    /// The command that repeats a run without a model; see [`RunFlags::command`].
+    pub(crate) fn command_alone(
+        &self,
+        subcommand: &str,
+        seed: u64,
+        dir: &RunDir,
+        more: impl FnOnce(CommandLine) -> CommandLine,
+    ) -> String {
+        let line = CommandLine::new(subcommand).flag("--out", Some(dir.path().display()));
+        let line = self
+            .device
+            .words(line)
+            .flag("--preset", Some(self.preset.as_deref().unwrap_or("quick")))
+            .flag("--seed", Some(seed))
             .flag("--batch", self.batch)
             .flag("--stop-after", self.stop_after);
         more(line).text()
