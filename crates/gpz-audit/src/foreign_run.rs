@@ -174,7 +174,7 @@ pub fn invert_features(
     let resampling = Resampling { resamples: config.resamples, level: LEVEL, seed: config.seed };
     let metrics = InversionMetrics::of(attacked, &judged.figures, judged.mean_image, &resampling)?;
     let test_labels = match &tests {
-        Some(tests) => tests.labels.as_ref().map(|labels| labels.iter().copied().collect()),
+        Some(tests) => tests.labels.clone(),
         None => listed.labels.as_ref().map(|labels| pick(labels, &cut.test)),
     };
     let shown = pictures::shown(&judged.figures, test_labels.as_deref());

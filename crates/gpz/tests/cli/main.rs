@@ -5,6 +5,7 @@ mod checkpoints;
 mod common;
 mod declared;
 mod devices;
+mod foreign;
 mod lpips;
 mod results;
 mod resume;
