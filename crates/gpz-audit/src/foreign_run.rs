@@ -436,6 +436,3 @@ fn notes(config: &ForeignConfig, shared: usize) -> Vec<String> {
     }
     notes
 }
-
-#[cfg(test)]
-mod tests;

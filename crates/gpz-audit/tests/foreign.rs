@@ -1,10 +1,18 @@
+//! Features of a network that gpz does not know, attacked from a file.
+
 use std::fs;
 use std::path::Path;
 
-use gpz_inversion::Silent;
-
-use super::*;
-use crate::config::AuditConfig;
+use gpz_audit::Result;
+use gpz_audit::config::AuditConfig;
+use gpz_audit::foreign_run::{
+    FileNames, ForeignConfig, ForeignRun, UNKNOWN_MODEL, invert_features,
+};
+use gpz_audit::inversion_run::{InversionMetrics, METRICS};
+use gpz_audit::run_dir::{RunDir, files};
+use gpz_audit::sweep::{Circumstances, READING};
+use gpz_inversion::{Observer, Silent};
+use gpz_tensor::Device;
 
 const SIDE: usize = 16;
 const PIXELS: usize = SIDE * SIDE;
@@ -163,7 +171,7 @@ fn a_stop_leaves_nothing() {
     let n = 40;
     let x: Vec<f32> = (0..n).flat_map(squares).collect();
     let z: Vec<f32> = (0..n * 128).map(noise).collect();
-    for phase in [READING_PHASE, "attack", "evaluation"] {
+    for phase in [READING, "attack", "evaluation"] {
         let folder = tempfile::tempdir().unwrap();
         let mut config = stored(folder.path(), &[n, 2, 8, 8], &z, &x);
         config.training.set_epochs(1);
@@ -173,8 +181,6 @@ fn a_stop_leaves_nothing() {
         assert!(!folder.path().join("run").exists(), "{phase}");
     }
 }
-
-const READING_PHASE: &str = crate::sweep::READING;
 
 /// Equal configurations give equal bytes; another seed another cut.
 #[test]
