@@ -45,7 +45,7 @@ fn stored(folder: &Path, shape: &[usize], z: &[f32], x: &[f32]) -> ForeignConfig
     fs::write(folder.join("z.npy"), npy(shape, z)).unwrap();
     fs::write(folder.join("x.npy"), npy(&[n, 1, SIDE, SIDE], x)).unwrap();
     let mut audit = AuditConfig::preset("quick", None).unwrap();
-    audit.attack.training.set_epochs(20);
+    audit.attack.training.set_epochs(30);
     let path = |name: &str| folder.join(name).display().to_string();
     ForeignConfig {
         key: "z".to_owned(),
@@ -54,7 +54,7 @@ fn stored(folder: &Path, shape: &[usize], z: &[f32], x: &[f32]) -> ForeignConfig
         lpips_weights: None,
         seed: 3,
         resamples: 100,
-        decoder: "per-tap:width=50".parse().unwrap(),
+        decoder: "per-tap:width=1000".parse().unwrap(),
         from: FileNames { features: path("z.npy"), images: Some(path("x.npy")) },
         test: None,
         training: audit.attack.training,

@@ -46,12 +46,11 @@ fn features_from_a_file_are_attacked() {
     let images: Vec<_> =
         run["parts"].as_array().expect("parts").iter().map(|p| &p["images"]).collect();
     assert_eq!(images, [22, 2, 6]);
-    // One picture of each class at least.
-    let classes: Vec<_> =
-        run["pictures"].as_array().expect("pictures").iter().map(|p| p["class"].clone()).collect();
-    for class in ["0", "1", "2"] {
-        assert!(classes.contains(&json!(class)), "{classes:?}");
-    }
+    // The first pictures are of different classes.
+    let classes: Vec<&Value> =
+        run["pictures"].as_array().expect("pictures").iter().map(|p| &p["class"]).collect();
+    assert!(classes.len() >= 2 && classes[0] != classes[1], "{classes:?}");
+    assert!(classes.iter().all(|class| ["0", "1", "2"].iter().any(|known| *class == known)));
     for file in [
         "checkpoints/decoder_z.safetensors",
         "pictures/grid.png",
