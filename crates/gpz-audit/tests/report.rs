@@ -143,7 +143,7 @@ fn the_radius_is_drawn_where_it_was_watched() {
     ] {
         assert!(watched.contains(text) && !unwatched.contains(text), "{text}");
     }
-    // exp(−0.2) of the untrained one after an epoch, exp(−1) after five.
+    // exp(−0.1) of the untrained one after an epoch, exp(−0.5) after five.
     assert!(watched.contains("block1: from 0.905 to 0.607 in epoch 5."), "{watched}");
     let mut many = DEEP.0.clone();
     many.radius = common::run(&Plan { history: true, pictures: 0, ..Plan::deep() }).radius;
@@ -211,7 +211,10 @@ fn lower_ends_are_drawn_where_there_are_any() {
         ("<th scope=\"col\">attack lags</th>", [true, false, false, false]),
         ("<th scope=\"col\">closest MSE</th>", [false, true, true, false]),
         ("the effective error at least doubles", [true, false, false, false]),
-        ("(b) the effective error is at least", [true, false, false, false]),
+        (
+            "(b) the effective error per element on the test part is at least",
+            [true, false, false, false],
+        ),
         ("is the measured one: what arrives at a deeper split", [false, true, true, true]),
         (">no attacker comes below</text>", [false, true, false, false]),
         (
