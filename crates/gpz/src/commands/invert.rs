@@ -126,6 +126,7 @@ impl InvertArgs {
 
 /// Attacks the split and says what came of it.
 pub(crate) fn run(args: &InvertArgs) -> Result<()> {
+    args.features.check()?;
     let (None, Some(out)) = (args.features.file(), &args.out) else {
         return invert_features::run(args, &args.features);
     };

@@ -56,6 +56,25 @@ impl FeatureFlags {
         self.features.as_deref()
     }
 
+    /// Refuses flags of features beside a model. The parser asks for no `--features` where something stands that conflicts with it.
+    pub(crate) fn check(&self) -> Result<()> {
+        let given = [
+            ("--key", &self.key),
+            ("--images", &self.images),
+            ("--images-key", &self.images_key),
+            ("--labels-key", &self.labels_key),
+            ("--test-features", &self.test_features),
+            ("--test-images", &self.test_images),
+        ];
+        let lonely = given.iter().find(|(_, value)| value.is_some() && self.features.is_none());
+        if let Some((flag, _)) = lonely {
+            anyhow::bail!(
+                "{flag} belongs to features in a file; name them with --features, or leave it out"
+            );
+        }
+        Ok(())
+    }
+
     fn configuration(&self, args: &InvertArgs) -> Result<ForeignConfig> {
         let mut audit = args.run.attack_alone()?;
         args.attacker.set(&mut audit);
