@@ -35,10 +35,11 @@ pub(super) fn convolve(state: &mut State, conv: &Convolution) -> Outcome {
     let [coarse_h, coarse_w] = conv.coarse;
     let [kernel_h, kernel_w] = conv.kernel;
     let (fine_c, coarse_c) = (conv.fine_channels, conv.coarse_channels);
+    let (fine_run, coarse_run) = (fine_c / conv.groups, coarse_c / conv.groups);
     let sizes = [
         conv.batch * fine_h * fine_w * fine_c,
         conv.batch * coarse_h * coarse_w * coarse_c,
-        coarse_c * kernel_h * kernel_w * fine_c,
+        coarse_c * kernel_h * kernel_w * fine_run,
     ];
     let addresses = [conv.fine_address, conv.coarse_address, conv.weight_address];
     let result = match conv.pass {
@@ -69,8 +70,9 @@ pub(super) fn convolve(state: &mut State, conv: &Convolution) -> Outcome {
                 let fine_at = ((picture * fine_h + h) * fine_w + w) * fine_c;
                 let coarse_at = ((picture * coarse_h + row) * coarse_w + column) * coarse_c;
                 for out in 0..coarse_c {
-                    let weight_at = ((out * kernel_h + tap_h) * kernel_w + tap_w) * fine_c;
-                    for inner in 0..fine_c {
+                    let weight_at = ((out * kernel_h + tap_h) * kernel_w + tap_w) * fine_run;
+                    let fine_at = fine_at + out / coarse_run * fine_run;
+                    for inner in 0..fine_run {
                         let f = fine_at + inner;
                         let (c, w) = (coarse_at + out, weight_at + inner);
                         match conv.pass {

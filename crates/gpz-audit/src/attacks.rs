@@ -241,7 +241,7 @@ mod tests {
     /// Groups hold each split once and in order, none is beyond what is allowed, and none could take the next.
     #[test]
     fn groups_are_as_large_as_fits() -> Result<()> {
-        let (config, plans) = (AuditConfig::preset("quick")?, plans()?);
+        let (config, plans) = (AuditConfig::preset("quick", None)?, plans()?);
         let cost = plans[0].2.cost();
         let least = |n: usize| config.attack.training.least_bytes(&vec![cost; n]);
         let total = |n: usize| {
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_decoder_beyond_the_machine_is_named_with_the_mend() -> Result<()> {
-        let config = AuditConfig::preset("quick")?;
+        let config = AuditConfig::preset("quick", None)?;
         let spec: gpz_inversion::DecoderSpec = "vit".parse()?;
         let plans = [(6, "block6".to_owned(), spec.plan(&[257, 128], [3, 64, 64])?)];
         let gibibytes = |n: u128| n << 30;

@@ -113,7 +113,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: gpz_inversion::Error,
+        source: Box<gpz_inversion::Error>,
     },
     /// Weights that are no numbers.
     #[error("{}: {key} holds NaN or an infinity; train the network again, or save it from before it diverged", path.display())]
@@ -339,7 +339,7 @@ pub enum Error {
         /// The largest index that is taken for a class.
         most: i64,
     },
-    /// Images that cannot be compared.
+    /// Images that cannot be compared or learnt from.
     #[error("{file}: {reason}")]
     Images {
         /// The file or folder.
@@ -350,7 +350,7 @@ pub enum Error {
     /// A feature that no statistic can be taken of.
     #[error(
         "{file}: row {row}, column {column} is {value:?}; {}",
-        if .value.is_finite() { "beyond 1e150 squares overflow: rescale the features" } else { "remove the row, or find where the feature overflowed" }
+        if .value.is_finite() { "it is too large to compute with: rescale the features" } else { "remove the row, or find where the feature overflowed" }
     )]
     FeatureValue {
         /// The array.
@@ -369,6 +369,77 @@ pub enum Error {
         file: String,
         /// The estimator's reason.
         source: gpz_estimators::Error,
+    },
+    /// Another number of pictures than features.
+    #[error(
+        "{file} holds {pictures} pictures for {rows} rows of features; store the picture of each row, in the same order"
+    )]
+    PictureCount {
+        /// The pictures' array.
+        file: String,
+        /// Pictures.
+        pictures: usize,
+        /// Rows of features.
+        rows: usize,
+    },
+    /// Pictures of floats that are not between 0 and 1.
+    #[error(
+        "{file}: pixels lie between {least} and {most}, and floats must lie between 0 and 1; {}",
+        if *least < 0.0 { "store the pictures from before they were normalised" } else { "divide them by 255, or store them as uint8" }
+    )]
+    PictureRange {
+        /// The pictures' array.
+        file: String,
+        /// Its least value.
+        least: f64,
+        /// Its greatest value.
+        most: f64,
+    },
+    /// A file of one array in which another is looked for.
+    #[error("{file}: a .npy file holds one array and no {what}; {mend}")]
+    OneArray {
+        /// The file.
+        file: String,
+        /// What is looked for.
+        what: &'static str,
+        /// Where it may be instead.
+        mend: &'static str,
+    },
+    /// Fewer pairs of feature and picture than an attack is learnt and judged on.
+    #[error("{file}: {found} {whose}, and {need} are needed; store more rows")]
+    FewPairs {
+        /// The features' array.
+        file: String,
+        /// Rows.
+        found: usize,
+        /// Which rows.
+        whose: &'static str,
+        /// Fewest there must be.
+        need: usize,
+    },
+    /// Test features of another shape than those the attack learns from.
+    #[error(
+        "{file}: {what} of {found:?}, and those of {other} are of {want:?}; dump both files from the same tap and pictures"
+    )]
+    OtherShape {
+        /// The test file's array.
+        file: String,
+        /// `features` or `pictures`.
+        what: &'static str,
+        /// Shape of one of its rows.
+        found: Vec<usize>,
+        /// The array the attack learns from.
+        other: String,
+        /// Shape of one of the rows there.
+        want: Vec<usize>,
+    },
+    /// Features and pictures between which there is no decoder.
+    #[error("{file}: {source}; store the pictures in another size, or choose another --decoder")]
+    NoDecoder {
+        /// The features' array.
+        file: String,
+        /// Why not.
+        source: gpz_inversion::Error,
     },
     /// A target could not be built, run or cut.
     #[error(transparent)]

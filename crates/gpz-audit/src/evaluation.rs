@@ -30,7 +30,7 @@ pub struct ImageFigures {
 }
 
 impl ImageFigures {
-    fn new(seen: ImageMetrics, clean: ImageMetrics) -> Self {
+    pub(crate) fn new(seen: ImageMetrics, clean: ImageMetrics) -> Self {
         let closest = ImageMetrics {
             mse_per_element: seen.mse_per_element.min(clean.mse_per_element),
             mse_channel_sum: seen.mse_channel_sum.min(clean.mse_channel_sum),

@@ -164,16 +164,7 @@ struct Classes {
 
 impl Classes {
     fn read(file: &ArrayFile, array: &ArrayInfo, rows: usize) -> Result<Self> {
-        let labels = file.integers(array)?;
-        let place = || format!("{}:{}", file.file(), array.name);
-        if labels.len() != rows {
-            return Err(Error::FeatureLabels { file: place(), labels: labels.len(), rows });
-        }
-        let index = |(row, &label): (usize, &i64)| match usize::try_from(label) {
-            Ok(index) if label < MOST_CLASSES => Ok(index),
-            _ => Err(Error::FeatureLabel { file: place(), row, label, most: MOST_CLASSES - 1 }),
-        };
-        let labels = labels.iter().enumerate().map(index).collect::<Result<Vec<usize>>>()?;
+        let labels = read_labels(file, array, rows)?;
         let mut present = labels.clone();
         present.sort_unstable();
         present.dedup();
@@ -187,6 +178,23 @@ impl Classes {
     fn empty(&self) -> Vec<usize> {
         (0..self.declared).filter(|label| self.present.binary_search(label).is_err()).collect()
     }
+}
+
+/// Class indices of as many rows of features.
+///
+/// # Errors
+/// [`Error::FeatureLabels`], [`Error::FeatureLabel`]; those of [`ArrayFile::integers`].
+pub(crate) fn read_labels(file: &ArrayFile, array: &ArrayInfo, rows: usize) -> Result<Vec<usize>> {
+    let labels = file.integers(array)?;
+    let place = || format!("{}:{}", file.file(), array.name);
+    if labels.len() != rows {
+        return Err(Error::FeatureLabels { file: place(), labels: labels.len(), rows });
+    }
+    let index = |(row, &label): (usize, &i64)| match usize::try_from(label) {
+        Ok(index) if label < MOST_CLASSES => Ok(index),
+        _ => Err(Error::FeatureLabel { file: place(), row, label, most: MOST_CLASSES - 1 }),
+    };
+    labels.iter().enumerate().map(index).collect()
 }
 
 /// Classes of `n` rows from `first` on; without labels, all rows are of one.

@@ -176,12 +176,12 @@ fn scale(value: f64, range: f64) -> f64 {
 
 /// How an array holds images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    images: usize,
-    height: usize,
-    width: usize,
-    channels: usize,
-    channels_first: bool,
+pub(crate) struct Layout {
+    pub(crate) images: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+    pub(crate) channels_first: bool,
 }
 
 impl Layout {
@@ -206,7 +206,18 @@ impl Layout {
         }
     }
 
-    fn values(&self) -> usize {
+    /// Of an array whose rows are one image each, whatever single image its shape could be.
+    pub(crate) fn of_rows(array: &ArrayInfo) -> Option<Self> {
+        match array.shape[..] {
+            [images, height, width] if images > 0 && height > 0 && width > 0 => {
+                Some(Layout { images, height, width, channels: 1, channels_first: false })
+            }
+            [_, _, _, _] => Self::of(array),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn values(&self) -> usize {
         self.height.saturating_mul(self.width).saturating_mul(self.channels)
     }
 

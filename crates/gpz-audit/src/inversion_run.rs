@@ -10,6 +10,7 @@ use crate::attacks::{AttackGroups, train_attacks};
 use crate::config::AuditConfig;
 use crate::declared::Declared;
 use crate::error::{Error, Result};
+use crate::evaluation::ImageFigures;
 use crate::intervals::{Interval, Resampling};
 use crate::leakage::Declaration;
 use crate::lpips::given_lpips;
@@ -80,11 +81,11 @@ impl InversionConfig {
 /// `metrics.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InversionMetrics {
-    /// The attacked model.
+    /// The attacked model; `unknown` where only its features are at hand.
     pub model: String,
-    /// The split's 1-based index.
-    pub index: usize,
-    /// The split's name.
+    /// The split's 1-based index; `null` in a model that is not known.
+    pub index: Option<usize>,
+    /// The split's name; of features in a file, their array's.
     pub split: String,
     /// Kind of attack.
     pub attack: Attack,
@@ -218,43 +219,19 @@ pub fn invert(
 
     let tap = &target.taps()[split - 1];
     let figures = evaluation.metrics.first().map_or(&[][..], |figures| figures);
-    let none = || Error::NoImages { split: tap.name.clone(), figure: "reconstructions" };
-    let seen: Vec<_> = figures.iter().map(|figures| figures.seen).collect();
-    let closest: Vec<_> = figures.iter().map(|figures| figures.closest).collect();
-    let summary = summarise(&seen, RANGE).ok_or_else(none)?;
-    let recognised = summarise(&closest, RANGE).ok_or_else(none)?;
     let resampling = Resampling { resamples: audit.resamples, level: LEVEL, seed: audit.seed };
-    let interval =
-        |figure, values: Vec<f64>| resampling.mean(&tap.name, figure, &values).map(|(_, ci)| ci);
-    let mse = interval("mse_per_element", seen.iter().map(|m| m.mse_per_element).collect())?;
-    let mse_closest = interval("mse_closest", closest.iter().map(|m| m.mse_per_element).collect())?;
-    let ssim = interval("ssim", closest.iter().map(|m| m.ssim).collect())?;
-    let distances: Option<Vec<f64>> = closest.iter().map(|m| m.lpips).collect();
-    let lpips = distances.map(|values| interval("lpips", values)).transpose()?;
-    let metrics = InversionMetrics {
+    let attacked = Attacked {
         model: target.name(),
-        index: split,
+        index: Some(split),
         split: tap.name.clone(),
         attack: config.attack,
-        part: gpz_data::Part::Test.name().to_owned(),
-        n: summary.n,
         prior_tau: audit.prior_tau,
-        mse_per_element: summary.mse_per_element,
-        mse_channel_sum: summary.mse_channel_sum,
-        mse_closest: audit.prior_tau.map(|_| recognised.mse_per_element),
-        psnr_db: recognised.psnr_db,
-        ssim: recognised.ssim,
-        lpips: recognised.lpips,
-        range: summary.range,
-        ci: MetricIntervals {
-            mse_per_element: mse,
-            psnr_db: mse_closest.map_decreasing(|m| psnr_db(m, RANGE)),
-            ssim,
-            lpips,
-        },
-        mean_image: evaluation.mean_image,
-        leakage_bound,
     };
+    let metrics = InversionMetrics {
+        leakage_bound,
+        ..InversionMetrics::of(attacked, figures, evaluation.mean_image, &resampling)?
+    };
+    let none = || Error::NoImages { split: tap.name.clone(), figure: "reconstructions" };
     let Some(attack) = records.pop() else { return Err(none()) };
     let run = InversionRun {
         task: TASK.to_owned(),
@@ -294,7 +271,66 @@ fn finished(dir: &RunDir) -> Result<InversionMetrics> {
     serde_json::from_str(&text).map_err(|source| Error::Damaged { path: dir.file(METRICS), source })
 }
 
+/// What was attacked, and how.
+pub(crate) struct Attacked {
+    pub(crate) model: String,
+    pub(crate) index: Option<usize>,
+    pub(crate) split: String,
+    pub(crate) attack: Attack,
+    pub(crate) prior_tau: Option<f64>,
+}
+
 impl InversionMetrics {
+    /// Means and intervals over the images of the test part.
+    ///
+    /// # Errors
+    /// [`Error::NoImages`] without figures; [`Error::ImageFigure`] for one that is no number.
+    pub(crate) fn of(
+        attacked: Attacked,
+        figures: &[ImageFigures],
+        mean_image: Baseline,
+        resampling: &Resampling,
+    ) -> Result<Self> {
+        let Attacked { model, index, split, attack, prior_tau } = attacked;
+        let none = || Error::NoImages { split: split.clone(), figure: "reconstructions" };
+        let seen: Vec<_> = figures.iter().map(|figures| figures.seen).collect();
+        let closest: Vec<_> = figures.iter().map(|figures| figures.closest).collect();
+        let summary = summarise(&seen, RANGE).ok_or_else(none)?;
+        let recognised = summarise(&closest, RANGE).ok_or_else(none)?;
+        let interval =
+            |figure, values: Vec<f64>| resampling.mean(&split, figure, &values).map(|(_, ci)| ci);
+        let mse = interval("mse_per_element", seen.iter().map(|m| m.mse_per_element).collect())?;
+        let mse_closest =
+            interval("mse_closest", closest.iter().map(|m| m.mse_per_element).collect())?;
+        let ssim = interval("ssim", closest.iter().map(|m| m.ssim).collect())?;
+        let distances: Option<Vec<f64>> = closest.iter().map(|m| m.lpips).collect();
+        let lpips = distances.map(|values| interval("lpips", values)).transpose()?;
+        Ok(InversionMetrics {
+            model,
+            index,
+            attack,
+            part: gpz_data::Part::Test.name().to_owned(),
+            n: summary.n,
+            prior_tau,
+            mse_per_element: summary.mse_per_element,
+            mse_channel_sum: summary.mse_channel_sum,
+            mse_closest: prior_tau.map(|_| recognised.mse_per_element),
+            psnr_db: recognised.psnr_db,
+            ssim: recognised.ssim,
+            lpips: recognised.lpips,
+            range: summary.range,
+            ci: MetricIntervals {
+                mse_per_element: mse,
+                psnr_db: mse_closest.map_decreasing(|m| psnr_db(m, RANGE)),
+                ssim,
+                lpips,
+            },
+            mean_image,
+            leakage_bound: None,
+            split,
+        })
+    }
+
     /// The text of `metrics.json`.
     ///
     /// # Errors

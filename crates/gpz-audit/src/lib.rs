@@ -13,6 +13,7 @@ pub mod evaluation;
 pub mod feature_estimates;
 pub mod feature_statistics;
 pub mod features;
+pub mod foreign_run;
 pub mod image_comparison;
 pub mod intervals;
 pub mod inversion_run;

@@ -16,7 +16,9 @@ pub fn read_lpips(path: &Path, device: &Device) -> Result<Lpips> {
     let bytes =
         std::fs::read(path).map_err(|source| Error::CannotReadLpips { path: place(), source })?;
     Lpips::from_safetensors(&bytes, DType::F32, device).map_err(|source| match source {
-        gpz_inversion::Error::LpipsWeights { .. } => Error::Lpips { path: place(), source },
+        gpz_inversion::Error::LpipsWeights { .. } => {
+            Error::Lpips { path: place(), source: Box::new(source) }
+        }
         // A device without memory is not the file's fault.
         other => other.into(),
     })

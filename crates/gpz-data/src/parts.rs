@@ -1,4 +1,5 @@
-//! The parts of a set: one type each, made only by [`Dataset::split`](crate::Dataset::split).
+//! The parts of a set: one type each, made only by [`Dataset::split`](crate::Dataset::split) and
+//! [`Dataset::split_with_auxiliary`](crate::Dataset::split_with_auxiliary).
 
 use std::fmt;
 use std::sync::Arc;

@@ -173,6 +173,21 @@ pub enum Error {
         /// The loss.
         loss: f64,
     },
+    /// Features and pictures that do not make pairs.
+    #[error(
+        "{features} numbers and {pictures} pixels do not make pairs of a feature of shape {feature:?} and a picture of {picture:?}; \
+         pass as many of the one as of the other"
+    )]
+    Pairs {
+        /// Numbers of all features.
+        features: usize,
+        /// Numbers of all pictures.
+        pictures: usize,
+        /// Shape of one feature.
+        feature: Vec<usize>,
+        /// Shape of one picture, `[c, h, w]`.
+        picture: [usize; 3],
+    },
     /// A split that is to be attacked twice at once.
     #[error("split {split} is named twice; name each split once")]
     DuplicateSplit {

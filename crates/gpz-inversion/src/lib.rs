@@ -6,6 +6,7 @@ pub mod error;
 mod learner;
 pub mod metrics;
 mod observer;
+mod pairs;
 mod trainer;
 mod wire;
 
@@ -16,5 +17,6 @@ pub use decoder::{
 pub use error::{Error, Result};
 pub use learner::{EpochRecord, Learner, TrainingPlan};
 pub use observer::{Observer, Silent};
+pub use pairs::{HeldOutRows, PairCut, Pairs, TestRows, TrainRows, train_on_pairs};
 pub use trainer::{AttackPlan, InversionTrainer, pictures, reconstruct, reconstruct_received};
 pub use wire::{Exact, Sending, Wire};

@@ -173,11 +173,7 @@ impl<'a> InversionTrainer<'a> {
             }
             let z = wire.receive(split, z, &sending)?;
             for (_, learner) in attacks.iter_mut().filter(|attack| here(attack)) {
-                let step = (epoch as u64) << 32 | learner.steps_done() as u64;
-                let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
-                let guess = learner.module().forward(&tape, &Var::constant(z.clone()))?;
-                let loss = loss::mse(&guess, &x)?;
-                learner.step(&tape, &loss, batch.len())?;
+                decoder_step(learner, (seed, epoch), &z, &x)?;
             }
             Ok(())
         })?;
@@ -267,6 +263,20 @@ impl<'a> InversionTrainer<'a> {
         let saved: Vec<_> = self.attacks.iter().map(read).collect::<Result<_>>()?;
         self.attacks.iter_mut().zip(saved).try_for_each(|((_, learner), s)| learner.adopt(s))
     }
+}
+
+/// One step of a decoder in an epoch (from 0): from features as they arrive, `[n, ...]`, to their pictures, `[n, c, h, w]`.
+pub(crate) fn decoder_step(
+    learner: &mut Learner<Decoder>,
+    (seed, epoch): (u64, usize),
+    z: &Tensor,
+    x: &Tensor,
+) -> Result<()> {
+    let step = (epoch as u64) << 32 | learner.steps_done() as u64;
+    let tape = Tape::train(derive_seed(seed, "decoder dropout", step));
+    let guess = learner.module().forward(&tape, &Var::constant(z.clone()))?;
+    let loss = loss::mse(&guess, x)?;
+    learner.step(&tape, &loss, x.shape()[0])
 }
 
 fn unusable(reason: impl std::fmt::Display) -> Error {

@@ -171,7 +171,7 @@ fn a_state_that_does_not_fit_changes_nothing() -> Result<()> {
     let before = learner.state()?;
     type Change<'a> = &'a dyn Fn(&mut BTreeMap<String, Tensor>);
     let changes: [(&str, Change<'_>); 7] = [
-        ("missing b", &|t| drop(t.remove("now:b"))),
+        ("missing: b", &|t| drop(t.remove("now:b"))),
         ("in its best state", &|t| drop(t.remove("best:b"))),
         ("in its best state", &|t| drop(t.insert("best:a".into(), wide.clone()))),
         ("in its best state", &|t| t.retain(|name, _| !name.starts_with("best"))),

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::network::Plan;
 use crate::normalise::Normalisation;
 use crate::registry::{Asked, ModelInfo};
+use crate::resnet::numbered;
 use crate::vgg;
 
 macro_rules! model {
@@ -65,6 +66,11 @@ pub(crate) const MODELS: &[ModelInfo] = &[
         vgg::E,
         true
     )),
+    model!(
+        "torchvision-mobilenet_v2",
+        "inverted residuals with depthwise convolutions, 1280 channels at the end",
+        mobilenet_v2
+    ),
     model!("torchvision-alexnet", "five convolutions, the first of 11×11", alexnet),
 ];
 
@@ -171,5 +177,59 @@ fn alexnet(asked: &Asked<'_>) -> Result<Plan> {
         ("classifier.4", Layer::linear(4096)),
         ("classifier.5", Layer::Relu),
         ("classifier.6", Layer::linear(asked.classes)),
+    ])))
+}
+
+/// Inverted residuals: by how much channels are expanded, channels, blocks, stride of the first.
+const INVERTED: [(usize, usize, usize, usize); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
+
+fn mobilenet_v2(asked: &Asked<'_>) -> Result<Plan> {
+    asked.sides_are_multiples_of(32)?;
+    let mut plan = begin(asked)?;
+    let activated = |convolution: Convolution| {
+        sequence([
+            ("0", convolution.unbiased().into()),
+            ("1", Layer::BatchNorm),
+            ("2", Layer::Relu6),
+        ])
+    };
+    plan.stage("stem", "features.0", activated(Convolution::same(32, 3).stride(2)));
+    let (mut inputs, mut count) = (32, 0);
+    for (expansion, outputs, blocks, first_stride) in INVERTED {
+        for i in 0..blocks {
+            let stride = if i == 0 { first_stride } else { 1 };
+            let hidden = expansion * inputs;
+            let mut long = Vec::new();
+            if expansion > 1 {
+                long.push(activated(Convolution::same(hidden, 1)));
+            }
+            long.push(activated(Convolution::same(hidden, 3).stride(stride).depthwise()));
+            long.push(Convolution::same(outputs, 1).unbiased().into());
+            long.push(Layer::BatchNorm);
+            let long = sequence([("conv", numbered(long))]);
+            let layer = if stride == 1 && inputs == outputs {
+                Layer::residual(("", long), None)
+            } else {
+                long
+            };
+            count += 1;
+            plan.stage(format!("block{count}"), format!("features.{count}"), layer);
+            inputs = outputs;
+        }
+    }
+    plan.stage("last", format!("features.{}", count + 1), activated(Convolution::same(1280, 1)));
+    let pooling = sequence([("", Layer::AdaptiveAvgPool([1, 1])), ("", Layer::Flatten)]);
+    plan.stage("pooled", "", pooling);
+    Ok(plan.ending_in(sequence([
+        ("classifier.0", Layer::Dropout(0.2)),
+        ("classifier.1", Layer::linear(asked.classes)),
     ])))
 }

@@ -34,6 +34,7 @@ fn halves_compose_to_the_whole() -> Result<()> {
         "ir_se50",
         "vit:patch=8,width=32,depth=3,heads=2",
         "torchvision-resnet50",
+        "torchvision-mobilenet_v2",
         "torchvision-alexnet",
     ] {
         let side = if model == "torchvision-alexnet" { 64 } else { 32 };
@@ -129,6 +130,7 @@ fn torchvisions_layouts_have_its_parameters() -> Result<()> {
         ("vgg16_bn", 138_365_992),
         ("vgg19_bn", 143_678_248),
         ("alexnet", 61_100_840),
+        ("mobilenet_v2", 3_504_872),
     ] {
         let told = architecture(&format!("torchvision-{model}"), 1000)?;
         assert_eq!(told.params(), params, "{model}");

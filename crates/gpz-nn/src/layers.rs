@@ -27,11 +27,11 @@ fn weight_and_bias(
 /// Two-dimensional convolution.
 #[derive(Debug)]
 pub struct Conv2d {
-    /// `[out, in, kh, kw]`.
+    /// `[out, in / groups, kh, kw]`.
     pub weight: Entry,
     /// `[out]`.
     pub bias: Option<Entry>,
-    /// Stride, padding, dilation.
+    /// Stride, padding, dilation, groups.
     pub options: Conv2dOptions,
 }
 
@@ -41,7 +41,7 @@ impl Conv2d {
     /// A square convolution with PyTorch's default initialisation.
     ///
     /// # Errors
-    /// A shape that does not fit in memory.
+    /// A shape that does not fit in memory. Groups that do not divide the channels are [`Conv2d::forward`]'s error.
     pub fn new(
         [inputs, outputs]: [usize; 2],
         kernel: usize,
@@ -49,6 +49,7 @@ impl Conv2d {
         bias: bool,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self> {
+        let inputs = inputs / options.groups.max(1);
         let (weight, bias) =
             weight_and_bias(&[outputs, inputs, kernel, kernel], outputs, bias, rng)?;
         Ok(Conv2d { weight, bias, options })

@@ -178,8 +178,11 @@ fn matrix_products() {
 #[test]
 fn convolutions() {
     let rng = &mut rng(7);
-    let options = |stride, padding, dilation| Conv2dOptions { stride, padding, dilation };
+    let options =
+        |stride, padding, dilation| Conv2dOptions { stride, padding, dilation, groups: 1 };
     let cases = [
+        ([2, 3, 4, 5], [3, 1, 3, 3], options([1, 1], [1, 1], [1, 1]).grouped(3)),
+        ([1, 4, 5, 4], [6, 2, 3, 2], options([2, 1], [1, 0], [1, 2]).grouped(2)),
         ([2, 2, 5, 4], [3, 2, 3, 3], options([1, 1], [1, 1], [1, 1])),
         ([1, 3, 5, 5], [2, 3, 3, 3], options([2, 2], [1, 1], [1, 1])),
         ([2, 1, 6, 5], [2, 1, 2, 3], options([1, 2], [0, 1], [2, 1])),

@@ -8,7 +8,7 @@ use crate::shape::Dims;
 use crate::tensor::dispatch;
 use crate::{Element, Tensor};
 
-/// Stride, padding and dilation of a convolution, height before width.
+/// Stride, padding, dilation and groups of a convolution, height before width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2dOptions {
     /// Steps between windows.
@@ -17,12 +17,21 @@ pub struct Conv2dOptions {
     pub padding: [usize; 2],
     /// Distance between the kernel's taps.
     pub dilation: [usize; 2],
+    /// Equal runs into which the channels of both sides are cut; each run of the result sees its own run of the input alone. As many
+    /// as there are channels make a depthwise convolution.
+    pub groups: usize,
 }
 
 impl Conv2dOptions {
-    /// The same stride and padding in both directions, no dilation.
+    /// The same stride and padding in both directions, no dilation, one group.
     pub fn square(stride: usize, padding: usize) -> Self {
-        Conv2dOptions { stride: [stride; 2], padding: [padding; 2], dilation: [1; 2] }
+        Conv2dOptions { stride: [stride; 2], padding: [padding; 2], dilation: [1; 2], groups: 1 }
+    }
+
+    /// The same with so many groups.
+    #[must_use]
+    pub fn grouped(self, groups: usize) -> Self {
+        Conv2dOptions { groups, ..self }
     }
 }
 
@@ -68,11 +77,11 @@ pub struct ConvEpilogue<'a> {
 impl Tensor {
     /// Convolution (cross-correlation, as networks mean it).
     ///
-    /// - `self`: `[n, ci, h, w]`; `weight`: `[co, ci, kh, kw]`; `bias`: `[co]`
+    /// - `self`: `[n, ci, h, w]`; `weight`: `[co, ci / groups, kh, kw]`; `bias`: `[co]`
     /// - result: `[n, co, h', w']` with `h' = (h + 2·padding − dilation·(kh − 1) − 1) / stride + 1`
     ///
     /// # Errors
-    /// Shapes or dtypes that do not fit.
+    /// Shapes or dtypes that do not fit; groups that do not divide both sides' channels.
     pub fn conv2d(
         &self,
         weight: &Tensor,
@@ -287,19 +296,24 @@ fn weight_gradient(
     }))
 }
 
-/// Batch, picture, channels of both sides and kernel of a pair of shapes; `inner` is the weight's axis of the input's channels.
+/// Batch, picture, channels of both sides and kernel of a pair of shapes; `inner` is the weight's axis of the input's channels, of which
+/// it sees one group's.
 fn sizes(
     op: &'static str,
     input: &[usize],
     weight: &[usize],
     inner: usize,
+    groups: usize,
 ) -> Result<(usize, [[usize; 2]; 3])> {
     let (&[n, ci, h, w], &[_, _, kh, kw]) = (input, weight) else {
         let rule = "pictures [n, c, h, w] and a weight of rank 4 are needed";
         return Err(Error::mismatch(op, input, weight, rule));
     };
-    if weight[inner] != ci {
-        let rule = "the weight's input channels must be the picture's channels";
+    if weight[inner].checked_mul(groups) != Some(ci) {
+        let rule = match groups {
+            1 => "the weight's input channels must be the picture's channels",
+            _ => "the weight's input channels times the groups must be the picture's channels",
+        };
         return Err(Error::mismatch(op, input, weight, rule));
     }
     Ok((n, [[h, w], [ci, weight[1 - inner]], [kh, kw]]))
@@ -311,9 +325,15 @@ fn conv_geometry(
     weight: &[usize],
     o: Conv2dOptions,
 ) -> Result<Geometry> {
-    let (n, [size, channels, kernel]) = sizes(op, input, weight, 1)?;
+    if let [_, ci, ..] = *input
+        && (o.groups == 0 || !ci.is_multiple_of(o.groups))
+    {
+        let rule = "at least one is needed, and it must divide the picture's channels";
+        return Err(Error::Value { op, name: "groups", value: o.groups as f64, rule });
+    }
+    let (n, [size, channels, kernel]) = sizes(op, input, weight, 1, o.groups)?;
     let window = Window { kernel, stride: o.stride, padding: o.padding, dilation: o.dilation };
-    Geometry::conv2d(n, size, channels, window)
+    Geometry::conv2d(n, size, channels, window)?.with_groups(o.groups)
 }
 
 fn transpose_geometry(
@@ -322,7 +342,7 @@ fn transpose_geometry(
     weight: &[usize],
     o: ConvTranspose2dOptions,
 ) -> Result<Geometry> {
-    let (n, [size, channels, kernel]) = sizes(op, input, weight, 0)?;
+    let (n, [size, channels, kernel]) = sizes(op, input, weight, 0, 1)?;
     let window = Window { kernel, stride: o.stride, padding: o.padding, dilation: o.dilation };
     Geometry::conv_transpose2d(n, size, channels, window, o.output_padding)
 }

@@ -14,6 +14,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod attention;
 mod buffer;
 mod channels;
 mod conv;

@@ -48,6 +48,8 @@ fn sums(
     steps: [[usize; 2]; 3],
 ) -> Array {
     let (a, b) = (weight.shape[0], weight.shape[1]);
+    // Channels in groups: each sees its own.
+    let run = a * b / fine.shape[1];
     let size = |array: &Array| [array.shape[2], array.shape[3]];
     let mut out = match sought {
         Sought::Coarse => Array::from_fn(&coarse.shape, |_| 0.0),
@@ -60,7 +62,8 @@ fn sums(
     connected([size(coarse), size(fine), size(weight)], steps, |r, k, h| {
         for n in 0..coarse.shape[0] {
             for (i, j) in (0..a).flat_map(|i| (0..b).map(move |j| (i, j))) {
-                let (c, w, f) = (at(coarse, n, i, r), at(weight, i, j, k), at(fine, n, j, h));
+                let own = i / run * b + j;
+                let (c, w, f) = (at(coarse, n, i, r), at(weight, i, j, k), at(fine, n, own, h));
                 match sought {
                     Sought::Coarse => out.data[c] += weight.data[w] * fine.data[f],
                     Sought::Weight => out.data[w] += coarse.data[c] * fine.data[f],
@@ -97,8 +100,13 @@ fn in_every_layout<const N: usize>(
 #[test]
 fn convolutions_and_their_gradients_agree_with_f64_in_every_layout() {
     let rng = &mut rng(1);
-    let options = |stride, padding, dilation| Conv2dOptions { stride, padding, dilation };
+    let options =
+        |stride, padding, dilation| Conv2dOptions { stride, padding, dilation, groups: 1 };
     for (x, w, o) in [
+        ([2, 5, 6, 7], [5, 1, 3, 3], options([1, 1], [1, 1], [1, 1]).grouped(5)),
+        ([2, 18, 7, 6], [18, 1, 3, 2], options([2, 1], [0, 1], [1, 2]).grouped(18)),
+        ([2, 6, 5, 7], [9, 2, 3, 2], options([1, 2], [1, 1], [1, 1]).grouped(3)),
+        ([1, 3, 5, 4], [6, 1, 2, 2], options([1, 1], [1, 0], [1, 1]).grouped(3)),
         ([2, 3, 9, 8], [5, 3, 3, 3], options([1, 1], [1, 1], [1, 1])),
         ([2, 3, 9, 8], [5, 3, 3, 2], options([2, 1], [0, 1], [1, 1])),
         ([1, 4, 11, 7], [18, 4, 2, 3], options([1, 3], [2, 1], [3, 2])),
@@ -175,8 +183,11 @@ fn transposed_convolutions_and_their_gradients_agree_with_f64_in_every_layout() 
 #[test]
 fn a_fused_convolution_is_its_parts() {
     let rng = &mut rng(3);
-    let options = |stride, padding, dilation| Conv2dOptions { stride, padding, dilation };
+    let options =
+        |stride, padding, dilation| Conv2dOptions { stride, padding, dilation, groups: 1 };
     for (x, w, o) in [
+        ([2, 18, 5, 4], [18, 1, 3, 3], options([1, 1], [1, 1], [1, 1]).grouped(18)),
+        ([2, 4, 5, 4], [10, 2, 3, 3], options([2, 1], [1, 1], [1, 1]).grouped(2)),
         ([2, 3, 9, 8], [5, 3, 3, 3], options([1, 1], [1, 1], [1, 1])),
         ([1, 18, 6, 7], [35, 18, 3, 3], options([2, 1], [1, 0], [1, 2])),
         ([3, 16, 5, 5], [16, 16, 1, 1], options([1, 1], [0, 0], [1, 1])),

@@ -126,6 +126,22 @@ fn other_errors_name_the_value_and_the_mend() {
         ),
         (text(a.reshape(&[4])), "reshape: 6 elements cannot have shape [4], which holds 4"),
         (
+            text(zeros(&[1, 3, 8, 8]).conv2d(
+                &zeros(&[4, 1, 3, 3]),
+                None,
+                Conv2dOptions::square(1, 1).grouped(2),
+            )),
+            "conv2d: groups = 2 is not possible: at least one is needed, and it must divide the picture's channels",
+        ),
+        (
+            text(zeros(&[1, 3, 8, 8]).conv2d(
+                &zeros(&[4, 1, 3, 3]),
+                None,
+                Conv2dOptions::square(1, 1).grouped(3),
+            )),
+            "conv2d: groups = 3 is not possible: at least one is needed, and the channels of both sides must be multiples of it",
+        ),
+        (
             text(Tensor::zeros(&[1; 7], DType::F32)),
             "shape: shape [1, 1, 1, 1, 1, 1, 1] does not fit: at most 6 axes that fit in memory",
         ),
@@ -262,7 +278,7 @@ fn call_everything(rng: &mut ChaCha8Rng) {
     let shape = random_shape(rng);
     let pool = Pool2d { kernel: pair(rng), stride: pair(rng), padding: pair(rng) };
     let [stride, padding, dilation, output_padding] = std::array::from_fn(|_| pair(rng));
-    let conv = Conv2dOptions { stride, padding, dilation };
+    let conv = Conv2dOptions { stride, padding, dilation, groups: size(rng) };
     let transposed = ConvTranspose2dOptions { stride, padding, output_padding, dilation };
     let epilogue = ConvEpilogue {
         bias: Some(&c),

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Features(FeaturesArgs),
     /// Statistics of features in a file
     Stats(StatsArgs),
-    /// Attack one split of a trained target
+    /// Attack one split of a trained target, or features of any network in a file
     Invert(InvertArgs),
     /// Compare reconstructions with their originals
     Metrics(MetricsArgs),

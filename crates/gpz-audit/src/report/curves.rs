@@ -42,7 +42,12 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new(input: &ReportInput) -> Option<Self> {
-        let history = input.radius.as_ref().filter(|h| h.epochs.len() > 1)?;
+        // Before the first step batch norms normalise by nothing: those figures are of another order and would flatten the rest.
+        let trained = |epoch: &usize| *epoch > 0;
+        let history = input.radius.as_ref()?;
+        if history.epochs.iter().filter(|epoch| trained(epoch)).count() < 2 {
+            return None;
+        }
         let shown = shown(history);
         let chart = |id, title, axis, log, values: fn(&SplitHistory) -> &[f64]| {
             let curves: Vec<Curve<'_>> = shown
@@ -54,6 +59,7 @@ impl History {
                         .iter()
                         .copied()
                         .zip(values(split).iter().copied())
+                        .filter(|(epoch, _)| trained(epoch))
                         .collect(),
                 })
                 .collect();
@@ -85,7 +91,7 @@ impl History {
             ),
             caption: format!(
                 "The features while the network was trained with {} labels: each split on the {} images of the {} part, true labels, network \
-                 in evaluation mode; epoch 0 is the untrained network. R_c² with 1/N_c, averaged over classes. The weights that are audited \
+                 in evaluation mode. The file has the untrained network as well. R_c² with 1/N_c, averaged over classes. The weights that are audited \
                  are those of epoch {}.{some}",
                 history.labels,
                 thousands(history.images as u64),

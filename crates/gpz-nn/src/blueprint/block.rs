@@ -59,7 +59,7 @@ impl Layer {
         let unary = |op| Ok(Block(Part::Unary(op)));
         Ok(Block(match self {
             Layer::Conv(c) => {
-                let options = Conv2dOptions::square(c.stride, c.padding);
+                let options = Conv2dOptions::square(c.stride, c.padding).grouped(c.groups);
                 Part::Conv(Conv2d::new([first, c.outputs], c.kernel, options, c.bias, rng)?)
             }
             Layer::ConvTranspose(c) => {

@@ -15,13 +15,15 @@ pub struct Convolution {
     pub padding: usize,
     /// Whether a number is added per channel.
     pub bias: bool,
+    /// Groups of channels that are convolved by themselves.
+    pub groups: usize,
 }
 
 impl Convolution {
     /// An odd kernel with the padding that keeps the picture's size, stride 1, with a bias.
     #[must_use]
     pub fn same(outputs: usize, kernel: usize) -> Self {
-        Convolution { outputs, kernel, stride: 1, padding: kernel / 2, bias: true }
+        Convolution { outputs, kernel, stride: 1, padding: kernel / 2, bias: true, groups: 1 }
     }
 
     /// With another stride.
@@ -34,6 +36,12 @@ impl Convolution {
     #[must_use]
     pub fn padding(self, padding: usize) -> Self {
         Convolution { padding, ..self }
+    }
+
+    /// Each channel by itself: as many go in as come out.
+    #[must_use]
+    pub fn depthwise(self) -> Self {
+        Convolution { groups: self.outputs, ..self }
     }
 
     /// Without a bias: what a batch norm after it would take away again.

@@ -219,15 +219,18 @@ impl Layer {
         convolution: &Convolution,
         input: &[usize],
     ) -> Result<(Vec<usize>, u64, u64)> {
-        let &Convolution { outputs, kernel, stride, padding, bias } = convolution;
+        let &Convolution { outputs, kernel, stride, padding, bias, groups } = convolution;
         let [inputs, height, width] = self.picture(input)?;
+        if groups == 0 || inputs % groups != 0 || outputs % groups != 0 {
+            return Err(self.refused(input, "the groups must divide the channels"));
+        }
         let extent = |size: usize| {
             let room = (size + 2 * padding).checked_sub(kernel).filter(|_| size > 0 && stride > 0);
             room.map(|room| room / stride + 1)
                 .ok_or_else(|| self.refused(input, "the kernel is larger than the feature"))
         };
         let shape = vec![outputs, extent(height)?, extent(width)?];
-        let weights = product(&[outputs, inputs, kernel, kernel]);
+        let weights = product(&[outputs, inputs / groups, kernel, kernel]);
         let params = weights.saturating_add(if bias { outputs as u64 } else { 0 });
         let macs = weights.saturating_mul(product(&shape[1..]));
         Ok((shape, params, macs))

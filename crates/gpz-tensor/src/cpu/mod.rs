@@ -1,5 +1,6 @@
 //! Loops on the CPU, on plain slices.
 
+pub(crate) mod attention;
 pub(crate) mod columns;
 pub(crate) mod conv;
 pub(crate) mod map;

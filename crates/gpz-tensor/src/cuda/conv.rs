@@ -30,6 +30,7 @@ fn run(
         coarse: geometry.coarse,
         fine_channels: geometry.fine_channels,
         coarse_channels: geometry.coarse_channels,
+        groups: geometry.groups,
         kernel: geometry.window.kernel,
         stride: geometry.window.stride,
         padding: geometry.window.padding,

@@ -135,6 +135,8 @@ pub struct Convolution {
     pub fine_channels: usize,
     /// Channels of the others.
     pub coarse_channels: usize,
+    /// Equal runs of both sides' channels; each run is connected with its counterpart alone.
+    pub groups: usize,
     /// Height and width of the window.
     pub kernel: [usize; 2],
     /// Steps between windows.
@@ -147,7 +149,7 @@ pub struct Convolution {
     pub fine_address: u64,
     /// Address of `[batch, h', w', coarse_channels]`.
     pub coarse_address: u64,
-    /// Address of `[coarse_channels, kh, kw, fine_channels]`.
+    /// Address of `[coarse_channels, kh, kw, fine_channels / groups]`.
     pub weight_address: u64,
 }
 

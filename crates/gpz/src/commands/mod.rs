@@ -7,6 +7,7 @@ pub(crate) mod device_options;
 pub(crate) mod devices;
 pub(crate) mod features;
 pub(crate) mod invert;
+mod invert_features;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod report;

@@ -216,6 +216,13 @@ impl RunFlags {
         }
     }
 
+    /// The configuration of a run without a model, of whose fields those of the attack count.
+    pub(crate) fn attack_alone(&self) -> Result<AuditConfig> {
+        let mut config = self.configuration(&Source::Preset)?;
+        self.set(&mut config);
+        Ok(config)
+    }
+
     /// Puts the flags over a configuration.
     pub(crate) fn set(&self, config: &mut AuditConfig) {
         set(&mut config.model, &self.model);
@@ -247,6 +254,27 @@ impl RunFlags {
             .flag("--model", Some(config.model))
             .flag("--data", Some(&config.data))
             .flag("--seed", Some(config.seed))
+            .flag("--batch", self.batch)
+            .flag("--stop-after", self.stop_after);
+        more(line).text()
+    }
+}
+
+impl RunFlags {
+    /// The command that repeats a run without a model; see [`RunFlags::command`].
+    pub(crate) fn command_alone(
+        &self,
+        subcommand: &str,
+        seed: u64,
+        dir: &RunDir,
+        more: impl FnOnce(CommandLine) -> CommandLine,
+    ) -> String {
+        let line = CommandLine::new(subcommand).flag("--out", Some(dir.path().display()));
+        let line = self
+            .device
+            .words(line)
+            .flag("--preset", Some(self.preset.as_deref().unwrap_or("quick")))
+            .flag("--seed", Some(seed))
             .flag("--batch", self.batch)
             .flag("--stop-after", self.stop_after);
         more(line).text()

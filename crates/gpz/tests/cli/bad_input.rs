@@ -308,7 +308,7 @@ fn features_that_have_no_statistics() {
     place.write("good.npz", &npz(&[("z", z(&good)), ("y", y(&[0, 1, 0]))]));
     place.ok("stats --features good.npz");
     place.refused_naming(
-        "stats --features good.npz --memory 0",
+        "stats --features good.npz --memory 1B",
         &["good.npz:z", "--memory", "pool"],
     );
     for wrong in ["bf16", "bits:", "bits:1,0", "noise:1,x"] {

@@ -6,6 +6,7 @@ mod common;
 mod declared;
 mod decoders;
 mod devices;
+mod foreign;
 mod lpips;
 mod results;
 mod resume;

@@ -173,6 +173,144 @@ fn a_target_its_features_their_statistics_and_an_attack() {
     );
 }
 
+/// The published plan follows the model wherever it is named, and flags change parts of it.
+#[test]
+fn the_paper_preset_is_what_it_says() {
+    let place = Place::with_images();
+    let plan = |words: &str| -> toml::Table {
+        place.ok(&format!(
+            "audit {words} --data images --target-epochs 1 --attack-epochs 1 --out run"
+        ));
+        let text = String::from_utf8(place.read("run/config.toml")).expect("UTF-8");
+        std::fs::remove_dir_all(place.path("run")).expect("the run");
+        text.parse().expect("TOML")
+    };
+    place.write("small.toml", format!("resamples = 100\nmodel = \"{MODEL}\"\n").as_bytes());
+    let config = plan(&format!("--preset paper --model {MODEL} --config small.toml"));
+    assert_eq!(config, plan(&format!("--config small.toml --model {MODEL} --preset paper")));
+    assert_eq!(config, plan("--preset paper --config small.toml"));
+    let at = |path: &str| {
+        let first = config.get(path.split('.').next().expect("a key")).expect("a table");
+        path.split('.').skip(1).fold(first.clone(), |value, key| value[key].clone())
+    };
+    for (field, want) in [
+        ("resolution", "64"),
+        ("target.augmentation", "\"flip-and-jitter\""),
+        ("target.training.epochs", "1"),
+        ("target.training.batch", "128"),
+        ("target.training.learning_rate", "0.01"),
+        ("target.training.optimizer.weight_decay", "0.0005"),
+        ("target.training.schedule.patience", "30"),
+        ("attack.flip", "false"),
+        ("attack.training.schedule.patience", "10"),
+        ("attack.training.optimizer.name", "\"adam\""),
+    ] {
+        assert_eq!(at(field).to_string(), want, "{field}");
+    }
+}
+
+/// Every figure that a table of results needs, of a target that ended early and was watched.
+#[test]
+fn what_a_run_says_of_its_target() {
+    let place = Place::with_images();
+    place.ok(&format!(
+        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 60 --attack-epochs 3 --stop-after 3 --track-radius 4 \
+         --labels ls:+0.3 --out run"
+    ));
+    let record = place.json_file("run/run.json");
+    let target = &record["target"];
+    let epochs = number(&target["epochs"]);
+    assert!(epochs < 60.0 && target["stopped_early"] == true, "{epochs} epochs");
+    assert_eq!(number(&target["chosen_epoch"]), epochs - 3.0);
+    assert!(
+        target["optimiser"].as_str().is_some_and(|text| text.contains("ends early after 3 epochs"))
+    );
+    for part in ["accuracy_train", "accuracy_validation", "accuracy_test"] {
+        assert!((0.0..=1.0).contains(&number(&target[part])), "{part}");
+    }
+    assert!(cfg!(not(feature = "lapack")) || number(&target["nc1"]) > 0.0);
+    let history = place.json_file("run/radius_history.json");
+    assert_eq!(
+        (&history["part"], &history["labels"]),
+        (&json!("target-validation"), &json!("ls:+0.3"))
+    );
+    let measured: Vec<f64> =
+        history["epochs"].as_array().expect("a list").iter().map(number).collect();
+    let mut want: Vec<f64> = (0..).map(|k| f64::from(4 * k)).take_while(|e| *e < epochs).collect();
+    want.push(epochs);
+    assert_eq!(measured, want);
+    for split in history["splits"].as_array().expect("a list") {
+        let (radii, per_dim) = (&split["radius_sq"], &split["radius_sq_per_dim"]);
+        assert_eq!(radii.as_array().map(Vec::len), Some(measured.len()));
+        let ratio = number(&radii[0]) / number(&per_dim[0]);
+        assert!((ratio - number(&split["width"])).abs() < 1e-9 * ratio);
+    }
+    let report = String::from_utf8(place.read("run/report.html")).expect("UTF-8");
+    assert!(report.contains("ls:+0.3: 1 − α on the true class, α&#x2f;(K − 1) on each"));
+    assert!(report.contains("id=\"history-radius-t\"") && report.contains("radius_history.json"));
+    let checks = place.json_file("run/splits.json")["rank_checks"].clone();
+    assert_eq!(checks.as_array().map(Vec::len), Some(4), "{checks}");
+    assert_eq!((&checks[0]["probe"], &checks[0]["taps"]), (&json!("radius_sq_per_dim"), &json!(4)));
+
+    // A target alone is watched as well, and is the same.
+    place.ok(&format!(
+        "train --config tiny.toml --model {MODEL} --data images --epochs 60 --stop-after 3 --track-radius 4 --labels ls:+0.3 --out target"
+    ));
+    assert_eq!(place.read("target/radius_history.json"), place.read("run/radius_history.json"));
+    assert_eq!(place.json_file("target/run.json")["target"], *target);
+}
+
+/// An attacker with other pictures: named on record, and the target is none the worse for it.
+#[test]
+fn an_attacker_may_bring_pictures_of_its_own() {
+    let place = Place::with_images();
+    // Grey as well, of another size, with classes of their own.
+    for (class, side) in [("x", 20), ("y", 20)] {
+        for index in 0..25 {
+            let path = place.path(&format!("others/{class}/{index}.png"));
+            write_png(
+                &path,
+                &picture(class.len(), 7_000 + index * 3 + class.as_bytes()[0] as usize * 100, side),
+                side,
+            );
+        }
+    }
+    let audit = |rest: &str| {
+        format!(
+            "audit --config tiny.toml --model {MODEL} --data images --target-epochs 2 --attack-epochs 2 {rest}"
+        )
+    };
+    place.ok(&audit("--out own"));
+    place.ok(&audit("--aux others --out other"));
+    let file = |run: &str, name: &str| place.read(&format!("{run}/{name}"));
+    let target = "checkpoints/target.safetensors";
+    assert_eq!(file("own", target), file("other", target));
+    let decoder = "checkpoints/decoder_block1.safetensors";
+    assert_ne!(file("own", decoder), file("other", decoder));
+    let data = |run: &str| place.json_file(&format!("{run}/run.json"))["data"].clone();
+    assert_eq!(data("own")["auxiliary"], Value::Null);
+    let record = &data("other")["auxiliary"];
+    assert_eq!(
+        (&record["name"], &record["native_shape"], &record["shared"], &record["left_out"]),
+        (&json!("others"), &json!([1, 20, 20]), &json!(0), &json!(27))
+    );
+    let images = |run: &str, part: &str| -> f64 {
+        let parts = data(run)["parts"].as_array().expect("parts").clone();
+        parts.iter().find(|p| p["name"] == part).map_or(f64::NAN, |p| number(&p["images"]))
+    };
+    assert_eq!(images("other", "auxiliary-train") + images("other", "auxiliary-held-out"), 50.0);
+    assert_eq!(images("other", "target-train"), images("own", "target-train"));
+    let report = String::from_utf8(file("other", "report.html")).expect("UTF-8");
+    assert!(report.contains("others, its training images"));
+    // The attack alone has the same choice, and the audited pictures are no others.
+    place.ok(&format!(
+        "invert --config tiny.toml --model {MODEL} --weights other/{target} --data images --split 1 --epochs 2 --aux others --out attack"
+    ));
+    assert_eq!(file("attack", decoder), file("other", decoder));
+    place.refused_naming(&audit("--aux images --out same"), &["what images holds beyond images"]);
+    place.refused_naming(&audit("--aux nowhere --out same"), &["nowhere"]);
+}
+
 /// A class of two rows is in a mean and has no error of its own, so the mean has none; of three rows each, there is one.
 #[test]
 fn a_mean_and_its_error_are_of_the_same_classes() {

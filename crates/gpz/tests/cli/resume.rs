@@ -82,6 +82,32 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     }
 }
 
+/// What ended early ends at the same epoch, and the radii are those of an undisturbed training, whenever the process died.
+#[test]
+fn a_killed_run_that_stops_early_and_watches_its_radius_resumes_to_the_same_bytes() {
+    let place = Place::with_images();
+    let watched =
+        |out: &str| audit(&format!("--stop-after 12 --track-radius 3 --seed 5 --out {out}"));
+    place.ok(&watched("whole"));
+    for state in ["target", "attacks"] {
+        let saved = format!("{state}/checkpoints/{state}.state.safetensors");
+        let mut child = started(&place, &watched(state), &saved);
+        child.kill().expect("a signal");
+        child.wait().expect("an end");
+        place.ok(&format!("audit --out {state} --resume"));
+        for file in ["splits.json", "radius_history.json", "checkpoints/decoder_block1.safetensors"]
+        {
+            assert_eq!(
+                place.read(&format!("{state}/{file}")),
+                place.read(&format!("whole/{file}")),
+                "{file}"
+            );
+        }
+        let target = |run: &str| place.json_file(&format!("{run}/run.json"))["target"].clone();
+        assert_eq!(target(state), target("whole"));
+    }
+}
+
 /// Noise is drawn by place, not by turn: an attack that was killed amid its noise goes on with the same.
 #[test]
 fn a_killed_attack_behind_noise_resumes_to_the_same_bytes() {

@@ -28,7 +28,9 @@ impl Window {
 /// side the other. Kernel position `k` connects coarse pixel `r` with fine pixel `r · stride − padding + k · dilation`. Passing from
 /// fine to coarse *gathers*, from coarse to fine *spreads*; a transposed convolution spreads forward and gathers backward, a
 /// convolution the other way round, and both have the same weight gradient. Weights are `[coarse channels, fine channels, kh, kw]`
-/// in either case, which is what PyTorch stores: `[co, ci, kh, kw]` and `[ci, co, kh, kw]`.
+/// in either case, which is what PyTorch stores: `[co, ci, kh, kw]` and `[ci, co, kh, kw]`. With groups the channels of both sides are
+/// cut into as many equal runs, each run is connected with its own counterpart alone, and weights are
+/// `[coarse channels, fine channels / groups, kh, kw]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
     pub(crate) transposed: bool,
@@ -37,6 +39,7 @@ pub struct Geometry {
     pub(crate) coarse: [usize; 2],
     pub(crate) fine_channels: usize,
     pub(crate) coarse_channels: usize,
+    pub(crate) groups: usize,
     pub(crate) window: Window,
 }
 
@@ -77,6 +80,7 @@ impl Geometry {
             coarse: output,
             fine_channels: channels[0],
             coarse_channels: channels[1],
+            groups: 1,
             window,
         }
         .countable(OP)
@@ -129,9 +133,27 @@ impl Geometry {
             coarse: input,
             fine_channels: channels[1],
             coarse_channels: channels[0],
+            groups: 1,
             window,
         }
         .countable(OP)
+    }
+
+    /// The same with the channels of both sides in groups.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is no group, or if one side's channels are no multiple of them.
+    pub fn with_groups(self, groups: usize) -> Result<Self> {
+        let divides = |channels: usize| groups != 0 && channels.is_multiple_of(groups);
+        if divides(self.fine_channels) && divides(self.coarse_channels) {
+            return Ok(Geometry { groups, ..self });
+        }
+        Err(Error::Value {
+            op: if self.transposed { "conv_transpose2d" } else { "conv2d" },
+            name: "groups",
+            value: groups as f64,
+            rule: "at least one is needed, and the channels of both sides must be multiples of it",
+        })
     }
 
     fn countable(self, op: &'static str) -> Result<Self> {
@@ -167,9 +189,14 @@ impl Geometry {
         if self.transposed { self.fine_len() } else { self.coarse_len() }
     }
 
-    /// Elements of the weights, `[coarse channels, fine channels, kh, kw]`.
+    /// Elements of the weights, `[coarse channels, fine channels / groups, kh, kw]`.
     pub fn weight_len(&self) -> usize {
-        self.coarse_channels * self.fine_channels * self.positions()
+        self.coarse_channels * (self.fine_channels / self.groups) * self.positions()
+    }
+
+    /// Whether each channel is convolved by itself.
+    pub(super) fn depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.fine_channels && self.groups == self.coarse_channels
     }
 
     /// Positions of the kernel.

@@ -3,8 +3,10 @@
 //! Feature maps are `[n, h, w, c]` in memory. How it works, and why so, is told in `docs/convolution.md`.
 
 mod columns;
+mod depthwise;
 mod direct;
 mod geometry;
+mod grouped;
 pub(crate) mod packed;
 #[cfg(test)]
 mod reference;
@@ -70,7 +72,7 @@ impl<T: Element> PackedWeights<T> {
     /// and channels, and for the instruction set in use.
     ///
     /// # Panics
-    /// If there are not [`Geometry::weight_len`] weights.
+    /// If there are not [`Geometry::weight_len`] weights, or the geometry has groups.
     pub fn new(geometry: &Geometry, weights: &[T]) -> Self {
         PackedWeights(Packed::new(geometry, Direction::forward(geometry), weights))
     }
@@ -78,7 +80,7 @@ impl<T: Element> PackedWeights<T> {
 
 /// `y = epilogue(conv(x, w))`; every element of `y` is written.
 ///
-/// - `x`: `[n, h, w, ci]`; `weights`: `[co, ci, kh, kw]`, transposed `[ci, co, kh, kw]`; `y`: `[n, oh, ow, co]`
+/// - `x`: `[n, h, w, ci]`; `weights`: `[co, ci / groups, kh, kw]`, transposed `[ci, co / groups, kh, kw]`; `y`: `[n, oh, ow, co]`
 ///
 /// # Panics
 /// If a slice's length is not the one `geometry` tells.
@@ -89,6 +91,9 @@ pub fn forward<T: Element>(
     epilogue: &Epilogue<'_, T>,
     y: &mut [T],
 ) {
+    if geometry.groups > 1 {
+        return grouped::run(geometry, Direction::forward(geometry), x, weights, epilogue, y);
+    }
     forward_packed(geometry, x, &PackedWeights::new(geometry, weights), epilogue, y);
 }
 
@@ -113,7 +118,11 @@ pub fn forward_packed<T: Element>(
 /// # Panics
 /// If a slice's length is not the one `geometry` tells.
 pub fn input_gradient<T: Element>(geometry: &Geometry, dy: &[T], weights: &[T], dx: &mut [T]) {
-    let packed = Packed::new(geometry, Direction::backward(geometry), weights);
+    let direction = Direction::backward(geometry);
+    if geometry.groups > 1 {
+        return grouped::run(geometry, direction, dy, weights, &Epilogue::default(), dx);
+    }
+    let packed = Packed::new(geometry, direction, weights);
     direct::run(geometry, dy, &packed, &Epilogue::default(), dx);
 }
 
@@ -125,5 +134,8 @@ pub fn input_gradient<T: Element>(geometry: &Geometry, dy: &[T], weights: &[T], 
 /// If a slice's length is not the one `geometry` tells.
 pub fn weight_gradient<T: Element>(geometry: &Geometry, x: &[T], dy: &[T], dw: &mut [T]) {
     let (coarse, fine) = if geometry.transposed { (x, dy) } else { (dy, x) };
+    if geometry.groups > 1 {
+        return grouped::weight_gradient(geometry, coarse, fine, dw);
+    }
     weight_gradient::run(geometry, coarse, fine, dw);
 }

@@ -187,6 +187,7 @@ pub(super) struct Packed<T> {
 
 impl<T: Element> Packed<T> {
     pub(super) fn new(geometry: &Geometry, direction: Direction, weights: &[T]) -> Self {
+        assert_eq!(geometry.groups, 1, "groups are packed one by one");
         assert_eq!(weights.len(), geometry.weight_len(), "weights of another geometry");
         let positions = geometry.positions();
         let (coarse, fine) = (geometry.coarse_channels, geometry.fine_channels);

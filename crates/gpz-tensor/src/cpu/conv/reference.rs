@@ -31,20 +31,23 @@ fn connections(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-fn weight_at(g: &Geometry, a: usize, b: usize, k: usize) -> usize {
-    (a * g.fine_channels + b) * g.positions() + k
+/// Calls `f(coarse channel, fine channel, weight's index without its position)` for all that are connected.
+fn channels(g: &Geometry, mut f: impl FnMut(usize, usize, usize)) {
+    let (run, fine_run) = (g.coarse_channels / g.groups, g.fine_channels / g.groups);
+    for a in 0..g.coarse_channels {
+        for b in 0..fine_run {
+            f(a, a / run * fine_run + b, (a * fine_run + b) * g.positions());
+        }
+    }
 }
 
 fn gather<T: Element>(g: &Geometry, fine: &[T], weights: &[T]) -> Vec<f64> {
     let (ca, cb) = (g.coarse_channels, g.fine_channels);
     let mut out = vec![0.0; g.coarse_len()];
     connections(g, |p, q, k| {
-        for a in 0..ca {
-            for b in 0..cb {
-                out[p * ca + a] +=
-                    fine[q * cb + b].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
-            }
-        }
+        channels(g, |a, b, w| {
+            out[p * ca + a] += fine[q * cb + b].to_f64() * weights[w + k].to_f64();
+        });
     });
     out
 }
@@ -53,12 +56,9 @@ fn spread<T: Element>(g: &Geometry, coarse: &[T], weights: &[T]) -> Vec<f64> {
     let (ca, cb) = (g.coarse_channels, g.fine_channels);
     let mut out = vec![0.0; g.fine_len()];
     connections(g, |p, q, k| {
-        for a in 0..ca {
-            for b in 0..cb {
-                out[q * cb + b] +=
-                    coarse[p * ca + a].to_f64() * weights[weight_at(g, a, b, k)].to_f64();
-            }
-        }
+        channels(g, |a, b, w| {
+            out[q * cb + b] += coarse[p * ca + a].to_f64() * weights[w + k].to_f64();
+        });
     });
     out
 }
@@ -79,12 +79,9 @@ pub(super) fn weight_gradient<T: Element>(g: &Geometry, x: &[T], dy: &[T]) -> Ve
     let (ca, cb) = (g.coarse_channels, g.fine_channels);
     let mut sums = vec![0.0; g.weight_len()];
     connections(g, |p, q, k| {
-        for a in 0..ca {
-            for b in 0..cb {
-                sums[weight_at(g, a, b, k)] +=
-                    coarse[p * ca + a].to_f64() * fine[q * cb + b].to_f64();
-            }
-        }
+        channels(g, |a, b, w| {
+            sums[w + k] += coarse[p * ca + a].to_f64() * fine[q * cb + b].to_f64();
+        });
     });
     sums
 }

@@ -247,9 +247,6 @@ impl<T: Element> Job<'_, T> {
                         x[p] = &source.data[from..from + slice.len()];
                     }
                 }
-                if !inside {
-                    continue;
-                }
                 let weights = &part.weights[(t * part.grid.run + slice.start) * V * I::LANES..];
                 for from in (0..slice.len()).step_by(LONGEST) {
                     let to = slice.len().min(from + LONGEST);
@@ -258,10 +255,14 @@ impl<T: Element> Job<'_, T> {
                         tile = zeros::<T, I, P, V>(isa);
                         added = 0;
                     }
+                    // Counted whether or not a tap lies outside for all pixels of the tile: where a pixel's sum is cut must not depend
+                    // on the pixels beside it.
                     added += to - from;
-                    let x = x.map(|run| &run[from..to]);
-                    let weights = &weights[from * V * I::LANES..to * V * I::LANES];
-                    tile = accumulate(isa, tile, x, weights);
+                    if inside {
+                        let x = x.map(|run| &run[from..to]);
+                        let weights = &weights[from * V * I::LANES..to * V * I::LANES];
+                        tile = accumulate(isa, tile, x, weights);
+                    }
                 }
             }
             tile = plus(isa, sum, &tile);

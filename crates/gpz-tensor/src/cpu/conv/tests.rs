@@ -110,6 +110,21 @@ fn windows() -> impl Strategy<Value = Window> {
     )
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Grouping {
+    Dense,
+    Depthwise,
+    Groups(usize),
+}
+
+fn grouping() -> impl Strategy<Value = Grouping> {
+    prop_oneof![
+        3 => Just(Grouping::Dense),
+        1 => Just(Grouping::Depthwise),
+        1 => (2usize..5).prop_map(Grouping::Groups),
+    ]
+}
+
 fn geometries() -> impl Strategy<Value = Geometry> {
     let channels = || prop::sample::select(&CHANNELS[..]);
     let batch = prop::sample::select(&[0usize, 1, 2, 5, 7][..]);
@@ -120,15 +135,22 @@ fn geometries() -> impl Strategy<Value = Geometry> {
         [channels(), channels()],
         windows(),
         [0usize..3, 0..3],
+        grouping(),
     )
         .prop_filter_map(
             "the window does not fit",
-            |(transposed, batch, input, channels, window, output_padding)| {
-                if transposed {
-                    Geometry::conv_transpose2d(batch, input, channels, window, output_padding).ok()
+            |(transposed, batch, input, channels, window, output_padding, grouping)| {
+                let (groups, channels) = match grouping {
+                    Grouping::Dense => (1, channels),
+                    Grouping::Depthwise => (channels[0], [channels[0]; 2]),
+                    Grouping::Groups(groups) => (groups, channels.map(|c| c.div_ceil(4) * groups)),
+                };
+                let geometry = if transposed {
+                    Geometry::conv_transpose2d(batch, input, channels, window, output_padding)
                 } else {
-                    Geometry::conv2d(batch, input, channels, window).ok()
-                }
+                    Geometry::conv2d(batch, input, channels, window)
+                };
+                geometry.and_then(|geometry| geometry.with_groups(groups)).ok()
             },
         )
         .prop_filter("too slow for the definition", |g| {
@@ -159,7 +181,18 @@ fn landmarks() -> Vec<Geometry> {
         Geometry::conv_transpose2d(batch, input, channels, window, [0; 2])
     };
     let dilated = Window { kernel: [3, 2], stride: [2, 1], padding: [2, 0], dilation: [1, 2] };
+    let groups = |groups, geometry: crate::Result<Geometry>| {
+        geometry.and_then(|geometry| geometry.with_groups(groups))
+    };
     [
+        groups(37, conv(3, [7, 9], [37, 37], Window::square(3, 1, 1))), // vectors, and channels beyond them
+        groups(5, conv(1, [30, 40], [5, 5], Window::square(5, 2, 2))),  // less than a vector
+        groups(64, conv(70, [4, 5], [64, 64], Window::square(7, 1, 3))), // taps beyond the picture
+        groups(16, conv(2, [9, 8], [16, 16], Window::square(1, 2, 0))), // phases without taps
+        groups(24, transposed(3, [5, 4], [24, 24], dilated)),
+        groups(4, conv(2, [6, 7], [12, 20], dilated)),
+        groups(3, conv(2, [6, 7], [3, 6], Window::square(3, 1, 1))), // two channels of each
+        groups(2, transposed(2, [4, 4], [10, 64], Window::square(4, 2, 1))),
         conv(2, [5, 6], [200, 20], Window::square(3, 1, 1)), // input channels in two slices
         conv(1, [30, 40], [5, 130], Window::square(3, 1, 1)), // bands of rows, three blocks of channels, a border
         conv(40, [4, 4], [16, 16], Window::square(3, 1, 1)),  // several groups of pictures
@@ -376,6 +409,11 @@ fn impossible_windows_are_errors_that_name_the_option() {
         (Window { kernel: [8, 8], ..good }, "kernel_size"),
         (Window { dilation: [4, 4], ..good }, "kernel_size"),
     ];
+    let six = Geometry::conv2d(2, [5, 5], [6, 4], good).expect("a valid geometry");
+    for groups in [0, 3, 4, 6, usize::MAX] {
+        let error = six.with_groups(groups).expect_err("must be refused").to_string();
+        assert!(error.contains("groups"), "{error}");
+    }
     for (window, name) in cases {
         let error =
             Geometry::conv2d(2, [5, 5], [3, 4], window).expect_err("must be refused").to_string();

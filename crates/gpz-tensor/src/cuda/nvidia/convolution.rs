@@ -42,6 +42,7 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "cudnnGetLastErrorString",
     "cudnnGetVersion",
     "cudnnSetConvolution2dDescriptor",
+    "cudnnSetConvolutionGroupCount",
     "cudnnSetConvolutionMathType",
     "cudnnSetFilter4dDescriptor",
     "cudnnSetStream",
@@ -53,7 +54,7 @@ const MOST_WORKSPACE: usize = 1 << 30;
 const PART_OF_MEMORY: u64 = 8;
 
 /// Everything of a convolution but where its arrays lie.
-type Geometry = [usize; 16];
+type Geometry = [usize; 17];
 
 fn geometry(c: &Convolution) -> Geometry {
     let [[fh, fw], [ch, cw], [kh, kw], [sh, sw]] = [c.fine, c.coarse, c.kernel, c.stride];
@@ -68,6 +69,7 @@ fn geometry(c: &Convolution) -> Geometry {
         cw,
         c.fine_channels,
         c.coarse_channels,
+        c.groups,
         kh,
         kw,
         sh,
@@ -115,6 +117,7 @@ impl Descriptors {
         let [fine, coarse, kernel] = [pair(c.fine)?, pair(c.coarse)?, pair(c.kernel)?];
         let [stride, padding, dilation] = [pair(c.stride)?, pair(c.padding)?, pair(c.dilation)?];
         let (n, ci, co) = (number(c.batch)?, number(c.fine_channels)?, number(c.coarse_channels)?);
+        let groups = number(c.groups)?;
         let (float, nhwc) =
             (cudnnDataType_t::CUDNN_DATA_FLOAT, cudnnTensorFormat_t::CUDNN_TENSOR_NHWC);
         let correlation = cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
@@ -136,7 +139,8 @@ impl Descriptors {
                 check("cudnnSetTensor4dDescriptor", set)?;
             }
             let [h, w] = kernel;
-            let set = sys::cudnnSetFilter4dDescriptor(this.weight, float, nhwc, co, ci, h, w);
+            let set =
+                sys::cudnnSetFilter4dDescriptor(this.weight, float, nhwc, co, ci / groups, h, w);
             check("cudnnSetFilter4dDescriptor", set)?;
             let ([ph, pw], [sh, sw], [dh, dw]) = (padding, stride, dilation);
             let set = sys::cudnnSetConvolution2dDescriptor(
@@ -151,6 +155,8 @@ impl Descriptors {
                 float,
             );
             check("cudnnSetConvolution2dDescriptor", set)?;
+            let set = sys::cudnnSetConvolutionGroupCount(this.convolution, groups);
+            check("cudnnSetConvolutionGroupCount", set)?;
         }
         this.set_arithmetic(math)?;
         Ok(this)
