@@ -318,7 +318,9 @@ fn training_record(
     AttackTraining {
         split: name.to_owned(),
         attack: "inverse network".to_owned(),
-        decoder_params: learner.module().parameter_count() as u64,
+        decoder: learner.module().spec().to_string(),
+        decoder_params: learner.module().cost().params,
+        decoder_macs: learner.module().cost().macs,
         optimiser: plan_in_words(&config.training),
         batch: config.training.batch,
         epochs: curve.len(),
