@@ -282,4 +282,48 @@ mod tests {
         }
         Ok(())
     }
+
+    /// What decoders of these groups wrote and recorded. States are there to go on from, one for each group, until they are removed.
+    fn learnt_in(groups: &[&[usize]]) -> Result<(Vec<Vec<u8>>, Vec<AttackTraining>)> {
+        let pixels: Vec<u8> = (0..80usize * 256).map(|i| (i * i % 251) as u8).collect();
+        let labels = (0..80).map(|i| i % 2).collect();
+        let shape = gpz_data::ImageShape { height: 16, width: 16, channels: 1 };
+        let set = gpz_data::Dataset::from_arrays("set", shape, (pixels, labels), None, None)?;
+        let resolution = (16, 16);
+        let parts = set.split(&gpz_data::SplitPlan { resolution, ..Default::default() })?;
+        let mut config = AuditConfig::preset("quick")?;
+        config.attack.training.set_epochs(2);
+        let model: gpz_models::ModelSpec = "cnn4:width=2".parse()?;
+        let target = model.build([1, 16, 16], 2, &mut gpz_nn::rng_for(1, "target", 0))?;
+        let folder = tempfile::TempDir::new().expect("a temporary directory");
+        let dir = RunDir::create(&folder.path().join("run"))?;
+        let groups = groups.iter().map(|group| group.to_vec()).collect();
+        let groups = AttackGroups { groups, params: 0, least_bytes: 0 };
+        let attacked = (&groups, &gpz_inversion::Exact as &dyn Wire);
+        let observer = &mut gpz_inversion::Silent;
+        let (decoders, records) =
+            train_attacks(&config, &dir, &*target, attacked, &parts, observer)?;
+        let states =
+            || groups.groups.iter().filter(|g| dir.file(&groups.state_file(g)).exists()).count();
+        assert_eq!(states(), groups.groups.len());
+        remove_states(&dir);
+        assert_eq!(states(), 0);
+        let file = |split: usize| files::decoder_checkpoint(&target.taps()[split - 1].name);
+        let written = decoders
+            .iter()
+            .map(|(split, _)| read_bytes(&dir.file(&file(*split))))
+            .collect::<Result<_>>()?;
+        Ok((written, records))
+    }
+
+    /// A decoder learns the same beside others, beside some of them, and alone.
+    #[test]
+    fn groups_change_nothing_but_the_memory() -> Result<()> {
+        let together = learnt_in(&[&[1, 2, 4]])?;
+        let apart = learnt_in(&[&[1, 2], &[4]])?;
+        assert_eq!(together.1, apart.1);
+        assert!(together.0 == apart.0, "the decoders differ");
+        assert_eq!(together.1[2].decoder, "cnn:width=100");
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! Decoders on the command line: which there are, which a run takes, and that groups of them come to the same.
+//! Decoders on the command line: which there are, and which a run takes.
 
 use serde_json::json;
 
@@ -50,23 +50,4 @@ fn an_attack_by_the_decoder_that_is_asked_for() {
     for (spec, named) in [("cnn5", "known: per-tap"), ("cnn:width=0", "1 to 1000")] {
         place.refused_naming(&format!("{invert} --decoder {spec} --out other"), &[named]);
     }
-}
-
-/// A decoder learns the same beside others and alone.
-#[test]
-fn groups_of_decoders_come_to_the_same() {
-    let place = Place::with_images();
-    let audit = format!(
-        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 1 --attack-epochs 2"
-    );
-    place.ok(&format!("{audit} --out together"));
-    let output = place.run(&format!("{audit} --memory 64KiB --out apart"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("learn in 4 groups"), "{said}");
-    assert_eq!(place.read("together/splits.json"), place.read("apart/splits.json"));
-    let states = |run: &str| {
-        let left = std::fs::read_dir(place.path(run)).expect("checkpoints").flatten();
-        left.filter(|entry| entry.file_name().to_string_lossy().contains("state")).count()
-    };
-    assert_eq!(states("apart/checkpoints"), 0, "states are of no use any more");
 }
