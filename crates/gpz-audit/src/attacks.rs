@@ -291,7 +291,7 @@ mod tests {
         let set = gpz_data::Dataset::from_arrays("set", shape, (pixels, labels), None, None)?;
         let resolution = (16, 16);
         let parts = set.split(&gpz_data::SplitPlan { resolution, ..Default::default() })?;
-        let mut config = AuditConfig::preset("quick")?;
+        let mut config = AuditConfig::preset("quick", None)?;
         config.attack.training.set_epochs(2);
         let model: gpz_models::ModelSpec = "cnn4:width=2".parse()?;
         let target = model.build([1, 16, 16], 2, &mut gpz_nn::rng_for(1, "target", 0))?;

@@ -427,11 +427,11 @@ pub enum Error {
         /// `features` or `pictures`.
         what: &'static str,
         /// Shape of one of its rows.
-        found: Vec<usize>,
+        found: Box<[usize]>,
         /// The array the attack learns from.
         other: String,
         /// Shape of one of the rows there.
-        want: Vec<usize>,
+        want: Box<[usize]>,
     },
     /// Features and pictures between which there is no decoder.
     #[error("{file}: {source}; store the pictures in another size, or choose another --decoder")]
@@ -439,7 +439,7 @@ pub enum Error {
         /// The features' array.
         file: String,
         /// Why not.
-        source: gpz_inversion::Error,
+        source: Box<gpz_inversion::Error>,
     },
     /// A target could not be built, run or cut.
     #[error(transparent)]
@@ -455,7 +455,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: gpz_nn::Error,
+        source: Box<gpz_nn::Error>,
     },
     /// A training step for which a CUDA device has too little memory.
     #[error(

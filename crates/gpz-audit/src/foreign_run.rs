@@ -256,7 +256,7 @@ fn foresee(
     listed.check_memory(rows, None)?;
     let no_decoder = |source| match source {
         source @ gpz_inversion::Error::Decoder { .. } => {
-            Error::NoDecoder { file: listed.place(), source }
+            Error::NoDecoder { file: listed.place(), source: Box::new(source) }
         }
         other => other.into(),
     };

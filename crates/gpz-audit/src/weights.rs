@@ -23,7 +23,7 @@ impl Weights {
         let bytes = std::fs::read(&path)
             .map_err(|source| Error::CannotReadWeights { path: path.clone(), source })?;
         let checkpoint = checkpoint::read(&bytes)
-            .map_err(|source| Error::Weights { path: path.clone(), source })?;
+            .map_err(|source| Error::Weights { path: path.clone(), source: Box::new(source) })?;
         for (key, tensor) in checkpoint.tensors() {
             if !tensor.all_finite()? {
                 return Err(Error::WeightsNotFinite { path, key: key.escape_debug().to_string() });
@@ -38,7 +38,8 @@ impl Weights {
     /// [`Error::Weights`] names the file and what does not fit.
     pub fn fill(&self, target: &mut dyn Target) -> Result<Loaded> {
         let loaded = self.checkpoint.load(target);
-        loaded.map_err(|source| Error::Weights { path: self.path.clone(), source })
+        loaded
+            .map_err(|source| Error::Weights { path: self.path.clone(), source: Box::new(source) })
     }
 
     /// What a person should know of how the file was loaded: `model.pth: weights under "state_dict"`. `None` if it was taken as it is.

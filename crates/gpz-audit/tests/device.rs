@@ -127,7 +127,7 @@ fn too_little_memory_names_a_batch_that_may_fit() {
     let place = TempDir::new().unwrap();
     write_pictures(&place.path().join("pictures"));
     let config = configuration(&place.path().join("pictures"));
-    let small = Device::Cuda(CudaDevice::with_driver(Simulator::with_memory(64 << 10)));
+    let small = Device::Cuda(CudaDevice::with_driver(Simulator::with_memory(128 << 10)));
     let error = run(&config, &place.path().join("run"), &small).map(drop).unwrap_err().to_string();
     assert!(error.contains("a step of 16 images needs more than"), "{error}");
     assert!(error.contains("are there; begin anew with --batch "), "{error}");

@@ -122,7 +122,7 @@ impl AuditConfig {
     /// [`Error::UnknownPreset`] lists what there is.
     pub fn preset(name: &str, model: Option<&ModelSpec>) -> Result<Self> {
         let model_or = |own: &str| match model {
-            Some(model) => Ok(model.clone()),
+            Some(model) => Ok(*model),
             None => own.parse::<ModelSpec>().map_err(Error::config),
         };
         let (model, augmentation, target, attack, flip) = match name {

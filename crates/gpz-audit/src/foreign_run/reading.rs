@@ -166,7 +166,7 @@ impl Listed {
     pub(super) fn same_shapes(&self, test: &Listed) -> Result<()> {
         let differs = |what, found: &[usize], want: &[usize], place: [String; 2]| {
             let [file, other] = place;
-            let (found, want) = (found.to_vec(), want.to_vec());
+            let (found, want) = (found.into(), want.into());
             Error::OtherShape { file, what, found, other, want }
         };
         if self.feature() != test.feature() {

@@ -27,9 +27,12 @@ pub struct DecoderInfo {
     pub(super) spreads_pixels: bool,
     /// Its stages.
     pub(super) stages: fn(&Asked) -> Vec<Stage>,
-    /// Its layers under their names, from the number of further units per stage, the stages, and the picture's channels.
-    pub(super) layers: fn(usize, &[Stage], usize) -> Vec<(String, Layer)>,
+    /// Its layers.
+    pub(super) layers: Layers,
 }
+
+/// Layers under their names, from the number of further units per stage, the stages, and the picture's channels.
+type Layers = fn(usize, &[Stage], usize) -> Vec<(String, Layer)>;
 
 impl DecoderInfo {
     /// The parameters with their defaults, as they are written after the colon.

@@ -168,7 +168,7 @@ impl Block {
         }
     }
 
-    fn parts<'a>(&'a self) -> Vec<(&'a str, &'a dyn Module)> {
+    fn parts(&self) -> Vec<(&str, &dyn Module)> {
         match &self.0 {
             Part::Conv(layer) => vec![("", layer)],
             Part::ConvTranspose(layer) => vec![("", layer)],

@@ -72,7 +72,7 @@ pub(crate) fn backward<T: Element>(sizes: Heads, x: &[T], [y, dy, sums]: [&[T]; 
     if dx.is_empty() {
         return;
     }
-    let picture = |((((x, dx), y), dy), sums): ((((&[T], &mut [T]), &[T]), &[T]), &[T])| {
+    let picture = |((((x, dx), y), dy), sums): Zipped<'_, T>| {
         let mut work = Work::new(sizes);
         let (mut slopes, mut dkeys) = (vec![T::ZERO; work.pitch], work.keys.clone());
         let (mut dvalues, mut query) = (work.values.clone(), vec![T::ZERO; width]);
@@ -122,6 +122,9 @@ pub(crate) fn backward<T: Element>(sizes: Heads, x: &[T], [y, dy, sums]: [&[T]; 
         .zip(sums.par_chunks(sizes.heads * tokens))
         .for_each(picture);
 }
+
+/// One picture's parts of the five arrays, as iterators over them give them.
+type Zipped<'a, T> = ((((&'a [T], &'a mut [T]), &'a [T]), &'a [T]), &'a [T]);
 
 /// Memory of one task.
 struct Work<T> {
@@ -212,7 +215,8 @@ fn total<T: Element>(lanes: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
-            lanes[i] = lanes[i] + lanes[i + half];
+            let other = lanes[i + half];
+            lanes[i] += other;
         }
         half /= 2;
     }
