@@ -185,6 +185,9 @@ fn a_stopped_training_goes_on_to_the_same_bits() -> Fallible {
     Ok(())
 }
 
+/// Epochs of an attack, whether it ended early, and its weights.
+type Ended = (usize, bool, Vec<f64>);
+
 /// A decoder that stopped early keeps its bits while another goes on, each as it would have alone; and a run that is interrupted
 /// after the first has stopped goes on to the same bits.
 #[test]
@@ -195,23 +198,18 @@ fn a_decoder_that_stopped_stays_what_it_is() -> Fallible {
     // A rate at which held-out errors go up and down.
     let mut stopping = plan(25, 0.05);
     stopping.training.stop_after = Some(2);
-    let run =
-        |splits: &[usize]| -> Result<Vec<(usize, bool, Vec<f64>)>, Box<dyn std::error::Error>> {
-            let mut trainer = InversionTrainer::new(&*target, splits, stopping, 4)?;
-            trainer.train(train, held_out, &mut Silent, save_nothing)?;
-            let ends: Vec<_> = trainer
-                .attacks()
-                .iter()
-                .map(|(_, learner)| (learner.epochs_done(), learner.stopped_early()))
-                .collect();
-            let decoders = trainer.into_decoders()?;
-            let weights = decoders.iter().map(|(_, decoder)| weights(decoder));
-            Ok(ends
-                .into_iter()
-                .zip(weights)
-                .map(|((epochs, early), w)| (epochs, early, w))
-                .collect())
-        };
+    let run = |splits: &[usize]| -> Result<Vec<Ended>, Box<dyn std::error::Error>> {
+        let mut trainer = InversionTrainer::new(&*target, splits, stopping, 4)?;
+        trainer.train(train, held_out, &mut Silent, save_nothing)?;
+        let ends: Vec<_> = trainer
+            .attacks()
+            .iter()
+            .map(|(_, learner)| (learner.epochs_done(), learner.stopped_early()))
+            .collect();
+        let decoders = trainer.into_decoders()?;
+        let weights = decoders.iter().map(|(_, decoder)| weights(decoder));
+        Ok(ends.into_iter().zip(weights).map(|((epochs, early), w)| (epochs, early, w)).collect())
+    };
     let together = run(&[1, 4])?;
     let ends: Vec<usize> = together.iter().map(|(epochs, ..)| *epochs).collect();
     assert!(ends[0] != ends[1] && together.iter().any(|(_, early, _)| *early), "{ends:?}");
