@@ -305,6 +305,25 @@ impl Var {
         }))
     }
 
+    /// Affine map of the last axis, `x Wᵀ + b`; see [`Tensor::linear`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let y = x.linear(&w, bias.map(Var::value))?;
+        let count = y.shape()[..y.rank() - 1].iter().product::<usize>();
+        let rows = move |dy: &Tensor| dy.reshape(&[count, dy.shape()[dy.rank() - 1]]);
+        let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
+        Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
+            Ok([
+                wanted(want_x, || rows(dy)?.matmul(&w)?.reshape(x.shape()))?,
+                wanted(want_w, || Tensor::linear_weight_grad(&x, dy))?,
+                wanted(want_b, || rows(dy)?.channel_sums())?,
+            ])
+        }))
+    }
+
     /// Convolution; see [`Tensor::conv2d`].
     ///
     /// # Errors
@@ -472,10 +491,29 @@ impl Var {
     /// # Source
     /// Vaswani et al., 2017.
     pub fn attention(&self, keys: &Var, values: &Var) -> Result<Var> {
-        let last = keys.shape().len().saturating_sub(1);
-        let d = self.shape().last().copied().unwrap_or(1).max(1);
-        let turned = keys.transpose(last.saturating_sub(1), last)?;
-        let scores = self.matmul(&turned)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
-        scores.softmax()?.matmul(values)
+        let [q, k, v] = [self, keys, values].map(|operand| operand.value().clone());
+        let forward = q.attention(&k, &v)?;
+        let y = forward.output.clone();
+        Ok(Var::record(y, [self, keys, values], move |dy, wanted| {
+            let gradients = Tensor::attention_backward([&q, &k, &v], &forward, dy)?;
+            let mut wanted = wanted.into_iter();
+            Ok(gradients.map(|gradient| wanted.next().unwrap_or(false).then_some(gradient)))
+        }))
+    }
+
+    /// [`Var::attention`] of tokens to each other, from one projection that holds queries, keys and values side by side; see
+    /// [`Tensor::self_attention`].
+    ///
+    /// - `self`: `[b, n, 3·h·d]`; result `[b, n, h·d]`
+    ///
+    /// # Errors
+    /// A last axis that does not hold three parts of `heads` heads.
+    pub fn self_attention(&self, heads: usize) -> Result<Var> {
+        let packed = self.value().clone();
+        let forward = packed.self_attention(heads)?;
+        let y = forward.output.clone();
+        Ok(Var::record(y, [self], move |dy, [want]| {
+            Ok([wanted(want, || Tensor::self_attention_backward(&packed, heads, &forward, dy))?])
+        }))
     }
 }

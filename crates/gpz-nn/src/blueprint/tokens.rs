@@ -95,21 +95,12 @@ impl SelfAttention {
 
     /// `[n, t, d]` to `[n, t, d]`.
     pub(super) fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let &[n, tokens, width] = x.shape() else {
+        if x.shape().len() != 3 {
             let (input, rule) = (x.shape().into(), "it takes tokens [n, t, d]");
             return Err(Error::Layer { layer: "attention", input, rule });
-        };
-        let weight = tape.parameter(&self.weight).permute(&[1, 0])?;
-        let packed = x.matmul(&weight)?.add(&tape.parameter(&self.bias))?;
-        // Queries, keys and values of each head: [n, t, 3, h, d'] to [3, n, h, t, d'].
-        let split = packed.reshape(&[n, tokens, 3, self.heads, width / self.heads])?;
-        let split = split.permute(&[2, 0, 3, 1, 4])?;
-        let part = |i: usize| {
-            let shape = [n, self.heads, tokens, width / self.heads];
-            split.narrow(0, i, 1)?.reshape(&shape)
-        };
-        let mixed = part(0)?.attention(&part(1)?, &part(2)?)?;
-        let mixed = mixed.permute(&[0, 2, 1, 3])?.reshape(&[n, tokens, width])?;
+        }
+        let (weight, bias) = (tape.parameter(&self.weight), tape.parameter(&self.bias));
+        let mixed = x.linear(&weight, Some(&bias))?.self_attention(self.heads)?;
         self.output.forward(tape, &mixed)
     }
 }
