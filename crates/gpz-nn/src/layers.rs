@@ -145,11 +145,8 @@ impl Linear {
     /// # Errors
     /// Shapes that do not fit.
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let y = x.matmul(&tape.parameter(&self.weight).permute(&[1, 0])?)?;
-        match &self.bias {
-            Some(bias) => y.add(&tape.parameter(bias)),
-            None => Ok(y),
-        }
+        let bias = self.bias.as_ref().map(|bias| tape.parameter(bias));
+        x.linear(&tape.parameter(&self.weight), bias.as_ref())
     }
 }
 

@@ -1,8 +1,7 @@
 //! Operations on recorded values: each is its value and its gradient rule, side by side.
 
 use gpz_tensor::{
-    BinaryOp, Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions, Device, Pool2d, Saves, Tensor,
-    UnaryOp,
+    BinaryOp, Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions, Pool2d, Saves, Tensor, UnaryOp,
 };
 
 use crate::error::Result;
@@ -306,6 +305,25 @@ impl Var {
         }))
     }
 
+    /// Affine map of the last axis, `x Wᵀ + b`; see [`Tensor::linear`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+        let (x, w) = (self.value().clone(), weight.value().clone());
+        let y = x.linear(&w, bias.map(Var::value))?;
+        let count = y.shape()[..y.rank() - 1].iter().product::<usize>();
+        let rows = move |dy: &Tensor| dy.reshape(&[count, dy.shape()[dy.rank() - 1]]);
+        let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
+        Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
+            Ok([
+                wanted(want_x, || rows(dy)?.matmul(&w)?.reshape(x.shape()))?,
+                wanted(want_w, || Tensor::linear_weight_grad(&x, dy))?,
+                wanted(want_b, || rows(dy)?.channel_sums())?,
+            ])
+        }))
+    }
+
     /// Convolution; see [`Tensor::conv2d`].
     ///
     /// # Errors
@@ -463,39 +481,6 @@ impl Var {
         }))
     }
 
-    /// Multi-head attention of tokens to each other.
-    ///
-    /// - `self`: `[n, t, 3·h·d]`, for each token the queries of all heads, then the keys, then the values; result `[n, t, h·d]`
-    ///
-    /// On the processor scores are not kept but computed again for the gradient; elsewhere this is [`Var::attention`].
-    ///
-    /// # Errors
-    /// Shapes that do not fit.
-    pub fn self_attention(&self, heads: usize) -> Result<Var> {
-        if self.value().device() != Device::Cpu {
-            return self.unfused_self_attention(heads);
-        }
-        let x = self.value().clone();
-        let (y, sums) = x.self_attention(heads)?;
-        let output = y.clone();
-        Ok(Var::record(y, [self], move |dy, [want]| {
-            Ok([wanted(want, || Tensor::self_attention_backward(&x, (&output, &sums), dy, heads))?])
-        }))
-    }
-
-    /// [`Var::self_attention`] by matrix products.
-    fn unfused_self_attention(&self, heads: usize) -> Result<Var> {
-        let &[n, tokens, packed] = self.shape() else {
-            let (op, axis, rank) = ("self_attention", 2, self.shape().len());
-            return Err(gpz_tensor::Error::Axis { op, axis, rank }.into());
-        };
-        let width = packed / (3 * heads.max(1));
-        let split = self.reshape(&[n, tokens, 3, heads, width])?.permute(&[2, 0, 3, 1, 4])?;
-        let part = |i: usize| split.narrow(0, i, 1)?.reshape(&[n, heads, tokens, width]);
-        let mixed = part(0)?.attention(&part(1)?, &part(2)?)?;
-        mixed.permute(&[0, 2, 1, 3])?.reshape(&[n, tokens, heads * width])
-    }
-
     /// Scaled dot-product attention, `softmax(q kᵀ / √d) v`.
     ///
     /// - `self`: queries `[b, h, n, d]`; `keys`: `[b, h, m, d]`; `values`: `[b, h, m, e]`; result `[b, h, n, e]`
@@ -506,60 +491,29 @@ impl Var {
     /// # Source
     /// Vaswani et al., 2017.
     pub fn attention(&self, keys: &Var, values: &Var) -> Result<Var> {
-        let last = keys.shape().len().saturating_sub(1);
-        let d = self.shape().last().copied().unwrap_or(1).max(1);
-        let turned = keys.transpose(last.saturating_sub(1), last)?;
-        let scores = self.matmul(&turned)?.affine(1.0 / (d as f64).sqrt(), 0.0)?;
-        scores.softmax()?.matmul(values)
+        let [q, k, v] = [self, keys, values].map(|operand| operand.value().clone());
+        let forward = q.attention(&k, &v)?;
+        let y = forward.output.clone();
+        Ok(Var::record(y, [self, keys, values], move |dy, wanted| {
+            let gradients = Tensor::attention_backward([&q, &k, &v], &forward, dy)?;
+            let mut wanted = wanted.into_iter();
+            Ok(gradients.map(|gradient| wanted.next().unwrap_or(false).then_some(gradient)))
+        }))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::loss;
-    use crate::module::Entry;
-    use crate::tape::Tape;
-    use crate::{Init, rng_for};
-    use gpz_tensor::DType;
-
-    /// Value and gradient of attention are those of the matrix products it stands for, whatever the numbers of tokens and heads.
-    #[test]
-    fn fused_attention_is_attention() -> Result<()> {
-        for (n, tokens, heads, width) in
-            [(1, 1, 1, 1), (2, 17, 3, 5), (1, 33, 2, 16), (3, 16, 1, 7), (2, 65, 4, 8)]
-        {
-            let rng = &mut rng_for(1, "attention", tokens as u64);
-            let shape = [n, tokens, 3 * heads * width];
-            let packed = Entry::parameter(Init::Normal(1.5).fill(&shape, DType::F64, rng)?);
-            let goal = Init::Normal(1.0).fill(&[n, tokens, heads * width], DType::F64, rng)?;
-            let run = |fused: bool| -> Result<[Vec<f64>; 2]> {
-                let tape = Tape::train(0);
-                let x = tape.parameter(&packed);
-                let y = match fused {
-                    true => x.self_attention(heads)?,
-                    false => x.unfused_self_attention(heads)?,
-                };
-                let step = tape.backward(&loss::mse(&y, &goal)?)?;
-                let Some(gradient) = step.gradient(&packed) else { panic!("no gradient") };
-                Ok([y.value().to_vec()?, gradient.to_vec()?])
-            };
-            for (fused, plain) in run(true)?.iter().zip(run(false)?) {
-                let largest = plain.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
-                assert!(largest > 0.0);
-                for (a, b) in fused.iter().zip(&plain) {
-                    assert!((a - b).abs() <= 1e-12 * largest.max(1e-3), "{a} and {b}, {tokens}");
-                }
-            }
-            let narrow = packed.value().to_dtype(DType::F32)?;
-            let (single, _) = narrow.self_attention(heads)?;
-            let (double, _) = narrow.to_dtype(DType::F64)?.self_attention(heads)?;
-            for (a, b) in single.to_vec::<f64>()?.iter().zip(double.to_vec::<f64>()?) {
-                assert!((a - b).abs() <= 2e-6 * b.abs().max(1.0), "{a} and {b}, {tokens}");
-            }
-        }
-        let odd = Tensor::zeros(&[1, 4, 10], DType::F32)?;
-        assert!(odd.self_attention(2).is_err() && odd.self_attention(0).is_err());
-        Ok(())
+    /// [`Var::attention`] of tokens to each other, from one projection that holds queries, keys and values side by side; see
+    /// [`Tensor::self_attention`].
+    ///
+    /// - `self`: `[b, n, 3·h·d]`; result `[b, n, h·d]`
+    ///
+    /// # Errors
+    /// A last axis that does not hold three parts of `heads` heads.
+    pub fn self_attention(&self, heads: usize) -> Result<Var> {
+        let packed = self.value().clone();
+        let forward = packed.self_attention(heads)?;
+        let y = forward.output.clone();
+        Ok(Var::record(y, [self], move |dy, [want]| {
+            Ok([wanted(want, || Tensor::self_attention_backward(&packed, heads, &forward, dy))?])
+        }))
     }
 }

@@ -176,6 +176,20 @@ fn matrix_products() {
 }
 
 #[test]
+fn linear_maps() {
+    let rng = &mut rng(15);
+    for (x, w) in
+        [(&[3][..], [2, 3]), (&[5, 3], [4, 3]), (&[2, 3, 4], [17, 4]), (&[130, 2], [3, 2])]
+    {
+        let bias = signed(rng, &w[..1], 0.3..1.0);
+        let (x, w) = (signed(rng, x, 0.3..1.0), signed(rng, &w, 0.3..1.0));
+        check("linear", &[x.clone(), w.clone()], |v| v[0].linear(&v[1], None));
+        let operands = [x.clone(), swapped(&w), bias];
+        check("linear with a bias", &operands, |v| v[0].linear(&v[1], Some(&v[2])));
+    }
+}
+
+#[test]
 fn convolutions() {
     let rng = &mut rng(7);
     let options =
@@ -306,6 +320,18 @@ fn attention() {
     ] {
         let operands = [q, k, v].map(|shape| signed(rng, &shape, 0.5..2.0));
         check("attention", &operands, |v| v[0].attention(&v[1], &v[2]));
+    }
+    // More queries than a block, more keys than a vector; widths beyond one.
+    for (q, k, v) in [
+        ([1, 1, 26, 1], [1, 1, 18, 1], [1, 1, 18, 3]),
+        ([1, 1, 2, 17], [1, 1, 3, 17], [1, 1, 3, 18]),
+    ] {
+        let operands = [q, k, v].map(|shape| signed(rng, &shape, 0.3..1.0));
+        check("attention of odd sizes", &operands, |v| v[0].attention(&v[1], &v[2]));
+    }
+    for (shape, heads) in [([2, 3, 12], 2), ([1, 5, 9], 1), ([1, 1, 18], 3)] {
+        let packed = signed(rng, &shape, 0.5..1.5);
+        check("attention of a projection", &[packed], |v| v[0].self_attention(heads));
     }
     // Heads cut out of one projection, as a vision transformer does it.
     let projected = signed(rng, &[2, 3, 12], 0.5..1.5);

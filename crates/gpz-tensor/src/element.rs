@@ -79,8 +79,8 @@ pub trait Element:
     fn ln(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// Error function.
-    fn erf(self) -> Self;
+    /// Distribution function and density of the standard normal distribution.
+    fn normal(self) -> (Self, Self);
     /// Whether the value is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 }
@@ -119,7 +119,7 @@ mod sealed {
 }
 
 macro_rules! element {
-    ($t:ty, $dtype:ident, $exp:path, $tanh:path, $erf:path) => {
+    ($t:ty, $dtype:ident, $exp:path, $tanh:path, $normal:path) => {
         impl Element for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = 0.0;
@@ -155,8 +155,8 @@ macro_rules! element {
                 $tanh(self)
             }
             #[inline(always)]
-            fn erf(self) -> Self {
-                $erf(self)
+            fn normal(self) -> (Self, Self) {
+                $normal(self)
             }
             #[inline(always)]
             fn is_finite(self) -> bool {
@@ -166,5 +166,5 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, crate::cpu::math::exp, crate::cpu::math::tanh, libm::erff);
-element!(f64, F64, libm::exp, libm::tanh, libm::erf);
+element!(f32, F32, crate::cpu::math::exp, crate::cpu::math::tanh, crate::cpu::math::normal);
+element!(f64, F64, libm::exp, libm::tanh, crate::cpu::math::normal_f64);

@@ -82,14 +82,11 @@ fn sigmoid<T: Element>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
 }
 
+/// Derivative of `x · Φ(x)`.
 #[inline(always)]
-fn normal_cdf<T: Element>(x: T) -> T {
-    constant::<T>(0.5) * (T::ONE + (x * constant(std::f64::consts::FRAC_1_SQRT_2)).erf())
-}
-
-#[inline(always)]
-fn normal_density<T: Element>(x: T) -> T {
-    (constant::<T>(-0.5) * x * x).exp() * constant(0.398_942_280_401_432_7)
+fn gelu_slope<T: Element>(x: T) -> T {
+    let (function, density) = x.normal();
+    function + x * density
 }
 
 #[inline(always)]
@@ -125,7 +122,7 @@ unary_table! {
     /// `1 / (1 + e⁻ˣ)`
     Sigmoid "sigmoid" |x| sigmoid(x), Output |y, dy| dy * (y * (T::ONE - y));
     /// `x · Φ(x)` with the exact normal distribution function
-    Gelu "gelu" |x| x * normal_cdf(x), Input |x, dy| dy * (normal_cdf(x) + x * normal_density(x));
+    Gelu "gelu" |x| x * x.normal().0, Input |x, dy| dy * gelu_slope(x);
 }
 
 /// An elementwise function of two operands that broadcast.

@@ -37,6 +37,7 @@ mod softmax;
 mod tensor;
 mod view;
 
+pub use attention::Attention;
 pub use buffer::set_pool_limit;
 pub use channels::{BatchNorm, BatchNormGradients};
 pub use conv::{Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions};

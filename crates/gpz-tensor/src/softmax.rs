@@ -1,9 +1,10 @@
 //! Operations along the last axis: softmax, log-softmax, layer normalisation.
 
 use crate::buffer::Buffer;
-use crate::cpu::rows;
+use crate::cpu::{norm, rows};
 use crate::cuda;
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 use crate::tensor::dispatch;
 use crate::{Element, Tensor};
 
@@ -152,7 +153,13 @@ impl Tensor {
         if x.on_cuda().is_some() {
             return cuda::layer_norm(&x, &scale.row_major()?, &shift.row_major()?, d, eps);
         }
-        x.normal_rows(d, eps).mul(scale)?.add(shift)
+        let (scale, shift) = (scale.row_major()?, shift.row_major()?);
+        Ok(dispatch!(x.dtype(), T => {
+            let parameters = [&scale.data::<T>()[..d], &shift.data::<T>()[..d]];
+            let mut out = Buffer::<T>::unfilled(x.numel());
+            norm::forward(out.as_mut_slice(), &x.data::<T>()[..x.numel()], parameters, eps);
+            Tensor::from_buffer(out, x.dims(), x.strides())
+        }))
     }
 
     fn check_normal(&self, d: usize, parameters: &[&Tensor]) -> Result<()> {
@@ -165,16 +172,6 @@ impl Tensor {
             }
         }
         Ok(())
-    }
-
-    /// Rows of mean 0 and variance 1.
-    fn normal_rows(&self, d: usize, eps: f64) -> Tensor {
-        dispatch!(self.dtype(), T => self.map_rows::<T>(d, |out, row| {
-            let Moments { pivot, shift, inverse } = Moments::of(row, eps);
-            for (o, &x) in out.iter_mut().zip(row) {
-                *o = ((x - pivot) - shift) * inverse;
-            }
-        }))
     }
 
     /// Gradients of [`Tensor::layer_norm`].
@@ -193,60 +190,24 @@ impl Tensor {
         if x.on_cuda().is_some() {
             return cuda::layer_norm_backward(&x, &dy.row_major()?, &scale.row_major()?, d, eps);
         }
-        let normal = x.normal_rows(d, eps);
-        let count: usize = x.shape()[..x.rank() - 1].iter().product();
-        let as_matrix = |t: &Tensor| t.reshape(&[count, d]);
-        let scaled = dy.mul(scale)?.row_major()?;
-        let dx = dispatch!(x.dtype(), T => scaled.map_row_pairs::<T>(&x, d, |dx, g, x| {
-            let Moments { pivot, shift, inverse } = Moments::of(x, eps);
-            let count = d as f64;
-            let mean_g = T::from_f64(rows::fold(g, g, #[inline(always)] |a, _| a) / count);
-            let slope = rows::fold(g, x, #[inline(always)] |g, x| g * (((x - pivot) - shift) * inverse)) / count;
-            let slope = T::from_f64(slope);
-            for ((dx, &g), &x) in dx.iter_mut().zip(g).zip(x) {
-                *dx = ((g - mean_g) - ((x - pivot) - shift) * inverse * slope) * inverse;
-            }
-        }));
-        Ok(LayerNormGradients {
-            input: dx,
-            scale: as_matrix(&dy.mul(&normal)?)?.channel_sums()?,
-            shift: as_matrix(dy)?.channel_sums()?,
-        })
+        let (dy, scale) = (dy.row_major()?, scale.row_major()?);
+        Ok(dispatch!(x.dtype(), T => {
+            let rows = [&x, &dy].map(|t| &t.data::<T>()[..x.numel()]);
+            let mut dx = Buffer::<T>::unfilled(x.numel());
+            let parameters =
+                norm::backward(dx.as_mut_slice(), rows, &scale.data::<T>()[..d], eps).map(|sums| {
+                    let sums: Vec<T> = sums.into_iter().map(T::from_f64).collect();
+                    let shape = Dims::from_short(&[d]);
+                    Tensor::from_buffer(Buffer::from_slice(&sums), shape, shape.row_major())
+                });
+            let [scale, shift] = parameters;
+            let input = Tensor::from_buffer(dx, x.dims(), x.strides());
+            LayerNormGradients { input, scale, shift }
+        }))
     }
 }
 
 /// A variance without the rounding error that makes it negative; NaN stays NaN, which `f64::max` would hide.
 pub(crate) fn non_negative(variance: f64) -> f64 {
     if variance < 0.0 { 0.0 } else { variance }
-}
-
-/// Mean and reciprocal standard deviation of a row.
-struct Moments<T> {
-    /// The mean as the dtype holds it.
-    pivot: T,
-    /// What the mean's rounding left over.
-    shift: T,
-    /// `1 / √(var + eps)`.
-    inverse: T,
-}
-
-impl<T: Element> Moments<T> {
-    fn of(row: &[T], eps: f64) -> Self {
-        let count = row.len() as f64;
-        let sum = rows::fold(
-            row,
-            row,
-            #[inline(always)]
-            |a, _| a,
-        );
-        let pivot = T::from_f64(sum / count);
-        let (deviation, square) = rows::deviations(row, pivot);
-        let shift = deviation / count;
-        let variance = non_negative(square / count - shift * shift);
-        Moments {
-            pivot,
-            shift: T::from_f64(shift),
-            inverse: T::from_f64(1.0 / (variance + eps).sqrt()),
-        }
-    }
 }

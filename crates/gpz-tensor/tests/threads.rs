@@ -74,6 +74,18 @@ fn results(dtype: DType) -> Vec<(String, Vec<u64>)> {
         add("average pool", &x.avg_pool2d(window).unwrap());
         add("average pool backward", &Tensor::avg_pool2d_backward(&y, x.shape(), window).unwrap());
         add("matrix product", &matrix.matmul(&matrix.transpose(0, 1).unwrap()).unwrap());
+        add("linear", &matrix.linear(&matrix, Some(&column.narrow(0, 0, rows).unwrap())).unwrap());
+        add("linear weight gradient", &Tensor::linear_weight_grad(&matrix, &soft).unwrap());
+        let forward = x.attention(&x, &x).unwrap();
+        add("attention", &forward.output);
+        let g = Tensor::attention_backward([&x, &x, &x], &forward, &x).unwrap();
+        g.iter().for_each(|t| add("attention backward", t));
+        let packed = x.reshape(&[2, columns, 60]).unwrap();
+        let forward = packed.self_attention(2).unwrap();
+        add("attention of a projection", &forward.output);
+        let g = &forward.output;
+        let g = Tensor::self_attention_backward(&packed, 2, &forward, g).unwrap();
+        add("attention of a projection, backward", &g);
         let options = Conv2dOptions::square(1, 1);
         let y = x.conv2d(&weight, None, options).unwrap();
         add("convolution", &y);

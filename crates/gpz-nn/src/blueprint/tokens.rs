@@ -3,7 +3,7 @@
 use gpz_tensor::{Conv2dOptions, DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::init::Init;
 use crate::layers::{Conv2d, Linear};
 use crate::module;
@@ -95,9 +95,12 @@ impl SelfAttention {
 
     /// `[n, t, d]` to `[n, t, d]`.
     pub(super) fn forward(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        let weight = tape.parameter(&self.weight).permute(&[1, 0])?;
-        let packed = x.matmul(&weight)?.add(&tape.parameter(&self.bias))?;
-        let mixed = packed.self_attention(self.heads)?;
+        if x.shape().len() != 3 {
+            let (input, rule) = (x.shape().into(), "it takes tokens [n, t, d]");
+            return Err(Error::Layer { layer: "attention", input, rule });
+        }
+        let (weight, bias) = (tape.parameter(&self.weight), tape.parameter(&self.bias));
+        let mixed = x.linear(&weight, Some(&bias))?.self_attention(self.heads)?;
         self.output.forward(tape, &mixed)
     }
 }

@@ -1,271 +1,482 @@
-//! Loops of attention: for one picture and one head after the other, keys and values lie with the tokens along a row, so that a row of
-//! scores stays in the cache and every inner loop runs along tokens.
+//! Scaled dot-product attention, head by head, without the matrices of all scores.
+//!
+//! A head's keys and values are packed once. Then a block of queries at a time gets its scores, which stay in the cache until their
+//! softmax is multiplied by the values. The gradient computes the scores again, block by block in the same order, so that memory grows
+//! with the tokens and not with their square; blocks are cut by the size of the problem alone.
+//!
+//! Dao et al., arXiv 2205.14135, for the recomputation; a row's scores fit the cache here, so that no running maximum is needed.
 
+use ndarray::{ArrayViewMut2, ArrayViewMut4, Axis, s};
 use rayon::prelude::*;
 
 use crate::Element;
-use crate::simd::vectorised;
+use crate::buffer::Buffer;
+use crate::cpu::conv::packed::{Blocks, Strided, pack};
+use crate::cpu::conv::tile::{accumulate, accumulate_outer, for_tiles, zeros};
+use crate::simd::{Isa, Kernel, Lanes};
 
-/// Rows are padded to a multiple of this.
+/// Queries whose scores are held at a time.
+const BLOCK: usize = 24;
+/// Queries of one task of the forward pass.
+const TASK: usize = 21 * BLOCK;
+/// Lanes of sums and maxima along a row, on every instruction set.
 const LANES: usize = 16;
+/// What is kept of each query's softmax: the largest score, and the reciprocal of the sum.
+pub(crate) const KEPT: usize = 2;
 
-/// How tokens are shared among heads.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
-    pub(crate) tokens: usize,
-    pub(crate) heads: usize,
-    /// Numbers of a token in one head.
-    pub(crate) width: usize,
+/// Rows of adjacent elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, T> {
+    pub(crate) data: &'a [T],
+    /// Elements from row to row.
+    pub(crate) pitch: usize,
 }
 
-impl Heads {
-    fn pitch(self) -> usize {
-        self.tokens.next_multiple_of(LANES)
+impl<'a, T> Rows<'a, T> {
+    #[inline(always)]
+    fn row(&self, r: usize, len: usize) -> &'a [T] {
+        &self.data[r * self.pitch..][..len]
     }
+}
 
-    fn all(self) -> usize {
-        self.heads * self.width
+/// Matrices `[b, h]` of rows of adjacent elements.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads<'a, T> {
+    pub(crate) data: &'a [T],
+    /// Elements from batch to batch, from head to head, and from row to row.
+    pub(crate) strides: [usize; 3],
+}
+
+impl<'a, T> Heads<'a, T> {
+    fn head(&self, index: usize, heads: usize) -> Rows<'a, T> {
+        let [batch, head, pitch] = self.strides;
+        let from = index / heads * batch + index % heads * head;
+        Rows { data: &self.data[from.min(self.data.len())..], pitch }
     }
+}
 
-    /// `1 / √d`, by which scores are scaled.
-    fn scale<T: Element>(self) -> T {
+/// Extents of attention; none of them is 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Extents {
+    pub(crate) batch: usize,
+    pub(crate) heads: usize,
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    /// Entries of a query and of a key.
+    pub(crate) width: usize,
+    /// Entries of a value.
+    pub(crate) value_width: usize,
+}
+
+impl Extents {
+    fn scale<T: Element>(&self) -> T {
         T::from_f64(1.0 / (self.width as f64).sqrt())
     }
 }
 
-/// `[n, t, 3·h·d]` to `[n, t, h·d]` and `[n, h, t]`.
-pub(crate) fn forward<T: Element>(sizes: Heads, x: &[T], output: &mut [T], sums: &mut [T]) {
-    let (tokens, all) = (sizes.tokens, sizes.all());
-    if output.is_empty() {
-        return;
+/// `softmax(q kᵀ / √d) v`; every element of `out` and `kept` is written.
+///
+/// - `out`: `[b, h, queries, value width]`, the last axis adjacent in memory
+/// - `kept`: `[b, h, queries, 2]`
+pub(crate) fn forward<T: Element>(
+    extents: Extents,
+    [queries, keys, values]: [Heads<'_, T>; 3],
+    out: ArrayViewMut4<'_, T>,
+    kept: &mut [T],
+) {
+    let isa = Isa::current();
+    let mut tasks = Vec::new();
+    let heads = kept.chunks_mut(extents.queries * KEPT);
+    for (index, (mut out, mut kept)) in matrices(out).into_iter().zip(heads).enumerate() {
+        for first in (0..extents.queries).step_by(TASK) {
+            let count = TASK.min(extents.queries - first);
+            let (own, rest) = out.split_at(Axis(0), count);
+            out = rest;
+            let (own_kept, rest) = std::mem::take(&mut kept).split_at_mut(count * KEPT);
+            kept = rest;
+            tasks.push(ForwardTask {
+                set: isa,
+                extents,
+                first,
+                queries: queries.head(index, extents.heads),
+                keys: keys.head(index, extents.heads),
+                values: values.head(index, extents.heads),
+                out: own,
+                kept: own_kept,
+            });
+        }
     }
-    let picture = |((x, output), sums): ((&[T], &mut [T]), &mut [T])| {
-        let mut work = Work::new(sizes);
-        vectorised(
-            #[inline(always)]
-            || {
-                for head in 0..sizes.heads {
-                    work.turn(sizes, x, head);
-                    for i in 0..tokens {
-                        let sum = work.scores(sizes, x, head, i);
-                        let (largest, total) = sum;
-                        let out = &mut output[i * all + head * sizes.width..][..sizes.width];
-                        dots(out, &work.scores, &work.values, work.pitch);
-                        for out in out.iter_mut() {
-                            *out = *out / total;
-                        }
-                        sums[head * tokens + i] = largest + total.ln();
+    tasks.into_par_iter().with_max_len(1).for_each(|task| T::dispatch(isa, task));
+}
+
+/// Gradients with respect to queries, keys and values; every element of them is written.
+///
+/// - `out`, `kept`: what [`forward`] wrote; `dout`: the gradient of `out`
+/// - gradients: `[b, h, rows, width]` each, the last axis adjacent in memory
+pub(crate) fn backward<T: Element>(
+    extents: Extents,
+    [queries, keys, values]: [Heads<'_, T>; 3],
+    [out, dout]: [Heads<'_, T>; 2],
+    kept: &[T],
+    gradients: [ArrayViewMut4<'_, T>; 3],
+) {
+    let isa = Isa::current();
+    let [dq, dk, dv] = gradients.map(matrices);
+    let parts = dq.into_iter().zip(dk).zip(dv).zip(kept.chunks(extents.queries * KEPT));
+    let tasks: Vec<BackwardTask<'_, T>> = parts
+        .enumerate()
+        .map(|(index, (((dq, dk), dv), kept))| BackwardTask {
+            set: isa,
+            extents,
+            queries: queries.head(index, extents.heads),
+            keys: keys.head(index, extents.heads),
+            values: values.head(index, extents.heads),
+            out: out.head(index, extents.heads),
+            dout: dout.head(index, extents.heads),
+            kept,
+            dq,
+            dk,
+            dv,
+        })
+        .collect();
+    tasks.into_par_iter().with_max_len(1).for_each(|task| T::dispatch(isa, task));
+}
+
+/// The matrices of the two last axes.
+fn matrices<T>(of: ArrayViewMut4<'_, T>) -> Vec<ArrayViewMut2<'_, T>> {
+    let mut matrices = Vec::with_capacity(of.len_of(Axis(0)) * of.len_of(Axis(1)));
+    let mut batches = of;
+    while batches.len_of(Axis(0)) > 0 {
+        let (batch, rest) = batches.split_at(Axis(0), 1);
+        batches = rest;
+        let mut heads = batch.index_axis_move(Axis(0), 0);
+        while heads.len_of(Axis(0)) > 0 {
+            let (head, rest) = heads.split_at(Axis(0), 1);
+            heads = rest;
+            matrices.push(head.index_axis_move(Axis(0), 0));
+        }
+    }
+    matrices
+}
+
+/// Weights of a product, packed for the register tile.
+struct Panels<T> {
+    blocks: Blocks,
+    depth: usize,
+    data: Buffer<T>,
+}
+
+impl<T: Element> Panels<T> {
+    fn new(isa: Isa, outputs: usize, depth: usize, weights: Strided<'_, T>) -> Self {
+        let blocks = Blocks::new::<T>(isa, outputs);
+        let mut data = Buffer::unfilled(blocks.padded() * depth);
+        pack(weights, &[0], depth, blocks, data.as_mut_slice());
+        Panels { blocks, depth, data }
+    }
+
+    /// The transpose of `count` rows: they become the columns of the product.
+    fn of_columns(isa: Isa, rows: Rows<'_, T>, count: usize, depth: usize) -> Self {
+        Self::new(
+            isa,
+            count,
+            depth,
+            Strided { data: rows.data, out_stride: rows.pitch, in_stride: 1 },
+        )
+    }
+
+    /// The rows as they are.
+    fn of_rows(isa: Isa, rows: Rows<'_, T>, count: usize, width: usize) -> Self {
+        Self::new(
+            isa,
+            width,
+            count,
+            Strided { data: rows.data, out_stride: 1, in_stride: rows.pitch },
+        )
+    }
+
+    /// Elements of a row of the product, with those that no column has.
+    fn pitch(&self) -> usize {
+        self.blocks.padded()
+    }
+
+    /// `to[r] = x[r] · panels` for `count` rows of `x`.
+    #[inline(always)]
+    fn multiply<I: Lanes<T>>(&self, isa: I, x: Rows<'_, T>, count: usize, to: &mut [T]) {
+        let (depth, pitch) = (self.depth, self.pitch());
+        for (first, width) in self.blocks.iter() {
+            let weights = &self.data.as_slice()[first * depth..][..width * depth];
+            let mut r = 0;
+            for_tiles!(I::REGISTERS, width / I::LANES, |P, V| {
+                while count - r >= P {
+                    let mut rows = [&x.data[..0]; P];
+                    for (p, row) in rows.iter_mut().enumerate() {
+                        *row = x.row(r + p, depth);
                     }
-                }
-            },
-        );
-    };
-    x.par_chunks(tokens * 3 * all)
-        .zip(output.par_chunks_mut(tokens * all))
-        .zip(sums.par_chunks_mut(sizes.heads * tokens))
-        .for_each(picture);
-}
-
-/// Gradient with respect to `x`; `[y, dy, sums]` are the results of the forward pass with the gradient of the first.
-pub(crate) fn backward<T: Element>(sizes: Heads, x: &[T], [y, dy, sums]: [&[T]; 3], dx: &mut [T]) {
-    let (tokens, all, width) = (sizes.tokens, sizes.all(), sizes.width);
-    if dx.is_empty() {
-        return;
-    }
-    let picture = |((((x, dx), y), dy), sums): Zipped<'_, T>| {
-        let mut work = Work::new(sizes);
-        let (mut slopes, mut dkeys) = (vec![T::ZERO; work.pitch], work.keys.clone());
-        let (mut dvalues, mut query) = (work.values.clone(), vec![T::ZERO; width]);
-        vectorised(
-            #[inline(always)]
-            || {
-                for head in 0..sizes.heads {
-                    work.turn(sizes, x, head);
-                    dkeys.fill(T::ZERO);
-                    dvalues.fill(T::ZERO);
-                    for i in 0..tokens {
-                        work.shares(sizes, x, head, i, sums[head * tokens + i]);
-                        let at = i * all + head * width;
-                        let (y, dy) = (&y[at..at + width], &dy[at..at + width]);
-                        combine(&mut slopes, dy, &work.values, work.pitch);
-                        let mut along = T::ZERO;
-                        for (y, dy) in y.iter().zip(dy) {
-                            along += *y * *dy;
-                        }
-                        for (slope, share) in slopes.iter_mut().zip(&work.scores) {
-                            *slope = *share * (*slope - along);
-                        }
-                        spread(&mut dvalues, dy, &work.scores, work.pitch);
-                        query.copy_from_slice(&x[i * 3 * all + head * width..][..width]);
-                        query.iter_mut().for_each(|q| *q = *q * sizes.scale());
-                        spread(&mut dkeys, &query, &slopes, work.pitch);
-                        let dquery = &mut dx[i * 3 * all + head * width..][..width];
-                        dots(dquery, &slopes, &work.keys, work.pitch);
-                        dquery.iter_mut().for_each(|q| *q = *q * sizes.scale());
-                    }
-                    for (part, rows) in [(1, &dkeys), (2, &dvalues)] {
-                        for i in 0..tokens {
-                            let to = &mut dx[(i * 3 + part) * all + head * width..][..width];
-                            for (c, to) in to.iter_mut().enumerate() {
-                                *to = rows[c * work.pitch + i];
-                            }
+                    let tile = accumulate(isa, zeros::<T, I, P, V>(isa), rows, weights);
+                    for (p, row) in tile.iter().enumerate() {
+                        for (v, &value) in row.iter().enumerate() {
+                            isa.store(value, &mut to[(r + p) * pitch + first + v * I::LANES..]);
                         }
                     }
+                    r += P;
                 }
-            },
-        );
-    };
-    x.par_chunks(tokens * 3 * all)
-        .zip(dx.par_chunks_mut(tokens * 3 * all))
-        .zip(y.par_chunks(tokens * all))
-        .zip(dy.par_chunks(tokens * all))
-        .zip(sums.par_chunks(sizes.heads * tokens))
-        .for_each(picture);
+            });
+        }
+    }
 }
 
-/// One picture's parts of the five arrays, as iterators over them give them.
-type Zipped<'a, T> = ((((&'a [T], &'a mut [T]), &'a [T]), &'a [T]), &'a [T]);
-
-/// Memory of one task.
-struct Work<T> {
-    /// `[d, pitch]`, zero beyond the tokens.
-    keys: Vec<T>,
-    values: Vec<T>,
-    /// `[pitch]`
-    scores: Vec<T>,
-    query: Vec<T>,
-    pitch: usize,
+/// Sums `[rows][padded width]` of outer products.
+struct Outer<T> {
+    blocks: Blocks,
+    rows: usize,
+    sums: Buffer<T>,
 }
 
-impl<T: Element> Work<T> {
-    fn new(sizes: Heads) -> Self {
-        let pitch = sizes.pitch();
-        let rows = || vec![T::ZERO; sizes.width * pitch];
-        let (scores, query) = (vec![T::ZERO; pitch], vec![T::ZERO; sizes.width]);
-        Work { keys: rows(), values: rows(), scores, query, pitch }
+impl<T: Element> Outer<T> {
+    fn new(isa: Isa, rows: usize, width: usize) -> Self {
+        let blocks = Blocks::new::<T>(isa, width);
+        Outer { blocks, rows, sums: Buffer::filled(rows * blocks.padded(), T::ZERO) }
     }
 
-    /// Lays keys and values of a head out along tokens.
+    /// `sums[j] += Σ_r x[r][j] · vectors[r]` for `count` rows of both; those of `vectors` are as wide as the sums.
     #[inline(always)]
-    fn turn(&mut self, sizes: Heads, x: &[T], head: usize) {
-        let (all, width) = (sizes.all(), sizes.width);
-        for (part, rows) in [(1, &mut self.keys), (2, &mut self.values)] {
-            for i in 0..sizes.tokens {
-                let from = &x[(i * 3 + part) * all + head * width..][..width];
-                for (c, value) in from.iter().enumerate() {
-                    rows[c * self.pitch + i] = *value;
+    fn add<I: Lanes<T>>(&mut self, isa: I, x: &[T], x_pitch: usize, vectors: &[T], count: usize) {
+        let pitch = self.blocks.padded();
+        for (first, width) in self.blocks.iter() {
+            let mut j = 0;
+            for_tiles!(I::REGISTERS, width / I::LANES, |P, V| {
+                while self.rows - j >= P {
+                    let sums = &mut self.sums.as_mut_slice()[j * pitch + first..];
+                    let mut tile = zeros::<T, I, P, V>(isa);
+                    for (p, row) in tile.iter_mut().enumerate() {
+                        for (v, value) in row.iter_mut().enumerate() {
+                            *value = isa.load(&sums[p * pitch + v * I::LANES..]);
+                        }
+                    }
+                    let mut offsets = [0; P];
+                    for (p, offset) in offsets.iter_mut().enumerate() {
+                        *offset = p;
+                    }
+                    let x = (&x[j..], x_pitch, offsets);
+                    tile = accumulate_outer(isa, tile, x, (&vectors[first..], pitch), count);
+                    for (p, row) in tile.iter().enumerate() {
+                        for (v, &value) in row.iter().enumerate() {
+                            isa.store(value, &mut sums[p * pitch + v * I::LANES..]);
+                        }
+                    }
+                    j += P;
                 }
-            }
+            });
         }
     }
 
-    /// Scaled scores of token `i` into `self.scores`.
-    #[inline(always)]
-    fn raw_scores(&mut self, sizes: Heads, x: &[T], head: usize, i: usize) {
-        let from = &x[i * 3 * sizes.all() + head * sizes.width..][..sizes.width];
-        for (query, value) in self.query.iter_mut().zip(from) {
-            *query = *value * sizes.scale();
-        }
-        combine(&mut self.scores, &self.query, &self.keys, self.pitch);
-    }
-
-    /// `eˢ⁻ᵐ` of the scores of token `i` into `self.scores`, zero beyond the tokens; `m`, the largest score, and their sum.
-    #[inline(always)]
-    fn scores(&mut self, sizes: Heads, x: &[T], head: usize, i: usize) -> (T, T) {
-        self.raw_scores(sizes, x, head, i);
-        self.scores[sizes.tokens..].fill(T::NEG_INFINITY);
-        let mut lanes = [T::NEG_INFINITY; LANES];
-        for chunk in self.scores.chunks_exact(LANES) {
-            for (lane, score) in lanes.iter_mut().zip(chunk) {
-                *lane = if *score > *lane { *score } else { *lane };
-            }
-        }
-        let largest = lanes.iter().fold(T::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-        for score in &mut self.scores {
-            *score = (*score - largest).exp();
-        }
-        (largest, sum(&self.scores))
-    }
-
-    /// The share of each token in what token `i` attends to, into `self.scores`.
-    #[inline(always)]
-    fn shares(&mut self, sizes: Heads, x: &[T], head: usize, i: usize, log_sum: T) {
-        self.raw_scores(sizes, x, head, i);
-        for score in &mut self.scores {
-            *score = (*score - log_sum).exp();
-        }
-        self.scores[sizes.tokens..].fill(T::ZERO);
+    fn write(&self, to: ArrayViewMut2<'_, T>) {
+        copy_rows(self.sums.as_slice(), self.blocks.padded(), to);
     }
 }
 
+/// Rows of a scratch matrix to where they belong.
 #[inline(always)]
-fn sum<T: Element>(x: &[T]) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    for chunk in x.chunks_exact(LANES) {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += *value;
-        }
+fn copy_rows<T: Element>(from: &[T], pitch: usize, mut to: ArrayViewMut2<'_, T>) {
+    for (to, from) in to.rows_mut().into_iter().zip(from.chunks_exact(pitch)) {
+        let to = to.into_slice().unwrap_or_default();
+        to.copy_from_slice(&from[..to.len()]);
     }
-    total(lanes)
 }
 
+/// Rows widened with zeros to `pitch`.
 #[inline(always)]
-fn total<T: Element>(lanes: [T; LANES]) -> T {
-    let mut lanes = lanes;
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            let other = lanes[i + half];
-            lanes[i] += other;
+fn widen<T: Element>(from: Rows<'_, T>, first: usize, width: usize, pitch: usize, to: &mut [T]) {
+    for (r, to) in to.chunks_exact_mut(pitch).enumerate() {
+        let (filled, beyond) = to.split_at_mut(width);
+        filled.copy_from_slice(from.row(first + r, width));
+        beyond.fill(T::ZERO);
+    }
+}
+
+/// Folds a row in [`LANES`] lanes, then the lanes.
+#[inline(always)]
+fn fold<T: Element>(row: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let chunks = row.chunks_exact(LANES);
+    for (lane, &value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = f(*lane, value);
+    }
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], chunk[i]);
         }
-        half /= 2;
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = f(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
     }
     lanes[0]
 }
 
-/// `out[j] = Σ_c x[c] · rows[c][j]`.
-#[inline(always)]
-fn combine<T: Element>(out: &mut [T], x: &[T], rows: &[T], pitch: usize) {
-    out.fill(T::ZERO);
-    let out = &mut out[..pitch];
-    let (fours, rest) = x.as_chunks::<4>();
-    for (&[a, b, c, d], rows) in fours.iter().zip(rows.chunks_exact(4 * pitch)) {
-        let (ra, rows) = rows.split_at(pitch);
-        let (rb, rows) = rows.split_at(pitch);
-        let (rc, rd) = rows.split_at(pitch);
-        for j in 0..pitch {
-            out[j] += (a * ra[j] + b * rb[j]) + (c * rc[j] + d * rd[j]);
-        }
-    }
-    for (c, &x) in rest.iter().enumerate() {
-        let row = &rows[(fours.len() * 4 + c) * pitch..][..pitch];
-        for j in 0..pitch {
-            out[j] += x * row[j];
-        }
+struct ForwardTask<'a, T> {
+    /// The one it is dispatched to.
+    set: Isa,
+    extents: Extents,
+    /// The first query.
+    first: usize,
+    queries: Rows<'a, T>,
+    keys: Rows<'a, T>,
+    values: Rows<'a, T>,
+    out: ArrayViewMut2<'a, T>,
+    kept: &'a mut [T],
+}
+
+impl<T: Element> Kernel<T> for ForwardTask<'_, T> {
+    type Output = ();
+
+    fn run<I: Lanes<T>>(mut self, isa: I) {
+        let Extents { keys, width, value_width, .. } = self.extents;
+        let set = self.set;
+        let key_panels = Panels::of_columns(set, self.keys, keys, width);
+        let value_panels = Panels::of_rows(set, self.values, keys, value_width);
+        let mut scores = Buffer::unfilled(BLOCK * key_panels.pitch());
+        let mut mixed = Buffer::unfilled(BLOCK * value_panels.pitch());
+        let scale = self.extents.scale();
+        isa.vectorised(
+            #[inline(always)]
+            || {
+                let count = self.out.nrows();
+                let (scores, mixed) = (scores.as_mut_slice(), mixed.as_mut_slice());
+                for start in (0..count).step_by(BLOCK) {
+                    let rows = BLOCK.min(count - start);
+                    let queries = Rows {
+                        data: &self.queries.data[(self.first + start) * self.queries.pitch..],
+                        ..self.queries
+                    };
+                    key_panels.multiply(isa, queries, rows, scores);
+                    let kept = self.kept[start * KEPT..].chunks_exact_mut(KEPT);
+                    for (row, kept) in
+                        scores.chunks_exact_mut(key_panels.pitch()).zip(kept).take(rows)
+                    {
+                        let (largest, inverse) = exponentials(&mut row[..keys], scale);
+                        kept[0] = largest;
+                        kept[1] = inverse;
+                    }
+                    let weights = Rows { data: &*scores, pitch: key_panels.pitch() };
+                    value_panels.multiply(isa, weights, rows, mixed);
+                    for r in 0..rows {
+                        let inverse = self.kept[(start + r) * KEPT + 1];
+                        let to = self.out.row_mut(start + r);
+                        let to = to.into_slice().unwrap_or_default();
+                        for (to, &value) in to.iter_mut().zip(&mixed[r * value_panels.pitch()..]) {
+                            *to = value * inverse;
+                        }
+                    }
+                }
+            },
+        );
     }
 }
 
-/// `out[c] = Σ_j weights[j] · rows[c][j]`.
+/// Turns scores into `e^((score − largest) · scale)`. Returns the largest score and the reciprocal of the sum.
 #[inline(always)]
-fn dots<T: Element>(out: &mut [T], weights: &[T], rows: &[T], pitch: usize) {
-    for (out, row) in out.iter_mut().zip(rows.chunks_exact(pitch)) {
-        let mut lanes = [T::ZERO; LANES];
-        for (w, r) in weights.chunks_exact(LANES).zip(row.chunks_exact(LANES)) {
-            for i in 0..LANES {
-                lanes[i] += w[i] * r[i];
-            }
-        }
-        *out = total(lanes);
+fn exponentials<T: Element>(row: &mut [T], scale: T) -> (T, T) {
+    // A NaN is lost here and found again in the sum.
+    let largest = fold(
+        row,
+        T::NEG_INFINITY,
+        #[inline(always)]
+        |a, b| if b > a { b } else { a },
+    );
+    for value in row.iter_mut() {
+        *value = ((*value - largest) * scale).exp();
     }
+    (
+        largest,
+        T::ONE
+            / fold(
+                row,
+                T::ZERO,
+                #[inline(always)]
+                |a, b| a + b,
+            ),
+    )
 }
 
-/// `rows[c][j] += x[c] · weights[j]`.
-#[inline(always)]
-fn spread<T: Element>(rows: &mut [T], x: &[T], weights: &[T], pitch: usize) {
-    let weights = &weights[..pitch];
-    for (row, &x) in rows.chunks_exact_mut(pitch).zip(x) {
-        for j in 0..pitch {
-            row[j] += x * weights[j];
-        }
+struct BackwardTask<'a, T> {
+    /// The one it is dispatched to.
+    set: Isa,
+    extents: Extents,
+    queries: Rows<'a, T>,
+    keys: Rows<'a, T>,
+    values: Rows<'a, T>,
+    out: Rows<'a, T>,
+    dout: Rows<'a, T>,
+    kept: &'a [T],
+    dq: ArrayViewMut2<'a, T>,
+    dk: ArrayViewMut2<'a, T>,
+    dv: ArrayViewMut2<'a, T>,
+}
+
+impl<T: Element> Kernel<T> for BackwardTask<'_, T> {
+    type Output = ();
+
+    fn run<I: Lanes<T>>(self, isa: I) {
+        let Extents { queries: count, keys, width, value_width, .. } = self.extents;
+        let set = self.set;
+        let key_columns = Panels::of_columns(set, self.keys, keys, width);
+        let value_columns = Panels::of_columns(set, self.values, keys, value_width);
+        let key_rows = Panels::of_rows(set, self.keys, keys, width);
+        let mut dk = Outer::new(set, keys, width);
+        let mut dv = Outer::new(set, keys, value_width);
+        let pitch = key_columns.pitch();
+        let (pitch_q, pitch_v) = (key_rows.pitch(), dv.blocks.padded());
+        let mut weights = Buffer::unfilled(BLOCK * pitch);
+        let mut slopes = Buffer::unfilled(BLOCK * pitch);
+        let mut wide_q = Buffer::unfilled(BLOCK * pitch_q);
+        let mut wide_v = Buffer::unfilled(BLOCK * pitch_v);
+        let scale = self.extents.scale();
+        let mut dq = self.dq;
+        isa.vectorised(
+            #[inline(always)]
+            || {
+                let (weights, slopes) = (weights.as_mut_slice(), slopes.as_mut_slice());
+                let (wide_q, wide_v) = (wide_q.as_mut_slice(), wide_v.as_mut_slice());
+                for start in (0..count).step_by(BLOCK) {
+                    let rows = BLOCK.min(count - start);
+                    let (wide_q, wide_v) =
+                        (&mut wide_q[..rows * pitch_q], &mut wide_v[..rows * pitch_v]);
+                    widen(self.queries, start, width, pitch_q, wide_q);
+                    widen(self.dout, start, value_width, pitch_v, wide_v);
+                    let (q, dout) = (
+                        Rows { data: &*wide_q, pitch: pitch_q },
+                        Rows { data: &*wide_v, pitch: pitch_v },
+                    );
+                    key_columns.multiply(isa, q, rows, weights);
+                    value_columns.multiply(isa, dout, rows, slopes);
+                    for r in 0..rows {
+                        let (out, dout) =
+                            (self.out.row(start + r, value_width), dout.row(r, value_width));
+                        let mut product = T::ZERO;
+                        for (&y, &dy) in out.iter().zip(dout) {
+                            product += y * dy;
+                        }
+                        let [largest, inverse] = [0, 1].map(|i| self.kept[(start + r) * KEPT + i]);
+                        let weights = &mut weights[r * pitch..][..keys];
+                        let slopes = &mut slopes[r * pitch..][..keys];
+                        for (weight, slope) in weights.iter_mut().zip(slopes) {
+                            let p = ((*weight - largest) * scale).exp() * inverse;
+                            *weight = p;
+                            *slope = p * (*slope - product) * scale;
+                        }
+                    }
+                    dv.add(isa, weights, pitch, wide_v, rows);
+                    dk.add(isa, slopes, pitch, wide_q, rows);
+                    key_rows.multiply(isa, Rows { data: &*slopes, pitch }, rows, wide_q);
+                    copy_rows(wide_q, pitch_q, dq.slice_mut(s![start..start + rows, ..]));
+                }
+            },
+        );
+        dk.write(self.dk);
+        dv.write(self.dv);
     }
 }

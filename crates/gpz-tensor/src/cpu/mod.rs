@@ -6,5 +6,6 @@ pub(crate) mod conv;
 pub(crate) mod map;
 pub(crate) mod math;
 pub(crate) mod matmul;
+pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod rows;

@@ -125,36 +125,6 @@ pub(crate) fn all_finite<T: Element>(x: &[T]) -> bool {
     if x.len() < 2 * PIECE { x.chunks(PIECE).all(of) } else { x.par_chunks(PIECE).all(of) }
 }
 
-/// Sums of `x − pivot` and of its square over a row, in lanes that are added up in f64.
-pub(crate) fn deviations<T: Element>(x: &[T], pivot: T) -> (f64, f64) {
-    const LANES: usize = 32;
-    let (mut first, mut second) = (0.0, 0.0);
-    vectorised(
-        #[inline(always)]
-        || {
-            for x in x.chunks(LANES * 32) {
-                let mut lanes = [[T::ZERO; LANES]; 2];
-                let xs = x.chunks_exact(LANES);
-                for (i, &x) in xs.remainder().iter().enumerate() {
-                    let d = x - pivot;
-                    lanes[0][i] += d;
-                    lanes[1][i] += d * d;
-                }
-                for x in xs {
-                    for i in 0..LANES {
-                        let d = x[i] - pivot;
-                        lanes[0][i] += d;
-                        lanes[1][i] += d * d;
-                    }
-                }
-                first += lanes[0].iter().map(|v| v.to_f64()).sum::<f64>();
-                second += lanes[1].iter().map(|v| v.to_f64()).sum::<f64>();
-            }
-        },
-    );
-    (first, second)
-}
-
 /// `out = eˣ / Σ eˣ`, shifted by the maximum.
 pub(crate) fn softmax<T: Element>(out: &mut [T], x: &[T]) {
     let shift = largest(x);
