@@ -227,6 +227,10 @@ impl<T: Element> Job<'_, T> {
             cursor.take::<T, P>(part, &mut pixels);
             let Pixels { coordinates, base, out, interior } = &pixels;
             let interior = *interior;
+            // By the time the sums are done, their lines have come: rows of a large output are not where the processor expects writes.
+            for &out in out {
+                isa.expect_write(columns(&mut unit.out, out, first_column, part.width));
+            }
             let mut tile = zeros::<T, I, P, V>(isa);
             let mut parted = !begins || self.sum.accumulate;
             if parted {
