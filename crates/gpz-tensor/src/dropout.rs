@@ -6,6 +6,7 @@ use crate::cuda;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
+use crate::simd::vectorised;
 use crate::tensor::dispatch;
 use crate::{DType, Element, Tensor};
 
@@ -48,10 +49,15 @@ impl Tensor {
             let kept = T::from_f64(1.0 / (1.0 - p));
             let mut out = Buffer::<T>::unfilled(dims.numel());
             map::flat(out.as_mut_slice(), |part, start| {
-                for (i, o) in part.iter_mut().enumerate() {
-                    let random = mix(key, (start + i) as u64) >> 32;
-                    *o = if random < threshold { T::ZERO } else { kept };
-                }
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (i, o) in part.iter_mut().enumerate() {
+                            let random = mix(key, (start + i) as u64) >> 32;
+                            *o = if random < threshold { T::ZERO } else { kept };
+                        }
+                    },
+                );
             });
             Tensor::from_buffer(out, dims, dims.row_major())
         }))
@@ -59,6 +65,7 @@ impl Tensor {
 }
 
 /// The `index`-th output of SplitMix64 (Steele, Lea and Flood, 2014) started at `key`.
+#[inline(always)]
 fn mix(key: u64, index: u64) -> u64 {
     let mut z = key.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -116,6 +116,9 @@ pub trait Token: Copy + Send + Sync + 'static {
 
     /// Runs `f` compiled for the set; `f` has to be `#[inline(always)]` and so has all it calls.
     fn vectorised<R>(self, f: impl FnOnce() -> R) -> R;
+
+    /// Asks for the memory of a slice that will be written soon, where the set can; changes nothing but the time it takes.
+    fn expect_write<T>(self, to: &mut [T]);
 }
 
 /// Vectors of `T` under an instruction set.
@@ -206,6 +209,9 @@ impl Token for Portable {
     fn vectorised<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
+
+    #[inline(always)]
+    fn expect_write<T>(self, _: &mut [T]) {}
 }
 
 macro_rules! portable {
@@ -283,6 +289,15 @@ macro_rules! x86_token {
                 }
                 // SAFETY: only `detect` makes a token, and only where the processor has every feature `inner` enables.
                 unsafe { inner(f) }
+            }
+
+            #[inline(always)]
+            fn expect_write<T>(self, to: &mut [T]) {
+                let line = (64 / size_of::<T>().max(1)).max(1);
+                for to in to.chunks_mut(line) {
+                    // SAFETY: a prefetch reads and writes nothing, whatever the address; every x86-64 processor takes the instruction.
+                    unsafe { arch::_mm_prefetch::<{ arch::_MM_HINT_ET0 }>(to.as_ptr().cast()) };
+                }
             }
         }
     };

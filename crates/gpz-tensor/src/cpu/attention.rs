@@ -12,7 +12,9 @@ use rayon::prelude::*;
 use crate::Element;
 use crate::buffer::Buffer;
 use crate::cpu::conv::packed::{Blocks, Strided, pack};
-use crate::cpu::conv::tile::{accumulate, accumulate_outer, for_tiles, zeros};
+use crate::cpu::conv::tile::{
+    accumulate, accumulate_outer, for_tiles, load_within, store_within, zeros,
+};
 use crate::simd::{Isa, Kernel, Lanes};
 
 /// Queries whose scores are held at a time.
@@ -47,11 +49,39 @@ pub(crate) struct Heads<'a, T> {
     pub(crate) strides: [usize; 3],
 }
 
-impl<'a, T> Heads<'a, T> {
-    fn head(&self, index: usize, heads: usize) -> Rows<'a, T> {
-        let [batch, head, pitch] = self.strides;
-        let from = index / heads * batch + index % heads * head;
-        Rows { data: &self.data[from.min(self.data.len())..], pitch }
+/// Rows of some heads, brought together.
+enum Gathered<'a, T> {
+    /// As they lie.
+    Lying(Heads<'a, T>),
+    /// A copy, `[row][head][width]`.
+    Copied(Buffer<T>, [usize; 2]),
+}
+
+impl<'a, T: Element> Heads<'a, T> {
+    /// The heads of one batch. Where heads lie beside each other within longer rows, the rows' parts are copied at one go: head by head
+    /// each would cost a cache miss of its own.
+    fn gather(&self, batch: usize, heads: usize, [rows, width]: [usize; 2]) -> Gathered<'a, T> {
+        let [batch_stride, head, pitch] = self.strides;
+        let data = &self.data[(batch * batch_stride).min(self.data.len())..];
+        let run = heads * width;
+        if heads == 1 || head != width || pitch <= width {
+            return Gathered::Lying(Heads { data, strides: [0, head, pitch] });
+        }
+        let mut copy = Buffer::unfilled(rows * run);
+        for (r, to) in copy.as_mut_slice().chunks_exact_mut(run).enumerate() {
+            to.copy_from_slice(&data[r * pitch..][..run]);
+        }
+        Gathered::Copied(copy, [width, run])
+    }
+}
+
+impl<T: Element> Gathered<'_, T> {
+    fn head(&self, head: usize) -> Rows<'_, T> {
+        let (data, [stride, pitch]) = match self {
+            Gathered::Lying(heads) => (heads.data, [heads.strides[1], heads.strides[2]]),
+            Gathered::Copied(copy, strides) => (copy.as_slice(), *strides),
+        };
+        Rows { data: &data[(head * stride).min(data.len())..], pitch }
     }
 }
 
@@ -85,28 +115,35 @@ pub(crate) fn forward<T: Element>(
     kept: &mut [T],
 ) {
     let isa = Isa::current();
-    let mut tasks = Vec::new();
-    let heads = kept.chunks_mut(extents.queries * KEPT);
-    for (index, (mut out, mut kept)) in matrices(out).into_iter().zip(heads).enumerate() {
-        for first in (0..extents.queries).step_by(TASK) {
-            let count = TASK.min(extents.queries - first);
-            let (own, rest) = out.split_at(Axis(0), count);
-            out = rest;
-            let (own_kept, rest) = std::mem::take(&mut kept).split_at_mut(count * KEPT);
-            kept = rest;
-            tasks.push(ForwardTask {
-                set: isa,
-                extents,
-                first,
-                queries: queries.head(index, extents.heads),
-                keys: keys.head(index, extents.heads),
-                values: values.head(index, extents.heads),
-                out: own,
-                kept: own_kept,
-            });
+    let Extents { heads, queries: rows, keys: key_rows, width, value_width, .. } = extents;
+    let batches = split(out).into_par_iter().zip(kept.par_chunks_mut(heads * rows * KEPT));
+    batches.enumerate().with_max_len(1).for_each(|(batch, (out, kept))| {
+        let queries = queries.gather(batch, heads, [rows, width]);
+        let keys = keys.gather(batch, heads, [key_rows, width]);
+        let values = values.gather(batch, heads, [key_rows, value_width]);
+        let mut tasks = Vec::with_capacity(heads);
+        let parts = split(out).into_iter().zip(kept.chunks_mut(rows * KEPT)).enumerate();
+        for (head, (out, kept)) in parts {
+            let [queries, keys, values] = [&queries, &keys, &values].map(|of| of.head(head));
+            let (mut out, mut first) = (out, 0);
+            for kept in kept.chunks_mut(TASK * KEPT) {
+                let (own, rest) = out.split_at(Axis(0), kept.len() / KEPT);
+                out = rest;
+                tasks.push(ForwardTask {
+                    set: isa,
+                    extents,
+                    first,
+                    queries,
+                    keys,
+                    values,
+                    out: own,
+                    kept,
+                });
+                first += TASK;
+            }
         }
-    }
-    tasks.into_par_iter().with_max_len(1).for_each(|task| T::dispatch(isa, task));
+        tasks.into_par_iter().with_max_len(1).for_each(|task| T::dispatch(isa, task));
+    });
 }
 
 /// Gradients with respect to queries, keys and values; every element of them is written.
@@ -121,42 +158,50 @@ pub(crate) fn backward<T: Element>(
     gradients: [ArrayViewMut4<'_, T>; 3],
 ) {
     let isa = Isa::current();
-    let [dq, dk, dv] = gradients.map(matrices);
-    let parts = dq.into_iter().zip(dk).zip(dv).zip(kept.chunks(extents.queries * KEPT));
-    let tasks: Vec<BackwardTask<'_, T>> = parts
-        .enumerate()
-        .map(|(index, (((dq, dk), dv), kept))| BackwardTask {
-            set: isa,
-            extents,
-            queries: queries.head(index, extents.heads),
-            keys: keys.head(index, extents.heads),
-            values: values.head(index, extents.heads),
-            out: out.head(index, extents.heads),
-            dout: dout.head(index, extents.heads),
-            kept,
-            dq,
-            dk,
-            dv,
-        })
-        .collect();
-    tasks.into_par_iter().with_max_len(1).for_each(|task| T::dispatch(isa, task));
+    let Extents { heads, queries: rows, keys: key_rows, width, value_width, .. } = extents;
+    let [dq, dk, dv] = gradients.map(split);
+    let batches = dq.into_par_iter().zip(dk).zip(dv).zip(kept.par_chunks(heads * rows * KEPT));
+    batches.enumerate().with_max_len(1).for_each(|(batch, (((dq, dk), dv), kept))| {
+        let queries = queries.gather(batch, heads, [rows, width]);
+        let keys = keys.gather(batch, heads, [key_rows, width]);
+        let values = values.gather(batch, heads, [key_rows, value_width]);
+        let out = out.gather(batch, heads, [rows, value_width]);
+        let dout = dout.gather(batch, heads, [rows, value_width]);
+        let parts = split(dq).into_par_iter().zip(split(dk)).zip(split(dv));
+        let parts = parts.zip(kept.par_chunks(rows * KEPT)).enumerate().with_max_len(1);
+        parts.for_each(|(head, (((dq, dk), dv), kept))| {
+            let [queries, keys, values, out, dout] =
+                [&queries, &keys, &values, &out, &dout].map(|of| of.head(head));
+            let task = BackwardTask {
+                set: isa,
+                extents,
+                queries,
+                keys,
+                values,
+                out,
+                dout,
+                kept,
+                dq,
+                dk,
+                dv,
+            };
+            T::dispatch(isa, task);
+        });
+    });
 }
 
-/// The matrices of the two last axes.
-fn matrices<T>(of: ArrayViewMut4<'_, T>) -> Vec<ArrayViewMut2<'_, T>> {
-    let mut matrices = Vec::with_capacity(of.len_of(Axis(0)) * of.len_of(Axis(1)));
-    let mut batches = of;
-    while batches.len_of(Axis(0)) > 0 {
-        let (batch, rest) = batches.split_at(Axis(0), 1);
-        batches = rest;
-        let mut heads = batch.index_axis_move(Axis(0), 0);
-        while heads.len_of(Axis(0)) > 0 {
-            let (head, rest) = heads.split_at(Axis(0), 1);
-            heads = rest;
-            matrices.push(head.index_axis_move(Axis(0), 0));
-        }
+/// The parts along the first axis.
+fn split<T, D: ndarray::RemoveAxis>(
+    of: ndarray::ArrayViewMut<'_, T, D>,
+) -> Vec<ndarray::ArrayViewMut<'_, T, D::Smaller>> {
+    let mut parts = Vec::with_capacity(of.len_of(Axis(0)));
+    let mut rest = of;
+    while rest.len_of(Axis(0)) > 0 {
+        let (part, after) = rest.split_at(Axis(0), 1);
+        rest = after;
+        parts.push(part.index_axis_move(Axis(0), 0));
     }
-    matrices
+    parts
 }
 
 /// Weights of a product, packed for the register tile.
@@ -270,27 +315,43 @@ impl<T: Element> Outer<T> {
         }
     }
 
-    fn write(&self, to: ArrayViewMut2<'_, T>) {
-        copy_rows(self.sums.as_slice(), self.blocks.padded(), to);
+    #[inline(always)]
+    fn write<I: Lanes<T>>(&self, isa: I, to: ArrayViewMut2<'_, T>) {
+        copy_rows(isa, self.sums.as_slice(), self.blocks.padded(), to);
     }
 }
 
 /// Rows of a scratch matrix to where they belong.
 #[inline(always)]
-fn copy_rows<T: Element>(from: &[T], pitch: usize, mut to: ArrayViewMut2<'_, T>) {
+fn copy_rows<T: Element, I: Lanes<T>>(
+    isa: I,
+    from: &[T],
+    pitch: usize,
+    mut to: ArrayViewMut2<'_, T>,
+) {
     for (to, from) in to.rows_mut().into_iter().zip(from.chunks_exact(pitch)) {
         let to = to.into_slice().unwrap_or_default();
-        to.copy_from_slice(&from[..to.len()]);
+        for v in 0..to.len().div_ceil(I::LANES) {
+            store_within(isa, isa.load(&from[v * I::LANES..]), to, v);
+        }
     }
 }
 
-/// Rows widened with zeros to `pitch`.
+/// Rows widened with zeros to `pitch`, which is a multiple of the lanes.
 #[inline(always)]
-fn widen<T: Element>(from: Rows<'_, T>, first: usize, width: usize, pitch: usize, to: &mut [T]) {
+fn widen<T: Element, I: Lanes<T>>(
+    isa: I,
+    from: Rows<'_, T>,
+    first: usize,
+    width: usize,
+    pitch: usize,
+    to: &mut [T],
+) {
     for (r, to) in to.chunks_exact_mut(pitch).enumerate() {
-        let (filled, beyond) = to.split_at_mut(width);
-        filled.copy_from_slice(from.row(first + r, width));
-        beyond.fill(T::ZERO);
+        let from = from.row(first + r, width);
+        for v in 0..pitch / I::LANES {
+            isa.store(load_within(isa, from, v), &mut to[v * I::LANES..]);
+        }
     }
 }
 
@@ -315,6 +376,27 @@ fn fold<T: Element>(row: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
         width /= 2;
     }
     lanes[0]
+}
+
+/// Sum of products in [`LANES`] lanes, then over them.
+#[inline(always)]
+fn dot<T: Element>(x: &[T], y: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    for ((lane, &x), &y) in lanes.iter_mut().zip(xs.remainder()).zip(ys.remainder()) {
+        *lane = x * y;
+    }
+    for (x, y) in xs.zip(ys) {
+        for i in 0..LANES {
+            lanes[i] += x[i] * y[i];
+        }
+    }
+    fold(
+        &lanes,
+        T::ZERO,
+        #[inline(always)]
+        |a, b| a + b,
+    )
 }
 
 struct ForwardTask<'a, T> {
@@ -445,8 +527,8 @@ impl<T: Element> Kernel<T> for BackwardTask<'_, T> {
                     let rows = BLOCK.min(count - start);
                     let (wide_q, wide_v) =
                         (&mut wide_q[..rows * pitch_q], &mut wide_v[..rows * pitch_v]);
-                    widen(self.queries, start, width, pitch_q, wide_q);
-                    widen(self.dout, start, value_width, pitch_v, wide_v);
+                    widen(isa, self.queries, start, width, pitch_q, wide_q);
+                    widen(isa, self.dout, start, value_width, pitch_v, wide_v);
                     let (q, dout) = (
                         Rows { data: &*wide_q, pitch: pitch_q },
                         Rows { data: &*wide_v, pitch: pitch_v },
@@ -456,10 +538,7 @@ impl<T: Element> Kernel<T> for BackwardTask<'_, T> {
                     for r in 0..rows {
                         let (out, dout) =
                             (self.out.row(start + r, value_width), dout.row(r, value_width));
-                        let mut product = T::ZERO;
-                        for (&y, &dy) in out.iter().zip(dout) {
-                            product += y * dy;
-                        }
+                        let product = dot(out, dout);
                         let [largest, inverse] = [0, 1].map(|i| self.kept[(start + r) * KEPT + i]);
                         let weights = &mut weights[r * pitch..][..keys];
                         let slopes = &mut slopes[r * pitch..][..keys];
@@ -472,11 +551,11 @@ impl<T: Element> Kernel<T> for BackwardTask<'_, T> {
                     dv.add(isa, weights, pitch, wide_v, rows);
                     dk.add(isa, slopes, pitch, wide_q, rows);
                     key_rows.multiply(isa, Rows { data: &*slopes, pitch }, rows, wide_q);
-                    copy_rows(wide_q, pitch_q, dq.slice_mut(s![start..start + rows, ..]));
+                    copy_rows(isa, wide_q, pitch_q, dq.slice_mut(s![start..start + rows, ..]));
                 }
+                dk.write(isa, self.dk);
+                dv.write(isa, self.dv);
             },
         );
-        dk.write(self.dk);
-        dv.write(self.dv);
     }
 }

@@ -219,13 +219,22 @@ impl<T: Element> Job<'_, T> {
         let zero_row = &self.zero_row[..slice.len()];
         let begins = slice.start == 0;
         let ends = slice.end == part.grid.run;
+        // Written and read element by element, and never moved: a copy would wait until all that was stored before it is in the cache.
+        let mut pixels = Pixels::<P>::new();
+        // Where the sum stands that is not in the registers, if there is such a part.
+        let mut sum = zeros::<T, I, P, V>(isa);
         while cursor.left >= P {
-            let Pixels { coordinates, base, out, interior } = cursor.take::<T, P>(part);
+            cursor.take::<T, P>(part, &mut pixels);
+            let Pixels { coordinates, base, out, interior } = &pixels;
+            let interior = *interior;
+            // By the time the sums are done, their lines have come: rows of a large output are not where the processor expects writes.
+            for &out in out {
+                isa.expect_write(columns(&mut unit.out, out, first_column, part.width));
+            }
             let mut tile = zeros::<T, I, P, V>(isa);
-            // Where the sum stands that is not in the registers.
-            let mut sum = tile;
-            if !begins || self.sum.accumulate {
-                for (row, &out) in sum.iter_mut().zip(&out) {
+            let mut parted = !begins || self.sum.accumulate;
+            if parted {
+                for (row, &out) in sum.iter_mut().zip(out) {
                     let out = columns(&mut unit.out, out, first_column, part.width);
                     for (v, value) in row.iter_mut().enumerate() {
                         *value = load_within(isa, out, v);
@@ -251,7 +260,11 @@ impl<T: Element> Job<'_, T> {
                 for from in (0..slice.len()).step_by(LONGEST) {
                     let to = slice.len().min(from + LONGEST);
                     if added + (to - from) > LONGEST {
-                        sum = plus(isa, sum, &tile);
+                        if parted {
+                            plus(isa, &mut tile, &sum);
+                        }
+                        parted = true;
+                        sum = tile;
                         tile = zeros::<T, I, P, V>(isa);
                         added = 0;
                     }
@@ -259,17 +272,22 @@ impl<T: Element> Job<'_, T> {
                     // on the pixels beside it.
                     added += to - from;
                     if inside {
-                        let x = x.map(|run| &run[from..to]);
+                        let mut piece = [zero_row; P];
+                        for p in 0..P {
+                            piece[p] = &x[p][from..to];
+                        }
                         let weights = &weights[from * V * I::LANES..to * V * I::LANES];
-                        tile = accumulate(isa, tile, x, weights);
+                        tile = accumulate(isa, tile, piece, weights);
                     }
                 }
             }
-            tile = plus(isa, sum, &tile);
-            if ends {
-                tile = self.finish(isa, tile, part, unit, &out);
+            if parted {
+                plus(isa, &mut tile, &sum);
             }
-            for (row, &out) in tile.iter().zip(&out) {
+            if ends {
+                self.finish(isa, &mut tile, part, unit, out);
+            }
+            for (row, &out) in tile.iter().zip(out) {
                 let out = columns(&mut unit.out, out, first_column, part.width);
                 for (v, &value) in row.iter().enumerate() {
                     store_within(isa, value, out, v);
@@ -283,17 +301,17 @@ impl<T: Element> Job<'_, T> {
     fn finish<I: Lanes<T>, const P: usize, const V: usize>(
         &self,
         isa: I,
-        mut tile: Tile<I::Vector, P, V>,
+        tile: &mut Tile<I::Vector, P, V>,
         part: &Part<'_, T>,
         unit: &Unit<'_, T>,
         out: &[usize; P],
-    ) -> Tile<I::Vector, P, V> {
+    ) {
         let epilogue = self.sum.epilogue;
         let vector = |per_channel: &[T], v| load_within(isa, &per_channel[part.first..], v);
         if let Some(bias) = epilogue.bias {
             for v in 0..V {
                 let bias = vector(bias, v);
-                for row in &mut tile {
+                for row in tile.iter_mut() {
                     row[v] = isa.add(row[v], bias);
                 }
             }
@@ -301,7 +319,7 @@ impl<T: Element> Job<'_, T> {
         if let Some((scale, shift)) = epilogue.affine {
             for v in 0..V {
                 let (scale, shift) = (vector(scale, v), vector(shift, v));
-                for row in &mut tile {
+                for row in tile.iter_mut() {
                     row[v] = isa.add(isa.mul(row[v], scale), shift);
                 }
             }
@@ -322,23 +340,21 @@ impl<T: Element> Job<'_, T> {
                 *value = isa.relu(*value);
             }
         }
-        tile
     }
 }
 
-/// Two tiles added up.
+/// `tile += sum`.
 #[inline(always)]
 fn plus<T: Element, I: Lanes<T>, const P: usize, const V: usize>(
     isa: I,
-    mut sum: Tile<I::Vector, P, V>,
-    tile: &Tile<I::Vector, P, V>,
-) -> Tile<I::Vector, P, V> {
+    tile: &mut Tile<I::Vector, P, V>,
+    sum: &Tile<I::Vector, P, V>,
+) {
     for p in 0..P {
         for v in 0..V {
-            sum[p][v] = isa.add(sum[p][v], tile[p][v]);
+            tile[p][v] = isa.add(sum[p][v], tile[p][v]);
         }
     }
-    sum
 }
 
 /// A block of output channels and a slice of the source's.
@@ -377,6 +393,12 @@ struct Pixels<const P: usize> {
     out: [usize; P],
     /// Whether all taps of all pixels are inside the picture.
     interior: bool,
+}
+
+impl<const P: usize> Pixels<P> {
+    fn new() -> Self {
+        Pixels { coordinates: [[0; 2]; P], base: [0; P], out: [0; P], interior: true }
+    }
 }
 
 /// Walks the grid pixels of a unit: row by row, or, where a unit holds several pictures, over all pictures at one position before the
@@ -439,9 +461,7 @@ impl Cursor {
 
     /// The next `P` pixels; there must be as many.
     #[inline(always)]
-    fn take<T, const P: usize>(&mut self, part: &Part<'_, T>) -> Pixels<P> {
-        let mut pixels =
-            Pixels { coordinates: [[0; 2]; P], base: [0; P], out: [0; P], interior: true };
+    fn take<T, const P: usize>(&mut self, part: &Part<'_, T>, pixels: &mut Pixels<P>) {
         let inside =
             |[h, w]: [isize; 2]| part.interior[0].contains(&h) && part.interior[1].contains(&w);
         self.left -= P;
@@ -462,6 +482,7 @@ impl Cursor {
             self.at += P;
             self.wrap();
         } else {
+            pixels.interior = true;
             for p in 0..P {
                 (pixels.coordinates[p], pixels.base[p], pixels.out[p]) = self.pixel();
                 pixels.interior &= inside(pixels.coordinates[p]);
@@ -469,7 +490,6 @@ impl Cursor {
                 self.wrap();
             }
         }
-        pixels
     }
 
     #[inline(always)]
