@@ -228,3 +228,26 @@ fn idx(rank: u8, sizes: &[usize], data: &[u8]) -> Vec<u8> {
     bytes.extend(data);
     bytes
 }
+
+/// Keys of an object, sorted.
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> =
+        value.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default();
+    keys.sort_unstable();
+    keys
+}
+
+pub(crate) fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+pub(crate) fn near(got: f64, want: f64, tolerance: f64) {
+    assert!((got - want).abs() <= tolerance, "{got} instead of {want}");
+}
+
+pub(crate) fn quantity<'a>(stats: &'a Value, name: &str) -> &'a Value {
+    let all = stats["estimates"].as_array().expect("estimates");
+    all.iter()
+        .find(|estimate| estimate["quantity"] == name)
+        .unwrap_or_else(|| panic!("{name} in {stats}"))
+}

@@ -1,5 +1,6 @@
 //! The built binary as a person uses it: arguments in, one result or one line of error out.
 
+mod arrays;
 mod bad_input;
 mod checkpoints;
 mod common;
