@@ -110,6 +110,18 @@ impl Groups {
         self.bytes
     }
 
+    /// Says beforehand that the target will run over the images several times, if it will.
+    pub(crate) fn announce(&self, splits: usize, observer: &mut dyn Observer) {
+        if self.count() > 1 {
+            observer.note(&format!(
+                "statistics of {} will be taken in {} groups, of up to {}: the target runs over the images as often",
+                counted(splits, "split"),
+                self.count(),
+                bytes(self.bytes)
+            ));
+        }
+    }
+
     /// What was done, for people.
     pub(crate) fn in_words(&self, splits: usize) -> String {
         let groups = if self.count() > 1 {
@@ -117,11 +129,7 @@ impl Groups {
         } else {
             String::new()
         };
-        format!(
-            "{}, two passes{groups}, up to {}",
-            counted(splits, "split"),
-            bytes(self.bytes as u64)
-        )
+        format!("{}, two passes{groups}, up to {}", counted(splits, "split"), bytes(self.bytes))
     }
 
     /// Batches of [`take`] over a part, as an observer counts them.

@@ -29,7 +29,7 @@ use crate::statistics::{self, Groups, SplitStatistics};
 use crate::training::{self, TargetLearner, foresee_target};
 use crate::weights::Weights;
 use crate::wire::SentFeatures;
-use crate::words::{bytes, counted, thousands};
+use crate::words::{counted, thousands};
 
 pub use crate::data::{READING, open_data, open_dataset, watched};
 
@@ -98,6 +98,9 @@ pub fn audit(
     check_classes(parts)?;
     // What cannot be built or loaded is said before anything is written.
     let target = prepare_target(config, weights.as_ref(), parts, &circumstances.device, observer)?;
+    let classes = parts.target_train.classes();
+    let groups = Groups::new(&*target, &splits, classes, circumstances.memory)?;
+    groups.announce(splits.len(), observer);
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 
@@ -106,18 +109,8 @@ pub fn audit(
     let target = &*target;
     clock.lap("target");
 
-    let classes = parts.target_train.classes();
-    let groups = Groups::new(target, &splits, classes, circumstances.memory)?;
     let steps =
         groups.batches_of(&parts.target_train) + groups.batches_of(&parts.target_validation);
-    if groups.count() > 1 {
-        observer.note(&format!(
-            "statistics of {} are taken in {} groups, of up to {}: the target runs over the images as often",
-            counted(splits.len(), "split"),
-            groups.count(),
-            bytes(groups.bytes())
-        ));
-    }
     observer.begin("statistics", steps);
     let on_train = statistics::take(target, &parts.target_train, &groups, LEVEL, observer)?;
     let held_out = statistics::take(target, &parts.target_validation, &groups, LEVEL, observer)?;

@@ -226,10 +226,7 @@ pub fn ssim_per_image<T: Pixel>(
     shape: &ImageShape,
     range: f64,
 ) -> Result<Vec<f64>> {
-    let len = checked_image_len(reference, candidate, shape)?;
-    if !(range.is_finite() && range > 0.0) {
-        return Err(Error::Range { range });
-    }
+    let len = checked_in_range(reference, candidate, shape, range)?;
     if shape.height.min(shape.width) < SSIM_WINDOW {
         return Err(Error::SmallerThanWindow {
             height: shape.height,
@@ -285,6 +282,17 @@ pub fn summarise(images: &[ImageMetrics], range: f64) -> Option<MetricsSummary> 
         lpips: lpips.map(|sum| sum / images.len() as f64),
         range,
     })
+}
+
+/// [`checked_image_len`], and whether white is a distance from black.
+fn checked_in_range<T>(
+    reference: &[T],
+    candidate: &[T],
+    shape: &ImageShape,
+    range: f64,
+) -> Result<usize> {
+    let len = checked_image_len(reference, candidate, shape)?;
+    if range.is_finite() && range > 0.0 { Ok(len) } else { Err(Error::Range { range }) }
 }
 
 /// Checks both lengths against the shape; returns the values per image.

@@ -1,12 +1,12 @@
 //! Improved residual networks, as face recognition uses them: norms before the convolutions, PReLU, no activation after the sum.
 
-use gpz_nn::blueprint::{Convolution, Layer, sequence};
+use gpz_nn::blueprint::{Convolution, Layer, numbered, sequence};
 use gpz_tensor::Pool2d;
 
 use crate::error::Result;
 use crate::network::Plan;
 use crate::registry::{Asked, ModelInfo};
-use crate::resnet::{normed, numbered};
+use crate::resnet::normed;
 
 /// Units at 64, 128, 256 and 512 channels.
 const IR50: [usize; 4] = [3, 4, 14, 3];

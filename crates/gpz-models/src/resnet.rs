@@ -1,6 +1,6 @@
 //! Residual networks as the method uses them: a stem of 3×3 that keeps the picture's size, and means over 4×4 at the end.
 
-use gpz_nn::blueprint::{Convolution, Layer, sequence};
+use gpz_nn::blueprint::{Convolution, Layer, numbered, sequence};
 use gpz_tensor::Pool2d;
 
 use crate::error::Result;
@@ -24,11 +24,6 @@ pub(crate) const RESNET50: ModelInfo = ModelInfo {
 /// A convolution without bias, and a batch norm.
 pub(crate) fn normed(convolution: Convolution) -> [Layer; 2] {
     [convolution.unbiased().into(), Layer::BatchNorm]
-}
-
-/// Layers under the numbers PyTorch gives them in a sequence.
-pub(crate) fn numbered(layers: impl IntoIterator<Item = Layer>) -> Layer {
-    sequence(layers.into_iter().enumerate().map(|(i, layer)| (i.to_string(), layer)))
 }
 
 fn plan(

@@ -1,13 +1,12 @@
 //! The layouts of torchvision's models, so that checkpoints of ImageNet and of whoever began from them load. Pictures are normalised as there.
 
-use gpz_nn::blueprint::{Convolution, Layer, sequence};
+use gpz_nn::blueprint::{Convolution, Layer, numbered, sequence};
 use gpz_tensor::Pool2d;
 
 use crate::error::Result;
 use crate::network::Plan;
 use crate::normalise::Normalisation;
 use crate::registry::{Asked, ModelInfo};
-use crate::resnet::numbered;
 use crate::vgg;
 
 macro_rules! model {

@@ -30,6 +30,8 @@ pub struct Entry {
     id: EntryId,
     kind: Kind,
     value: Tensor,
+    /// Of an entry that nobody uses: whether nothing has filled it.
+    vacant: bool,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -56,16 +58,16 @@ impl Entry {
     /// A shape of more elements than can be counted.
     pub fn unused(shape: &[usize]) -> Result<Self> {
         let zero = Tensor::scalar(0.0, gpz_tensor::DType::F32);
-        Ok(Self::new(Kind::Unused, zero.broadcast_to(shape)?))
+        Ok(Entry { vacant: true, ..Self::new(Kind::Unused, zero.broadcast_to(shape)?) })
     }
 
     /// Whether this is an unused entry that nothing has filled: left out of files.
     pub fn is_vacant(&self) -> bool {
-        self.kind == Kind::Unused && !self.value.is_row_major()
+        self.vacant
     }
 
     fn new(kind: Kind, value: Tensor) -> Self {
-        Entry { id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)), kind, value }
+        Entry { id: EntryId(NEXT_ID.fetch_add(1, Ordering::Relaxed)), kind, value, vacant: false }
     }
 
     /// Identity, the same for the entry's whole life.
@@ -85,6 +87,7 @@ impl Entry {
 
     /// The tensor, to be changed in place.
     pub fn value_mut(&mut self) -> &mut Tensor {
+        self.vacant = false;
         &mut self.value
     }
 }

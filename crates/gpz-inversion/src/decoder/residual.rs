@@ -1,6 +1,6 @@
 //! Decoders of residual units.
 
-use gpz_nn::blueprint::{Convolution, Layer, sequence};
+use gpz_nn::blueprint::{Convolution, Layer, numbered};
 
 use super::plan::{Asked, Growth, SPREAD, Stage, transposed};
 use super::spec::{DEPTH, DecoderInfo, WIDTH};
@@ -162,9 +162,4 @@ fn activated(convolution: Convolution) -> [Layer; 3] {
 /// A vector laid out over 4×4.
 fn spread(stage: Stage) -> Layer {
     numbered([transposed(stage, false), Layer::BatchNorm, Layer::PRelu])
-}
-
-/// Layers under the numbers PyTorch gives them in a sequence.
-fn numbered(layers: impl IntoIterator<Item = Layer>) -> Layer {
-    sequence(layers.into_iter().enumerate().map(|(i, layer)| (i.to_string(), layer)))
 }

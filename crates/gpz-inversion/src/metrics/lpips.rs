@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gpz_nn::checkpoint;
 use gpz_tensor::{Conv2dOptions, ConvEpilogue, DType, Device, Element, Pool2d, Tensor, UnaryOp};
 
-use super::{ImageShape, Pixel, checked_image_len, non_finite};
+use super::{ImageShape, Pixel, checked_in_range, non_finite};
 use crate::error::{Error, Result};
 
 /// Least height and width of a picture: below, the second pooling has no window that fits.
@@ -173,10 +173,7 @@ impl Lpips {
         shape: &ImageShape,
         range: f64,
     ) -> Result<Vec<f64>> {
-        let len = checked_image_len(reference, candidate, shape)?;
-        if !(range.is_finite() && range > 0.0) {
-            return Err(Error::Range { range });
-        }
+        let len = checked_in_range(reference, candidate, shape, range)?;
         check_size(shape.height, shape.width, shape.channels)?;
         let at_once = len * (PIXELS_AT_ONCE / (shape.height * shape.width)).max(1);
         let mut distances = Vec::with_capacity(shape.n);

@@ -246,6 +246,12 @@ impl Layer {
     }
 }
 
+/// Layers under the numbers PyTorch gives them in a sequence.
+#[must_use]
+pub fn numbered(layers: impl IntoIterator<Item = Layer>) -> Layer {
+    sequence(layers.into_iter().enumerate().map(|(i, layer)| (i.to_string(), layer)))
+}
+
 /// Layers one after the other, each under a name.
 #[must_use]
 pub fn sequence<N: Into<String>>(layers: impl IntoIterator<Item = (N, Layer)>) -> Layer {

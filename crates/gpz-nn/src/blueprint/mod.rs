@@ -33,5 +33,5 @@ mod shapes;
 mod tokens;
 
 pub use block::Block;
-pub use layer::{Convolution, Layer, TransposedConvolution, sequence};
+pub use layer::{Convolution, Layer, TransposedConvolution, numbered, sequence};
 pub use shapes::{Cost, Described};
