@@ -54,8 +54,8 @@ pub struct PartStatistics {
 
 /// Splits in groups whose statistics are taken together, so that none takes more memory than there is to be used.
 ///
-/// What one split takes follows from its width and from the number of classes: `16·classes·width` bytes, and as much again at most while a
-/// batch is added. Splits come in their order, as many to a group as fit; what they come to does not depend on the groups.
+/// What one split takes follows from its width and from the number of classes: `16·classes·width` bytes, and up to `16·width` for each image
+/// of a batch while it is added. Splits come in their order, as many to a group as fit; what they come to does not depend on the groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
     groups: Vec<Vec<usize>>,
@@ -77,7 +77,7 @@ impl Groups {
         let (mut groups, mut taken, mut bytes) = (vec![Vec::new()], 0u128, 0);
         for &split in splits {
             let tap = &target.taps()[split - 1];
-            let needed = ClassMoments::memory_bytes(classes, tap.width());
+            let needed = ClassMoments::memory_bytes_in_batches(classes, tap.width(), EVALUATION_BATCH);
             if let Some(budget) = budget.map(u128::from) {
                 if needed > budget {
                     let what = format!("the statistics of {}", tap.name);

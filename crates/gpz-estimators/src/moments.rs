@@ -117,7 +117,14 @@ impl ClassMoments {
     /// 256 MiB or, if that is more, what one class needs (`16·width`).
     #[must_use]
     pub fn memory_bytes(classes: usize, width: usize) -> u128 {
-        let [state, update, geometry] = Self::memory_parts(classes, width, usize::MAX);
+        Self::memory_bytes_in_batches(classes, width, usize::MAX)
+    }
+
+    /// [`memory_bytes`](Self::memory_bytes) where no update has more than `batch_rows` rows: the workspace is at most `16·width` bytes for
+    /// each of them.
+    #[must_use]
+    pub fn memory_bytes_in_batches(classes: usize, width: usize, batch_rows: usize) -> u128 {
+        let [state, update, geometry] = Self::memory_parts(classes, width, batch_rows);
         state.saturating_add(update.max(geometry))
     }
 
