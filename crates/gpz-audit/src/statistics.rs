@@ -77,10 +77,11 @@ impl Groups {
         let (mut groups, mut taken, mut bytes) = (vec![Vec::new()], 0u128, 0);
         for &split in splits {
             let tap = &target.taps()[split - 1];
-            let needed = ClassMoments::memory_bytes_in_batches(classes, tap.width(), EVALUATION_BATCH);
+            let needed =
+                ClassMoments::memory_bytes_in_batches(classes, tap.width(), EVALUATION_BATCH);
             if let Some(budget) = budget.map(u128::from) {
                 if needed > budget {
-                    let what = format!("the statistics of {}", tap.name);
+                    let what = format!("measuring {}", tap.name);
                     let mend = "raise --memory, or leave the split out of --splits";
                     return Err(Error::Memory { what, needed, available: budget, mend });
                 }

@@ -26,7 +26,7 @@ pub(crate) struct FeatureFlags {
         long,
         value_name = "FILE",
         conflicts_with_all = [
-            "model", "data", "weights", "split", "config", "resume", "aux", "channel", "prior_tau"
+            "model", "data", "weights", "split", "config", "resume", "aux", "channel", "prior_tau", "resolution"
         ]
     )]
     features: Option<String>,

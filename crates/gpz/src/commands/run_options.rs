@@ -35,6 +35,9 @@ pub(crate) struct RunFlags {
     /// Seed of everything random
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Height and width in which images are shown to the networks; 64 unless given
+    #[arg(long, value_name = "PIXELS")]
+    resolution: Option<usize>,
     /// Images of a training step, of the target and of the attacks
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -228,6 +231,7 @@ impl RunFlags {
         set(&mut config.model, &self.model);
         set(&mut config.data, &self.data);
         set(&mut config.seed, &self.seed);
+        set(&mut config.resolution, &self.resolution);
         set_batch(config, self.batch);
         for plan in [&mut config.target.training, &mut config.attack.training] {
             plan.stop_after = self.stop_after.or(plan.stop_after);
@@ -254,6 +258,7 @@ impl RunFlags {
             .flag("--model", Some(config.model))
             .flag("--data", Some(&config.data))
             .flag("--seed", Some(config.seed))
+            .flag("--resolution", self.resolution)
             .flag("--batch", self.batch)
             .flag("--stop-after", self.stop_after);
         more(line).text()

@@ -125,6 +125,7 @@ fn flags_that_do_not_go_together() {
         "--resume",
         "--config c.toml",
         "--aux photos",
+        "--resolution 32",
         "--channel bits:1",
         "--prior-tau 0.1",
     ] {

@@ -326,7 +326,7 @@ fn recorded_commands_repeat_their_runs() {
     let place = Place::with_images();
     place.train_target();
     let invert = format!(
-        "invert --config tiny.toml --model {MODEL} --weights target/target.safetensors --data images --split 2 --epochs 1 --out attack"
+        "invert --config tiny.toml --model {MODEL} --weights target/target.safetensors --data images --split 2 --epochs 1 --resolution 16 --out attack"
     );
     place.ok(&invert);
     for (run, result) in [("target", "target.safetensors"), ("attack", "metrics.json")] {
