@@ -14,8 +14,8 @@ fn architecture(model: &str, classes: usize) -> Result<Architecture> {
 fn network(model: &str, input: [usize; 3]) -> Result<Network> {
     let mut rng = rng_for(7, model, 0);
     let mut network = model.parse::<ModelSpec>()?.plan(input, 5)?.build(&mut rng)?;
-    for (name, entry) in network.entries_mut() {
-        if name.ends_with("running_var") || name.ends_with("running_mean") {
+    for (_, entry) in network.entries_mut() {
+        if entry.kind() == Kind::Buffer {
             let drawn = Init::Uniform(0.4).fill(entry.value().shape(), DType::F32, &mut rng)?;
             *entry.value_mut() = drawn.affine(1.0, 0.7)?;
         }
