@@ -12,6 +12,7 @@ with its reason.
 import json
 import sys
 
+import networks
 import torch
 import torch.nn.functional as F
 
@@ -205,6 +206,40 @@ class Peer:
                     self.time(name, train, f"{order}, {formulation} Adam", figure=ours)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
+    def networks(self):
+        builders = {"cnn4": networks.cnn4, "resnet18": networks.resnet18, "vgg19_bn": networks.vgg19_bn}
+        builders |= {"ir152": networks.ir152, "vit": networks.Vit}
+        for name, build in builders.items():
+            trained = next((f for f in self.ours.values() if f["name"].split(":")[0].split()[0] == name and "training" in f["name"]), None)
+            if not trained:
+                continue
+            evaluated = self.ours[trained["name"].replace("training", "evaluation")]
+            batch = trained["shape"][0]
+            for layout in (torch.channels_last, torch.contiguous_format):
+                network = build().cuda().to(memory_format=layout)
+                x = torch.rand(*trained["shape"], device="cuda").to(memory_format=layout)
+                y = torch.arange(batch, device="cuda") % networks.CLASSES
+                adam = torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.5, 0.999), amsgrad=True, weight_decay=5e-4, fused=True)
+
+                def evaluate():
+                    with torch.no_grad():
+                        network(x)
+
+                def train():
+                    adam.zero_grad(set_to_none=True)
+                    F.cross_entropy(network(x), y).backward()
+                    adam.step()
+
+                order = "channels-last" if layout is torch.channels_last else "row-major"
+                for tf32 in (False, True):
+                    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+                    for figure, mode, step in ((evaluated, False, evaluate), (trained, True, train)):
+                        network.train(mode)
+                        self.time(figure["name"] + (", TF32" if tf32 else ""), step, order, figure=figure)
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+                del network, adam, x
+                torch.cuda.empty_cache()
+
 
 def main():
     figures, out = sys.argv[1:]
@@ -222,7 +257,7 @@ def main():
         "device": torch.cuda.get_device_name(),
         "figures": peer.figures,
     }
-    for work in (peer.moments, peer.decoder, peer.product, peer.operations):
+    for work in (peer.moments, peer.decoder, peer.networks, peer.product, peer.operations):
         try:
             work()
         except Exception as error:  # whatever it is, the others go on

@@ -10,6 +10,7 @@
 mod decoder;
 mod measure;
 mod moments;
+mod networks;
 mod operations;
 
 use std::io::Write;
@@ -35,8 +36,10 @@ struct Sizes {
     features: [usize; 2],
     /// Feature, picture and batch of the decoder.
     decoder: ([usize; 3], [usize; 3], usize),
-    /// Steps of training in one repetition.
+    /// Steps of the decoder's training in one repetition.
     steps: usize,
+    /// Networks that are trained and evaluated, the side of their pictures, and the pictures of a step.
+    networks: (&'static [&'static str], usize, usize),
     /// Repetitions of which the median counts.
     repetitions: usize,
 }
@@ -51,6 +54,7 @@ impl Sizes {
         features: [65_536, 32_768],
         decoder: ([512, 4, 4], [64, 64, 64], 128),
         steps: 10,
+        networks: (&["cnn4:width=64", "resnet18", "vgg19_bn", "ir152", "vit"], 64, 128),
         repetitions: 25,
     };
     const TINY: Sizes = Sizes {
@@ -61,6 +65,7 @@ impl Sizes {
         features: [64, 36],
         decoder: ([4, 1, 1], [2, 4, 4], 2),
         steps: 1,
+        networks: (&["cnn4:width=1"], 16, 2),
         repetitions: 3,
     };
 
@@ -126,6 +131,9 @@ fn figures(bench: &Bench, simulate: bool) -> Result<Value> {
         all.push(Figure::missing("class moments", reason));
     }
     decoder::measure(bench, &mut all);
+    for model in bench.sizes.networks.0 {
+        networks::measure(bench, model, &mut all);
+    }
     if let Err(reason) = operations::measure(bench, &mut all) {
         all.push(Figure::missing("operations", reason));
     }

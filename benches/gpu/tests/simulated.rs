@@ -44,6 +44,8 @@ fn all_figures_are_there_and_finite() {
         "class moments, 100 classes",
         "class moments, 100 classes, kernel alone",
         "decoder training",
+        "cnn4:width=1 evaluation",
+        "cnn4:width=1 training",
         "copy, at the end",
     ] {
         assert_eq!(names.iter().filter(|other| **other == name).count(), 1, "{name}: {names:?}");

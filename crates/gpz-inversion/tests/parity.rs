@@ -505,10 +505,12 @@ static TURN: Mutex<()> = Mutex::new(());
 
 fn run_all(dtype: DType, device: &Device) -> Fallible<()> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in cases()? {
-        Case::read(&path)?.run(dtype, device)?;
-    }
-    Ok(())
+    let failures: Vec<String> = cases()?
+        .iter()
+        .filter_map(|path| Case::read(path).and_then(|case| case.run(dtype, device)).err())
+        .map(|failure| failure.to_string())
+        .collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }
 
 #[test]
@@ -521,9 +523,12 @@ fn networks_agree_with_the_reference_in_f32() -> Fallible<()> {
     run_all(DType::F32, &Device::Cpu)
 }
 
-/// Where there is no GPU, there is nothing to compare.
+/// Where there is no GPU, there is nothing to compare; with `GPZ_TEST_CUDA=real` there has to be one.
 #[test]
 fn networks_agree_with_the_reference_on_a_gpu() -> Fallible<()> {
+    if std::env::var("GPZ_TEST_CUDA").is_ok_and(|chosen| chosen == "real") {
+        return run_all(DType::F32, &gpz_cuda_sim::device_of_tests());
+    }
     match cuda::open(0, cuda::Options::default()) {
         Ok(device) => run_all(DType::F32, &Device::Cuda(device)),
         Err(_) => Ok(()),
