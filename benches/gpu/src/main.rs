@@ -1,10 +1,11 @@
 //! `gpu-figures`: medians of what the first GPU does, beside a copy measured in the same run, as one JSON object.
 //!
 //! ```text
-//! gpu-figures [--simulate] [FILE]            to FILE, else to stdout; progress to stderr
+//! gpu-figures [--simulate] [--tf32] [FILE]   to FILE, else to stdout; progress to stderr
 //! gpu-figures [--simulate] --probe [FILE]    what the device is, and nothing else
 //! ```
 //!
+//! `--tf32` measures what that changes: networks, decoder and product, whose factors are then rounded to 11 bits.
 //! With `--simulate` everything runs on the simulated device with tiny sizes: the figures mean nothing then, and say so.
 
 mod decoder;
@@ -17,6 +18,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use gpz_tensor::cuda::{Options, Precision, open_driver};
 use serde_json::{Value, json};
 
 use measure::{Bench, Figure};
@@ -82,17 +84,18 @@ impl Sizes {
 }
 
 fn main() -> Result<()> {
-    let (mut simulate, mut probe, mut file) = (false, false, None);
+    let (mut simulate, mut probe, mut precision, mut file) = (false, false, Precision::F32, None);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--simulate" => simulate = true,
             "--probe" => probe = true,
+            "--tf32" => precision = Precision::Tf32,
             other if !other.starts_with('-') && file.is_none() => file = Some(argument),
-            other => bail!("{other}: the arguments are [--simulate] [--probe] [FILE]"),
+            other => bail!("{other}: the arguments are [--simulate] [--probe] [--tf32] [FILE]"),
         }
     }
-    let bench = open(simulate)?;
-    let found = if probe { device(&bench) } else { figures(&bench, simulate)? };
+    let bench = open(simulate, precision)?;
+    let found = if probe { device(&bench) } else { figures(&bench, simulate, precision)? };
     let text = format!("{found:#}\n");
     match file {
         Some(file) => std::fs::write(&file, text).with_context(|| file),
@@ -100,11 +103,11 @@ fn main() -> Result<()> {
     }
 }
 
-fn open(simulate: bool) -> Result<Bench> {
+fn open(simulate: bool, precision: Precision) -> Result<Bench> {
     Ok(if simulate {
         Bench::new(Arc::new(gpz_cuda_sim::Simulator::new()), Sizes::TINY)
     } else {
-        Bench::new(gpz_cuda_sim::nvidia()?, Sizes::REAL)
+        Bench::new(open_driver(0, Options { precision })?, Sizes::REAL)
     })
 }
 
@@ -121,20 +124,22 @@ fn device(bench: &Bench) -> Value {
 }
 
 /// Measures everything.
-fn figures(bench: &Bench, simulate: bool) -> Result<Value> {
+fn figures(bench: &Bench, simulate: bool, precision: Precision) -> Result<Value> {
     // Before and after: a fraction is one of the better copy.
     let before = bench.copy()?;
     let mut all: Vec<Figure> = Vec::new();
     // What fails is named, and takes nothing else with it.
     let mut moments_checked = Vec::new();
-    if let Err(reason) = moments::measure(bench, &mut all, &mut moments_checked) {
+    let exact = precision == Precision::F32;
+    if exact && let Err(reason) = moments::measure(bench, &mut all, &mut moments_checked) {
         all.push(Figure::missing("class moments", reason));
     }
     decoder::measure(bench, &mut all);
     for model in bench.sizes.networks.0 {
         networks::measure(bench, model, &mut all);
     }
-    if let Err(reason) = operations::measure(bench, &mut all) {
+    operations::product(bench, &mut all)?;
+    if exact && let Err(reason) = operations::measure(bench, &mut all) {
         all.push(Figure::missing("operations", reason));
     }
     let after = bench.copy()?;
@@ -147,7 +152,7 @@ fn figures(bench: &Bench, simulate: bool) -> Result<Value> {
         "simulated": simulate,
         "device": device(bench),
         "clock": bench.device.clock(),
-        "precision": "f32",
+        "precision": if exact { "f32" } else { "tf32" },
         "copy_bytes_per_second": copy_rate,
         "moments_checked": moments_checked,
         "figures": figures.collect::<Vec<_>>(),
