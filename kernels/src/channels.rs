@@ -1,7 +1,7 @@
 //! What has one parameter per channel: batch normalisation, PReLU, bias, sums over all else.
 //!
 //! Channels are the columns of a row-major matrix. Sums over the rows take two launches: the first leaves a partial sum for each chunk of
-//! rows, the second adds the chunks up and makes of them what the layer needs.
+//! rows, the second adds the chunks up and makes of them what the layer needs. [`BATCH_NORM_BACKWARD_FEW_F32`] does all at once.
 //!
 //! Inputs are read past the coherent caches: no output may overlap an input. [`CHANNEL_EPILOGUE_F32`] alone changes an operand in place.
 
@@ -30,6 +30,9 @@ pub const BATCH_NORM_BACKWARD_FINISH_F32: Kernel =
 /// [`batch_norm_backward_apply`](crate::reference::batch_norm_backward_apply): gradient of the input.
 pub const BATCH_NORM_BACKWARD_APPLY_F32: Kernel =
     kernel!("batch_norm_backward_apply_f32", [256, 1, 1], 1024);
+/// [`batch_norm_backward_few`](crate::reference::batch_norm_backward_few): all gradients over few rows.
+pub const BATCH_NORM_BACKWARD_FEW_F32: Kernel =
+    kernel!("batch_norm_backward_few_f32", [64, 1, 1], 64);
 /// [`prelu`](crate::reference::prelu).
 pub const PRELU_F32: Kernel = kernel!("prelu_f32", [256, 1, 1], 1024);
 /// [`prelu_backward`](crate::reference::prelu_backward).
@@ -49,6 +52,7 @@ pub const ALL: &[Kernel] = &[
     BATCH_NORM_BACKWARD_SUMS_F32,
     BATCH_NORM_BACKWARD_FINISH_F32,
     BATCH_NORM_BACKWARD_APPLY_F32,
+    BATCH_NORM_BACKWARD_FEW_F32,
     PRELU_F32,
     PRELU_BACKWARD_F32,
     PRELU_SLOPE_SUMS_F32,

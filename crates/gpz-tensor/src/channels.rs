@@ -203,13 +203,12 @@ impl Tensor {
         }
         if x.on_cuda().is_some() {
             let (mean, variance) = (statistics.0.row_major()?, statistics.1.row_major()?);
-            return cuda::batch_norm_backward(
-                &x,
-                &dy,
-                &scale.row_major()?,
-                (&mean, &variance),
-                eps,
-            );
+            let scale = scale.row_major()?;
+            return if (1..=FEW).contains(&x.numel().checked_div(x.shape()[1]).unwrap_or(0)) {
+                cuda::batch_norm_backward_of_few(&x, &dy, &scale, &variance, eps)
+            } else {
+                cuda::batch_norm_backward(&x, &dy, &scale, (&mean, &variance), eps)
+            };
         }
         let c = x.shape()[1];
         let count = x.numel().checked_div(c).unwrap_or(0);

@@ -52,7 +52,8 @@ fn of_functions_of_one_operand() {
 #[test]
 fn of_channels() {
     let rng = &mut rng(81);
-    for shape in [&[7, 5][..], &[3, 4, 5, 6], &[2, 33, 7, 9], &[70, 8, 3, 3]] {
+    // Of two values per channel nearly all of the gradient cancels, and rounding in between would be all that is left.
+    for shape in [&[2, 65][..], &[7, 5], &[3, 4, 5, 6], &[2, 33, 7, 9], &[70, 8, 3, 3]] {
         let c = shape[1];
         let [x, dy] = drawn(rng, shape);
         let scale = Array::uniform(rng, &[c], 0.5..1.5);

@@ -168,6 +168,32 @@ pub fn batch_norm_backward_apply(
     })
 }
 
+/// Gradients of the input, of scale and of shift, with the mean of `x` taken anew.
+///
+/// - `x`, `dy`: `[rows, c]`; `variance`, `scale`: `[c]`; results: `[rows, c]` and twice `[c]`
+pub fn batch_norm_backward_few(
+    [x, dy]: [&[f32]; 2],
+    variance: &[f32],
+    scale: &[f32],
+    eps: f64,
+) -> [Vec<f64>; 3] {
+    let (n, c) = (x.len(), scale.len());
+    let rows = (n / c) as f64;
+    let mean: Vec<f64> =
+        column_sums(n, c, |at, _| f64::from(x[at])).iter().map(|sum| sum / rows).collect();
+    let shift = column_sums(n, c, |at, _| f64::from(dy[at]));
+    let product =
+        column_sums(n, c, |at, column| f64::from(dy[at]) * (f64::from(x[at]) - mean[column]));
+    let variance: Vec<f64> = variance.iter().map(|&variance| f64::from(variance) + eps).collect();
+    let input = each(n, c, |at, column| {
+        let along = (f64::from(x[at]) - mean[column]) * product[column] / (variance[column] * rows);
+        let centred = f64::from(dy[at]) - shift[column] / rows;
+        f64::from(scale[column]) / variance[column].sqrt() * (centred - along)
+    });
+    let scale = product.iter().zip(&variance).map(|(sum, variance)| sum / variance.sqrt());
+    [input, scale.collect(), shift]
+}
+
 /// `x` where it is positive, `slope · x` elsewhere.
 ///
 /// - `x`: `[rows, c]`; `slope`: `[c]`

@@ -12,9 +12,9 @@ mod rows;
 mod statistics;
 
 pub use channels::{
-    batch_norm_backward_apply, batch_norm_backward_finish, batch_norm_backward_sums,
-    batch_norm_finish, channel_affine, channel_apply, channel_epilogue, channel_moments,
-    channel_sums, channel_sums_finish, prelu, prelu_backward, prelu_slope_sums,
+    batch_norm_backward_apply, batch_norm_backward_few, batch_norm_backward_finish,
+    batch_norm_backward_sums, batch_norm_finish, channel_affine, channel_apply, channel_epilogue,
+    channel_moments, channel_sums, channel_sums_finish, prelu, prelu_backward, prelu_slope_sums,
 };
 pub use elementwise::{
     affine, binary, binary_strided, copy_strided, dropout_mask, fill, transpose, unary,

@@ -166,6 +166,26 @@ fn elementwise(kernel: Kernel, x: &[f32], dy: &[f32], c: usize) -> Case {
     Case { kernel, down: 1, across: x.len(), args, want: vec![want] }
 }
 
+/// All gradients of a batch norm; of two rows, all but a few thousandths of the input's cancel.
+fn few(x: &[f32], dy: &[f32], c: usize) -> Case {
+    let eps = 0.01;
+    let rows = x.len() / c;
+    let of = reference::channel_moments(x, &x[..c]);
+    let variance: Vec<f32> = (0..c)
+        .map(|column| (of[1][column] - of[0][column].powi(2) / rows as f64).max(0.0) / rows as f64)
+        .map(|variance| variance as f32)
+        .collect();
+    let scale = numbers(c, 3);
+    let want = reference::batch_norm_backward_few([x, dy], &variance, &scale, eps);
+    let inputs = [x, dy, &variance, &scale].map(|values| Value::F32s(values.to_vec()));
+    let outputs = want.iter().map(|want| Value::Out32(want.len()));
+    let sizes = [Value::U32(rows), Value::U32(c), Value::F64(eps)];
+    let args = inputs.into_iter().chain(outputs).chain(sizes).collect();
+    let absolute = 1e-11 * largest(x).max(largest(dy)).max(1.0).powi(3);
+    let want = want.into_iter().map(|values| Want { values, absolute, relative: 6e-8 });
+    Case { kernel: BATCH_NORM_BACKWARD_FEW_F32, down: 1, across: c, args, want: want.collect() }
+}
+
 /// The epilogue with the parts whose bits are set in `choice`: bias, scale and shift, residual, relu.
 fn epilogue(y: &[f32], c: usize, choice: usize) -> Case {
     let parameters = [2, 3, 4].map(|seed| numbers(c, seed));
@@ -241,6 +261,12 @@ proptest! {
             case.right(seed).map_err(TestCaseError::fail)?;
         }
     }
+
+    #[test]
+    fn gradients_over_few_rows((rows, c, _) in shapes(), seed: u64) {
+        let case = few(&numbers(rows * c, 0), &numbers(rows * c, 1), c);
+        case.right(seed).map_err(TestCaseError::fail)?;
+    }
 }
 
 /// Every choice of parts, to the bit; rows of one element, of four, of numbers that are none of either, and several blocks.
@@ -306,6 +332,7 @@ fn the_same_bits_in_every_order() {
     for (kernel, terms) in FINISHES {
         finish(kernel, &partial(40, terms, 37), 100, 37).assert_same_bits();
     }
+    few(&numbers(37 * 64, 0), &numbers(37 * 64, 1), 37).assert_same_bits();
 }
 
 #[test]
@@ -410,6 +437,12 @@ fn nothing_of_the_sums_can_be_taken_away() {
             sums.of_numbers(3, 256, 4),
         ]);
     }
+}
+
+#[test]
+fn nothing_of_the_gradients_over_few_rows_can_be_taken_away() {
+    let case = |rows, c| few(&numbers(rows * c, 0), &numbers(rows * c, 1), c);
+    assert_all_needed(&[case(2, 3), case(7, 65), case(64, 1), case(5, 130)]);
 }
 
 #[test]

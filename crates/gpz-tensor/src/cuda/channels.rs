@@ -182,6 +182,38 @@ pub(crate) fn batch_norm_backward(
     Ok(BatchNormGradients { input: dx, scale: dscale, shift: dshift })
 }
 
+/// [`batch_norm_backward`] of few rows, at least one, in f64.
+pub(crate) fn batch_norm_backward_of_few(
+    x: &Tensor,
+    dy: &Tensor,
+    scale: &Tensor,
+    variance: &Tensor,
+    eps: f64,
+) -> Result<BatchNormGradients> {
+    const OP: &str = "batch_norm_backward";
+    let (device, Matrix { rows, c, .. }) = (device_of(x), Matrix::of(x));
+    let [dscale, dshift] = vectors(OP, device, c)?;
+    let dx = unfilled(OP, device, x.dims(), x.strides())?;
+    let arguments = [
+        at(x),
+        at(dy),
+        at(variance),
+        at(scale),
+        at(&dx),
+        at(&dscale),
+        at(&dshift),
+        count(rows),
+        count(c),
+        Argument::F64(eps),
+    ];
+    let kernel = &kernels::BATCH_NORM_BACKWARD_FEW_F32;
+    let grid = [c.div_ceil(kernel.tile as usize), 1, 1];
+    // SAFETY: argument order and types as in the header of batch_norm_backward_few_f32.ptx; x, dy and dx hold rows · c elements in one
+    // order, the others c.
+    unsafe { device.launch(kernel, grid, &arguments) }?;
+    Ok(BatchNormGradients { input: dx, scale: dscale, shift: dshift })
+}
+
 /// Adds the sums of all chunks up.
 fn finish_sums(partial: &DeviceBuffer, chunks: usize, c: usize) -> Result<Tensor> {
     let device = partial.device();

@@ -41,7 +41,8 @@ pub use pairwise::{Neighbours, pairwise_gaussian, pairwise_nearest};
 pub use statistics::{ClassMeans, ClassSums, PivotedSums};
 
 pub(crate) use channels::{
-    batch_norm, batch_norm_backward, channel_affine, channel_sums, prelu, prelu_backward,
+    batch_norm, batch_norm_backward, batch_norm_backward_of_few, channel_affine, channel_sums,
+    prelu, prelu_backward,
 };
 pub(crate) use conv::{
     Epilogue, convolution, convolution_input_gradient, convolution_weight_gradient,

@@ -1,5 +1,7 @@
 //! Class moments of features where they lie: no feature leaves the device.
 
+use std::ops::Range;
+
 use gpz_kernels::{Kernel, statistics as kernels};
 
 use super::driver::Argument;
@@ -125,6 +127,9 @@ impl ClassSums {
 
     /// Classes without rows so far that have some now, each with its first.
     fn new_classes(&self, labels: &[usize]) -> Vec<(usize, usize)> {
+        if self.counts.iter().all(|&count| count > 0) {
+            return Vec::new();
+        }
         let mut new: Vec<(usize, usize)> = Vec::new();
         for (row, &label) in labels.iter().enumerate() {
             if self.counts[label] == 0 && !new.iter().any(|(class, _)| *class == label) {
@@ -145,25 +150,30 @@ impl ClassSums {
         features: Argument<'static>,
         labels: &[usize],
     ) -> Result<()> {
-        if labels.is_empty() {
-            return Ok(());
+        let classes = self.counts.len();
+        let first = first_part(labels.len(), classes);
+        for rows in [0..first, first..labels.len()] {
+            if rows.is_empty() {
+                continue;
+            }
+            let (order, start) = sorted(labels, rows, classes);
+            let (order, start) = (self.device.upload(&order)?, self.device.upload(&start)?);
+            let address = |buffer: &DeviceBuffer| Argument::Address(buffer.address());
+            let arguments = [
+                features,
+                address(&order),
+                address(&start),
+                address(&self.pivot),
+                address(&self.sums),
+                address(&self.squares),
+                count(self.width),
+            ];
+            let grid = [self.width.div_ceil(kernel.tile as usize), classes, 1];
+            // SAFETY: argument order and types as in the headers of class_moments_f32.ptx and of its five kin; order names each row of the
+            // part once, start has one more entry than there are classes, and the cells are those of classes by width.
+            unsafe { self.device.launch(kernel, grid, &arguments) }?;
         }
-        let (order, start) = sorted(labels, self.counts.len());
-        let (order, start) = (self.device.upload(&order)?, self.device.upload(&start)?);
-        let address = |buffer: &DeviceBuffer| Argument::Address(buffer.address());
-        let arguments = [
-            features,
-            address(&order),
-            address(&start),
-            address(&self.pivot),
-            address(&self.sums),
-            address(&self.squares),
-            count(self.width),
-        ];
-        let grid = [self.width.div_ceil(kernel.tile as usize), self.counts.len(), 1];
-        // SAFETY: argument order and types as in the headers of class_moments_f32.ptx and of its five kin; order names each row once, start
-        // has one more entry than there are classes, and the cells are those of classes by width.
-        unsafe { self.device.launch(kernel, grid, &arguments) }
+        Ok(())
     }
 
     /// Makes a row the pivot of its class.
@@ -275,29 +285,39 @@ fn check_rows(op: &'static str, shape: &[usize], n: usize, width: usize) -> Resu
 }
 
 fn check_labels(op: &'static str, labels: &[usize], classes: usize) -> Result<()> {
-    match labels.iter().find(|&&label| label >= classes) {
-        Some(&label) => Err(Error::Value {
+    // The largest label, without a branch for each: the device waits for this.
+    match labels.iter().copied().max() {
+        Some(label) if label >= classes => Err(Error::Value {
             op,
             name: "label",
             value: label as f64,
             rule: "labels name classes from 0 on, below their number",
         }),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
-/// Rows sorted by class, in their order within each, and where each class begins.
-fn sorted(labels: &[usize], classes: usize) -> (Vec<u32>, Vec<u32>) {
+/// How many of the first rows are sorted, and added up, by themselves, so that the device is at work while the processor sorts the others.
+///
+/// Each part reads and writes all sums once more: not where that is much beside the features.
+fn first_part(rows: usize, classes: usize) -> usize {
+    const PARTS: usize = 16;
+    const LEAST_ROWS: usize = 1 << 13;
+    if rows >= LEAST_ROWS.max(512 * classes) { rows / PARTS } else { 0 }
+}
+
+/// Some of the rows sorted by class, in their order within each, and where each class begins.
+fn sorted(labels: &[usize], rows: Range<usize>, classes: usize) -> (Vec<u32>, Vec<u32>) {
     let mut start = vec![0_u32; classes + 1];
-    for &label in labels {
+    for &label in &labels[rows.clone()] {
         start[label + 1] += 1;
     }
     for class in 0..classes {
         start[class + 1] += start[class];
     }
     let mut next = start.clone();
-    let mut order = vec![0; labels.len()];
-    for (row, &label) in labels.iter().enumerate() {
+    let mut order = vec![0; rows.len()];
+    for (row, &label) in rows.clone().zip(&labels[rows]) {
         order[next[label] as usize] = row as u32;
         next[label] += 1;
     }
