@@ -121,6 +121,17 @@ fn class_moments_over_batches() {
     }
 }
 
+/// So many rows that the first of them are added up by themselves; the last class comes among the others only.
+#[test]
+fn class_moments_in_parts() {
+    let (n, d) = (8192, 4);
+    let labels: Vec<usize> =
+        (0..n).map(|row| if row < n / 2 { row % 2 } else { row % 3 }).collect();
+    for format in FORMATS {
+        assert_moments(&[(format, narrow(&features(6, n, d)), labels.clone())], 3, d);
+    }
+}
+
 /// Far from zero, where sums of squares of the features themselves would have no digit of the spread.
 #[test]
 fn class_moments_far_from_zero() {
