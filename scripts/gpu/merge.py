@@ -47,6 +47,9 @@ def main():
     folder, build, seed, out = sys.argv[1:]
     folder = pathlib.Path(folder)
     merged = read(folder / "figures.json") or {"format": 1, "device": read(folder / "device.json"), "figures": []}
+    for figure in (read(folder / "tf32.json") or {"figures": []})["figures"]:
+        if not figure["name"].startswith("copy"):
+            merged["figures"].append(figure | {"name": f"{figure['name']}, TF32"})
     peer = read(folder / "peer.json")
     if peer:
         beside(merged["figures"], peer)

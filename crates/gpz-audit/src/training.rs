@@ -44,7 +44,7 @@ fn check_memory(architecture: &Architecture, images: usize) -> Result<()> {
 }
 
 /// Trains a target to the end of its plan, or until it stops early by it, from wherever the learner stands. The kept state is the one of the lowest loss on the
-/// validation part.
+/// validation part, by one-hot labels if those of the plan are smoothed by a negative amount ([`Labels::bounded`]).
 ///
 /// No image of the test part can choose anything: a validation part is of its own type.
 ///
@@ -112,13 +112,13 @@ pub fn train_target(
     Ok(())
 }
 
-/// What decides which state is kept; of no part that must not decide.
+/// What decides which state is kept; of no part that must not decide, and by a loss that has a lower end.
 fn figures_to_choose_by(
     target: &dyn Target,
     set: &impl Selection,
     labels: Labels,
 ) -> Result<Figures> {
-    evaluate(target, set, labels, &mut Silent)
+    evaluate(target, set, labels.bounded(), &mut Silent)
 }
 
 fn step(

@@ -18,6 +18,19 @@ pub enum Labels {
 }
 
 impl Labels {
+    /// These labels where their cross-entropy has a lower end, one-hot ones else.
+    ///
+    /// With a negative α it has none: a network that is right lowers it further and further by larger logits, and so does one that is
+    /// less often right but surer. It is no measure by which to choose between states of a training.
+    pub fn bounded(self) -> Labels {
+        match self {
+            Labels::Smoothed(alpha) | Labels::SmoothedUniform(alpha) if alpha < 0.0 => {
+                Labels::OneHot
+            }
+            bounded => bounded,
+        }
+    }
+
     /// Distributions `[n, classes]` of labels.
     ///
     /// # Errors

@@ -213,6 +213,9 @@ fn decisive_step(input: &ReportInput) -> Option<&StepEvidence> {
 /// Loss of accuracy by the channel from which on it is an objection.
 const FELT: f64 = 0.01;
 
+/// Training accuracy from which on a network counts as one that fits its training images.
+const FITTED: f64 = 0.95;
+
 /// What speaks against relying on this audit, the strongest first. Never empty: no audit of attacks proves their absence.
 fn objections(input: &ReportInput) -> Vec<String> {
     let evidence = &input.splits.zone.evidence;
@@ -238,6 +241,15 @@ fn objections(input: &ReportInput) -> Vec<String> {
             words::percent(behind),
             cut.name,
             words::percent(without)
+        ));
+    }
+    let fitted = input.run.target.accuracy_train;
+    if fitted < FITTED {
+        out.push(format!(
+            "The network classifies {} of its training images right. What the method says of deep features it says of networks that fit theirs, \
+             from {} on: this run speaks neither for it nor against it.",
+            words::percent(fitted),
+            words::percent(FITTED)
         ));
     }
     if let Some(path) = &input.run.target.loaded_from {
