@@ -122,12 +122,26 @@ class Vit(nn.Module):
         return self.head(self.norm(self.blocks(self.drop(x)))[:, 0])
 
 
+def inverse_unit(inputs, outputs, upsampling):
+    last = (4, 2, 1) if upsampling else (3, 1, 1)
+    long = nn.Sequential(
+        nn.BatchNorm2d(inputs),
+        nn.ConvTranspose2d(inputs, outputs, 3, 1, 1, bias=False),
+        nn.PReLU(outputs),
+        nn.ConvTranspose2d(outputs, outputs, *last, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+    if upsampling:
+        return Sum(long, nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.Identity())
+    short = nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+    return Sum(long, short, nn.Identity())
+
+
 def decoder():
-    """The per-tap decoder of 512 channels at 4x4."""
-    layers, widths = [], [512, 256, 128, 64, 64]
-    for i, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
-        layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), nn.BatchNorm2d(outputs), nn.PReLU() if i else nn.Tanh()]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, 3, 1, 1, bias=False), nn.Sigmoid())
+    """The inverse IR-152 of 512 channels at 4x4, which gpz takes there."""
+    widths = [512, 256, 128, 64, 64]
+    units = [inverse_unit(inputs, outputs, True) for inputs, outputs in zip(widths, widths[1:])]
+    return nn.Sequential(*units, inverse_unit(64, 3, False), nn.ConvTranspose2d(3, 3, 3, 1, 1), nn.Sigmoid())
 
 
 def rate(step):

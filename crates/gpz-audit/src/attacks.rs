@@ -1,7 +1,11 @@
 //! The attacks of a run: which decoders learn together, what they need, and their training.
 
-use gpz_data::Parts;
-use gpz_inversion::{Decoder, DecoderPlan, InversionTrainer, LeastBytes, Observer, Wire};
+use std::path::PathBuf;
+
+use gpz_data::{ImageSet, Parts};
+use gpz_inversion::{
+    CachePlan, Decoder, DecoderPlan, InversionTrainer, LeastBytes, Observer, Wire,
+};
 use gpz_models::{Architecture, Target};
 use gpz_nn::checkpoint;
 
@@ -23,6 +27,8 @@ pub(crate) struct AttackGroups {
     params: u64,
     /// Of the group that needs most.
     least_bytes: u128,
+    /// Folder in which features are kept while decoders learn, if they are.
+    cache: Option<PathBuf>,
 }
 
 /// Where decoders learn and their states are put together.
@@ -79,7 +85,46 @@ impl AttackGroups {
             let room = allowed.device.as_mut().unwrap_or(&mut allowed.host);
             *room = u128::from(budget).min(*room);
         }
-        Self::new(config, &plans, there, allowed)
+        let groups = Self::new(config, &plans, there, allowed)?;
+        Ok(AttackGroups { cache: circumstances.cache.clone(), ..groups })
+    }
+
+    /// Features that a group's decoders learn from.
+    fn features(
+        config: &AuditConfig,
+        target: &dyn Target,
+        group: &[usize],
+        parts: &Parts,
+    ) -> Result<CachePlan> {
+        let (train, held_out) = (parts.auxiliary.train(), parts.auxiliary.held_out());
+        let images = (train.len(), held_out.len());
+        Ok(CachePlan::new(target, group, images, config.attack.flip)?)
+    }
+
+    /// Says how large a cache of features becomes, if one was asked for, and that there is room for it.
+    ///
+    /// # Errors
+    /// [`Error::Inversion`] for a folder that is not there, or too little room.
+    pub(crate) fn announce_cache(
+        &self,
+        config: &AuditConfig,
+        target: &dyn Target,
+        parts: &Parts,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let Some(folder) = &self.cache else { return Ok(()) };
+        let mut largest = 0;
+        for group in &self.groups {
+            let plan = Self::features(config, target, group, parts)?;
+            plan.check(folder)?;
+            largest = largest.max(plan.bytes());
+        }
+        observer.note(&format!(
+            "features are kept in {} while decoders learn: {} of its disk",
+            folder.display(),
+            bytes(largest)
+        ));
+        Ok(())
     }
 
     /// - `there`: what one decoder alone may need; `allowed`: what a group may
@@ -120,7 +165,7 @@ impl AttackGroups {
             let (all, others) = least(&together);
             least_bytes = least_bytes.max(all.learning + all.saving + others);
         }
-        Ok(AttackGroups { groups, params, least_bytes })
+        Ok(AttackGroups { groups, params, least_bytes, cache: None })
     }
 
     /// Says what the attacks need, if it is much.
@@ -186,6 +231,10 @@ pub(crate) fn train_attacks(
         let state = groups.state_file(group);
         let mut trainer =
             InversionTrainer::new(target, group, config.attack, config.seed)?.behind(wire);
+        if let Some(folder) = &groups.cache {
+            let features = AttackGroups::features(config, target, group, parts)?;
+            trainer = trainer.caching(features.create(folder)?);
+        }
         if dir.file(&state).exists() {
             trainer.restore(&read_bytes(&dir.file(&state))?)?;
         }
@@ -284,7 +333,7 @@ mod tests {
     }
 
     /// What decoders of these groups wrote and recorded. States are there to go on from, one for each group, until they are removed.
-    fn learnt_in(groups: &[&[usize]]) -> Result<(Vec<Vec<u8>>, Vec<AttackTraining>)> {
+    fn learnt_in(groups: &[&[usize]], cached: bool) -> Result<(Vec<Vec<u8>>, Vec<AttackTraining>)> {
         let pixels: Vec<u8> = (0..80usize * 256).map(|i| (i * i % 251) as u8).collect();
         let labels = (0..80).map(|i| i % 2).collect();
         let shape = gpz_data::ImageShape { height: 16, width: 16, channels: 1 };
@@ -292,13 +341,14 @@ mod tests {
         let resolution = (16, 16);
         let parts = set.split(&gpz_data::SplitPlan { resolution, ..Default::default() })?;
         let mut config = AuditConfig::preset("quick", None)?;
-        config.attack.training.set_epochs(2);
+        config.attack.training.set_epochs(3);
         let model: gpz_models::ModelSpec = "cnn4:width=2".parse()?;
         let target = model.build([1, 16, 16], 2, &mut gpz_nn::rng_for(1, "target", 0))?;
         let folder = tempfile::TempDir::new().expect("a temporary directory");
         let dir = RunDir::create(&folder.path().join("run"))?;
         let groups = groups.iter().map(|group| group.to_vec()).collect();
-        let groups = AttackGroups { groups, params: 0, least_bytes: 0 };
+        let cache = cached.then(|| folder.path().to_owned());
+        let groups = AttackGroups { groups, params: 0, least_bytes: 0, cache };
         let attacked = (&groups, &gpz_inversion::Exact as &dyn Wire);
         let observer = &mut gpz_inversion::Silent;
         let (decoders, records) =
@@ -319,11 +369,21 @@ mod tests {
     /// A decoder learns the same beside others, beside some of them, and alone.
     #[test]
     fn groups_change_nothing_but_the_memory() -> Result<()> {
-        let together = learnt_in(&[&[1, 2, 4]])?;
-        let apart = learnt_in(&[&[1, 2], &[4]])?;
+        let together = learnt_in(&[&[1, 2, 4]], false)?;
+        let apart = learnt_in(&[&[1, 2], &[4]], false)?;
         assert_eq!(together.1, apart.1);
         assert!(together.0 == apart.0, "the decoders differ");
         assert_eq!(together.1[2].decoder, "cnn:width=100");
+        Ok(())
+    }
+
+    /// Decoders learn the same from features that were kept, mirrored ones among them.
+    #[test]
+    fn a_cache_changes_nothing_but_the_time() -> Result<()> {
+        let (fresh, kept) =
+            (learnt_in(&[&[1, 2], &[4]], false)?, learnt_in(&[&[1, 2], &[4]], true)?);
+        assert_eq!(fresh.1, kept.1);
+        assert!(fresh.0 == kept.0, "the decoders differ");
         Ok(())
     }
 }

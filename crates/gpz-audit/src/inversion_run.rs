@@ -203,6 +203,7 @@ pub fn invert(
     let (dataset, parts) = (&data.dataset, &data.parts);
     let target = prepare_target(audit, weights.as_ref(), parts, &circumstances.device, observer)?;
     let target = &*target;
+    attacker.announce_cache(audit, target, parts, observer)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     write_target(dir, files::TARGET_CHECKPOINT, target)?;
     clock.lap("data");

@@ -1,6 +1,6 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use gpz_data::{ImageSet, Part, Parts};
@@ -50,6 +50,8 @@ pub struct Circumstances {
     pub threads: usize,
     /// Bytes that statistics, and decoders that learn together, may take; no limit unless there is one.
     pub memory: Option<u64>,
+    /// Folder in which the features that decoders learn from are kept while they do; computed anew in each epoch unless there is one.
+    pub cache: Option<PathBuf>,
     /// Versions of the program and of what matters to repeat the run; the program first.
     pub versions: Vec<Named>,
 }
@@ -101,6 +103,7 @@ pub fn audit(
     let classes = parts.target_train.classes();
     let groups = Groups::new(&*target, &splits, classes, circumstances.memory)?;
     groups.announce(splits.len(), observer);
+    attackers.announce_cache(config, &*target, parts, observer)?;
     dir.write(files::CONFIG, configuration_text(TASK, &config.to_toml()?).as_bytes())?;
     clock.lap("data");
 

@@ -44,6 +44,7 @@ fn circumstances(device: &Device) -> Circumstances {
         device: device.clone(),
         threads: 1,
         memory: None,
+        cache: None,
         versions: Vec::new(),
     }
 }

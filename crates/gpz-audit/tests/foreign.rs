@@ -72,6 +72,7 @@ fn attacked(
         device: Device::Cpu,
         threads: 1,
         memory: None,
+        cache: None,
         versions: Vec::new(),
     };
     invert_features(config, &dir, &circumstances, observer)

@@ -86,20 +86,22 @@ impl Augment {
         Ok(())
     }
 
-    /// Changes `image`, `[h, width, channels]` in `[0, 1]`.
+    /// Changes `image`, `[h, width, channels]` in `[0, 1]`; returns whether it is mirrored.
     pub(crate) fn apply(
         &self,
         image: &mut [f32],
         width: usize,
         channels: usize,
         rng: &mut ChaCha8Rng,
-    ) {
-        if rng::unit(rng) < self.flip {
+    ) -> bool {
+        let mirrored = rng::unit(rng) < self.flip;
+        if mirrored {
             flip(image, width, channels);
         }
         if let Some(jitter) = self.jitter {
             jitter.apply(image, channels, rng);
         }
+        mirrored
     }
 }
 

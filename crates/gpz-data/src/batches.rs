@@ -20,6 +20,8 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// The position of each image in its part.
     pub positions: Vec<usize>,
+    /// Whether each image is mirrored.
+    pub mirrored: Vec<bool>,
 }
 
 impl Batch {
@@ -208,14 +210,17 @@ pub(crate) fn fill(
     batch.labels.clear();
     batch.labels.extend(positions.iter().map(|p| pool.labels[view.members[*p] as usize] as usize));
     batch.images.resize(positions.len() * elements, 0.0);
-    batch.images.par_chunks_exact_mut(elements).zip(positions).for_each_init(
+    batch.mirrored.clear();
+    batch.mirrored.resize(positions.len(), false);
+    let images = batch.images.par_chunks_exact_mut(elements).zip(&mut batch.mirrored);
+    images.zip(positions).for_each_init(
         || Reader::new(view),
-        |reader, (image, position)| {
+        |reader, ((image, mirrored), position)| {
             let member = view.members[*position];
             reader.read(member, image);
             if let Some(augmentation) = &augmentation {
                 let mut rng = augmentation.stream(view, member);
-                augmentation.augment.apply(image, width, channels, &mut rng);
+                *mirrored = augmentation.augment.apply(image, width, channels, &mut rng);
             }
         },
     );

@@ -55,6 +55,14 @@ pub enum Error {
         /// Side of the window.
         window: usize,
     },
+    /// A file for features that cannot be had.
+    #[error("the cache of features in {}: {reason}; name a folder on a disk with more room, or leave the cache out", folder.display())]
+    Cache {
+        /// Where the file was to be.
+        folder: std::path::PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Tensors that are not the weights of LPIPS.
     #[error("not the weights of LPIPS (AlexNet): {reason}; scripts/make-lpips-weights makes them")]
     LpipsWeights {

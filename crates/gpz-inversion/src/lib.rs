@@ -1,6 +1,7 @@
 //! Inversion attacks: decoders, the trainer for all splits at once, image metrics
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod cache;
 mod decoder;
 pub mod error;
 mod learner;
@@ -10,6 +11,7 @@ mod pairs;
 mod trainer;
 mod wire;
 
+pub use cache::{CachePlan, FeatureCache};
 pub use decoder::{
     Decoder, DecoderChoice, DecoderInfo, DecoderPlan, DecoderSpec, Growth, LeastBytes, Stage,
     decoders,

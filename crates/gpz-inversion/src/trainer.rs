@@ -11,6 +11,7 @@ use gpz_nn::{Module, Tape, Var, checkpoint, derive_seed, loss, rng_for};
 use gpz_tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::cache::FeatureCache;
 use crate::decoder::{Decoder, DecoderChoice};
 use crate::error::{Error, Result};
 use crate::learner::{Learner, TrainingPlan};
@@ -39,12 +40,66 @@ pub fn pictures(batch: &Batch) -> Result<Tensor> {
     Ok(Tensor::from_channels_last(&batch.images, [n, c, h, w])?)
 }
 
-/// One decoder for each attacked split, trained together.
-pub struct InversionTrainer<'a> {
+/// Where features come from: the target, and what a cache has kept of it.
+struct Source<'a> {
     target: &'a dyn Target,
     /// Where the target lies, and with it the attacks.
     device: Device,
     normalisation: Normalisation,
+    cache: Option<FeatureCache>,
+}
+
+impl Source<'_> {
+    /// Visits the features of a batch's pictures at `splits` (ascending), from one forward pass over those that no cache has.
+    ///
+    /// - `x`: the batch on the device
+    fn visit(
+        &mut self,
+        splits: &[usize],
+        (part, batch): (Part, &Batch),
+        x: &Tensor,
+        mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let Some(&last) = splits.last() else { return Ok(()) };
+        let cached = self.cache.as_mut().and_then(|cache| Some((cache.rows(part, batch)?, cache)));
+        let Some((rows, cache)) = cached else {
+            let normal = self.normalisation.apply(x)?;
+            return self.target.visit_taps(&normal, last, |split, z| {
+                if splits.contains(&split) { visit(split, z) } else { Ok(()) }
+            });
+        };
+        let new: Vec<usize> = (0..rows.len()).filter(|&i| !cache.knows(rows[i])).collect();
+        if !new.is_empty() {
+            let x = match new.len() == rows.len() {
+                true => x.clone(),
+                false => some_pictures(batch, &new)?.to_device(&self.device)?,
+            };
+            let of: Vec<usize> = new.iter().map(|&i| rows[i]).collect();
+            let keep = |split, z: &Tensor| cache.put(split, &of, z);
+            self.target.visit_taps(&self.normalisation.apply(&x)?, last, keep)?;
+            cache.complete(&of);
+        }
+        for &split in splits {
+            if let Some(z) = cache.get(split, &rows, &self.device)? {
+                visit(split, &z)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// [`pictures`] of some images of a batch.
+fn some_pictures(batch: &Batch, which: &[usize]) -> Result<Tensor> {
+    let [_, h, w, c] = batch.shape;
+    let len = h * w * c;
+    let mut values = Vec::with_capacity(which.len() * len);
+    which.iter().for_each(|&i| values.extend_from_slice(&batch.images[i * len..][..len]));
+    Ok(Tensor::from_channels_last(&values, [which.len(), c, h, w])?)
+}
+
+/// One decoder for each attacked split, trained together.
+pub struct InversionTrainer<'a> {
+    source: Source<'a>,
     wire: &'a dyn Wire,
     plan: AttackPlan,
     seed: u64,
@@ -80,13 +135,22 @@ impl<'a> InversionTrainer<'a> {
             attacks.push((split, Learner::new(name, decoder, &plan.training)));
         }
         let normalisation = target.normalisation()?;
-        Ok(InversionTrainer { target, device, normalisation, wire: &Exact, plan, seed, attacks })
+        let source = Source { target, device, normalisation, cache: None };
+        Ok(InversionTrainer { source, wire: &Exact, plan, seed, attacks })
     }
 
     /// The same attacks on features that arrive through `wire`: decoders learn from what is received, and are chosen by it.
     #[must_use]
     pub fn behind(self, wire: &'a dyn Wire) -> Self {
         InversionTrainer { wire, ..self }
+    }
+
+    /// The same attacks, with features kept in a cache made for their splits and their parts: the target runs once over each picture. What
+    /// passes a wire is kept before it does.
+    #[must_use]
+    pub fn caching(mut self, cache: FeatureCache) -> Self {
+        self.source.cache = Some(cache);
+        self
     }
 
     /// The attacked splits (1-based) and where each attack stands.
@@ -154,60 +218,61 @@ impl<'a> InversionTrainer<'a> {
         learning.map(|(_, learner)| learner.epochs_done()).min()
     }
 
+    /// Splits of attacks that still learn, ascending.
+    fn learning(&self) -> Vec<usize> {
+        let learning = self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
+        let mut splits: Vec<usize> = learning.map(|(split, _)| *split).collect();
+        splits.sort_unstable();
+        splits
+    }
+
     /// One forward pass of the target as far as the deepest attack that still learns; at each tap of one, one step of its decoder.
     fn step(&mut self, epoch: usize, part: Part, batch: &Batch) -> Result<()> {
-        let learning = self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
-        let Some(last) = learning.map(|(split, _)| *split).max() else {
-            return Ok(());
-        };
-        let x = pictures(batch)?.to_device(&self.device)?;
-        let normal = self.normalisation.apply(&x)?;
-        let attacks = &mut self.attacks;
-        let (seed, wire) = (self.seed, self.wire);
+        let x = pictures(batch)?.to_device(&self.source.device)?;
+        let splits = self.learning();
+        let (attacks, seed, wire) = (&mut self.attacks, self.seed, self.wire);
         let sending = Sending { part, epoch: epoch as u64, positions: &batch.positions };
-        self.target.visit_taps(&normal, last, |split, z| -> Result<()> {
-            let here =
-                |attack: &(usize, Learner<Decoder>)| attack.0 == split && !attack.1.is_finished();
-            if !attacks.iter().any(here) {
-                return Ok(());
-            }
+        self.source.visit(&splits, (part, batch), &x, |split, z| {
             let z = wire.receive(split, z, &sending)?;
-            for (_, learner) in attacks.iter_mut().filter(|attack| here(attack)) {
+            for (_, learner) in attacks.iter_mut().filter(|(attacked, _)| *attacked == split) {
                 decoder_step(learner, (seed, epoch), &z, &x)?;
             }
             Ok(())
-        })?;
-        Ok(())
+        })
     }
 
     /// Mean squared error per element on held-out images, by which states are chosen, of every attack that still learns, with its place
     /// among the attacks.
-    fn mean_errors(&self, epoch: usize, held_out: &impl Selection) -> Result<Vec<(usize, f64)>> {
+    fn mean_errors(
+        &mut self,
+        epoch: usize,
+        held_out: &impl Selection,
+    ) -> Result<Vec<(usize, f64)>> {
         let options = BatchOptions::in_order(self.plan.training.batch);
         let batches = Batches::new(held_out, options, self.seed, "held out")?;
-        let learning = self.attacks.iter().enumerate();
-        let learning: Vec<_> =
-            learning.filter(|(_, (_, learner))| !learner.is_finished()).collect();
-        let mut sums = vec![0.0; learning.len()];
+        let (splits, part) = (self.learning(), held_out.part());
+        let mut sums = vec![0.0; self.attacks.len()];
+        let (attacks, wire, tape) = (&self.attacks, self.wire, Tape::eval());
         for batch in batches.epoch(0) {
-            let x = pictures(&batch)?.to_device(&self.device)?;
-            let decoders = learning.iter().map(|(_, (split, learner))| (*split, learner.module()));
-            let sending =
-                Sending { part: held_out.part(), epoch: epoch as u64, positions: &batch.positions };
-            let guesses = reconstruct_received(
-                self.target,
-                &self.normalisation,
-                decoders,
-                (self.wire, &sending),
-                &x,
-            )?;
-            for (sum, guess) in sums.iter_mut().zip(&guesses) {
-                let loss = loss::mse(&Var::constant(guess.clone()), &x)?;
-                *sum += loss.value().item()? * batch.len() as f64;
-            }
+            let x = pictures(&batch)?.to_device(&self.source.device)?;
+            let sending = Sending { part, epoch: epoch as u64, positions: &batch.positions };
+            self.source.visit(&splits, (part, &batch), &x, |split, z| {
+                let z = Var::constant(wire.receive(split, z, &sending)?);
+                for ((attacked, learner), sum) in attacks.iter().zip(&mut sums) {
+                    if *attacked == split {
+                        let guess = learner.module().forward(&tape, &z)?;
+                        let loss = loss::mse(&guess, &x)?;
+                        *sum += loss.value().item()? * batch.len() as f64;
+                    }
+                }
+                Ok(())
+            })?;
         }
         let n = held_out.len().max(1) as f64;
-        Ok(learning.iter().zip(sums).map(|((place, _), sum)| (*place, sum / n)).collect())
+        let learning = |(place, sum): (usize, f64)| {
+            (!self.attacks[place].1.is_finished()).then_some((place, sum / n))
+        };
+        Ok(sums.into_iter().enumerate().filter_map(learning).collect())
     }
 
     /// The decoders in their best state, by the held-out images, with their splits.

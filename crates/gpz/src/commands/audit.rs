@@ -7,7 +7,7 @@ use clap::Args;
 use gpz_audit::config::AuditConfig;
 use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::summary;
-use gpz_audit::sweep::audit;
+use gpz_audit::sweep::{Circumstances, audit};
 use gpz_audit::words::parse_bytes;
 
 use crate::commands::print;
@@ -66,6 +66,10 @@ pub(crate) struct AuditArgs {
     /// Memory for statistics and for decoders that learn together, such as 4GiB; what does not fit is done in groups
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
+    /// Keep the features that decoders learn from in a file in this folder while they do: the target runs over each picture once, not once in
+    /// each epoch. How large it becomes is said beforehand
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Epochs of the target's training
     #[arg(long, value_name = "N")]
     target_epochs: Option<usize>,
@@ -165,7 +169,11 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
     let opened = args.run.device.open()?;
     let dir = args.open()?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir), &opened, args.memory);
+    let circumstances = Circumstances {
+        memory: args.memory,
+        cache: args.cache.clone(),
+        ..circumstances(args.command(&config, &dir), &opened)
+    };
     let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let splits = audit(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "audit", &dir, &args.run.device))?;

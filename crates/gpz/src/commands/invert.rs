@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gpz_audit::inversion_run::{self, InversionConfig, InversionMetrics, METRICS, invert};
 use gpz_audit::run_dir::{RunDir, files};
+use gpz_audit::sweep::Circumstances;
 
 use crate::commands::invert_features::{self, FeatureFlags};
 use crate::commands::print;
@@ -64,6 +65,10 @@ pub(crate) struct InvertArgs {
     /// Epochs of the attack's training
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
+    /// Keep the features that the decoder learns from in a file in this folder while it does: the target runs over each picture once, not once
+    /// in each epoch. How large it becomes is said beforehand
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Directory of the run: new or empty; with --features a new runs/NNN unless given
     #[arg(long, value_name = "DIR", required_unless_present = "features")]
     pub(crate) out: Option<PathBuf>,
@@ -134,7 +139,10 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
     let opened = args.run.device.open()?;
     let dir: RunDir = run_options::open(out, args.run.resume)?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir), &opened, None);
+    let circumstances = Circumstances {
+        cache: args.cache.clone(),
+        ..circumstances(args.command(&config, &dir), &opened)
+    };
     let mut progress = Progress::headed(headline(&config.audit, &dir, &opened));
     let metrics = invert(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "invert", &dir, &args.run.device))?;

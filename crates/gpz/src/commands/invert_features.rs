@@ -26,7 +26,7 @@ pub(crate) struct FeatureFlags {
         long,
         value_name = "FILE",
         conflicts_with_all = [
-            "model", "data", "weights", "split", "config", "resume", "aux", "channel", "prior_tau", "resolution"
+            "model", "data", "weights", "split", "config", "resume", "aux", "channel", "prior_tau", "resolution", "cache"
         ]
     )]
     features: Option<String>,
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &InvertArgs, flags: &FeatureFlags) -> Result<()> {
         None => RunDir::numbered(Path::new(RUNS))?,
     };
     stop_on_interrupt();
-    let circumstances = circumstances(flags.command(args, &config, &dir), &opened, None);
+    let circumstances = circumstances(flags.command(args, &config, &dir), &opened);
     let headline = opened.above(format!(
         "gpz {} · {} of {} · {} · seed {} · {}",
         env!("CARGO_PKG_VERSION"),

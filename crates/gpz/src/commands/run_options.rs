@@ -305,11 +305,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// What the run's record says beside its results.
-pub(crate) fn circumstances(
-    command: String,
-    opened: &Opened,
-    memory: Option<u64>,
-) -> Circumstances {
+pub(crate) fn circumstances(command: String, opened: &Opened) -> Circumstances {
     let named = |name: &str, value: &str| Named { name: name.to_owned(), value: value.to_owned() };
     let mut versions = vec![
         named("gpz", env!("CARGO_PKG_VERSION")),
@@ -319,7 +315,8 @@ pub(crate) fn circumstances(
     ];
     versions.extend(opened.versions().iter().map(|(name, value)| named(name, value)));
     let threads = rayon::current_num_threads();
-    Circumstances { command, device: opened.device.clone(), threads, memory, versions }
+    let device = opened.device.clone();
+    Circumstances { command, device, threads, memory: None, cache: None, versions }
 }
 
 /// Turns a stop into the command that goes on; and names that command where a device was lost.

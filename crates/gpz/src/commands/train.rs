@@ -72,7 +72,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let opened = args.run.device.open()?;
     let dir = run_options::open(&args.out, args.run.resume)?;
     stop_on_interrupt();
-    let circumstances = circumstances(args.command(&config, &dir), &opened, None);
+    let circumstances = circumstances(args.command(&config, &dir), &opened);
     let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let run = train(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "train", &dir, &args.run.device))?;

@@ -51,3 +51,24 @@ fn an_attack_by_the_decoder_that_is_asked_for() {
         place.refused_naming(&format!("{invert} --decoder {spec} --out other"), &[named]);
     }
 }
+
+/// The file for features has no name, so that nothing of it is left; what comes out is the same.
+#[test]
+fn features_that_are_kept_change_nothing() {
+    let place = Place::with_images();
+    std::fs::create_dir(place.path("kept")).expect("a folder");
+    let audit = format!(
+        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 1 --attack-epochs 3"
+    );
+    place.ok(&format!("{audit} --out fresh"));
+    let output = place.run(&format!("{audit} --cache kept --out cached"));
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("features are kept in kept while decoders learn: "), "{said}");
+    assert!(place.read("fresh/splits.json") == place.read("cached/splits.json"), "other figures");
+    assert_eq!(std::fs::read_dir(place.path("kept")).expect("the folder").count(), 0);
+    place.refused_naming(
+        &format!("{audit} --cache nowhere --out other"),
+        &["the cache of features in nowhere", "leave the cache out"],
+    );
+}
