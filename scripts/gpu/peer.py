@@ -3,7 +3,8 @@
 
     peer.py FIGURES OUT      FIGURES is what gpu-figures wrote: shapes and names are taken from it
 
-Each figure is the median of as many repetitions, after as many runs that do not count; of fewer where a run takes more than 80 ms.
+Each figure is the median of as many repetitions, after as many runs that do not count; of fewer where a run takes more than 80 ms, of nine for
+networks.
 Operations are those of plain eager PyTorch: no torch.compile, convolutions with cudnn.benchmark. Products and convolutions multiply in f32
 as gpz does; with TF32 beside it, under a name that says so. What a card has no memory for, or this PyTorch does not know, is left out
 with its reason.

@@ -101,10 +101,10 @@ impl AttackGroups {
         Ok(CachePlan::new(target, group, images, config.attack.flip)?)
     }
 
-    /// Says how large a cache of features becomes, if one was asked for, and that there is room for it.
+    /// Says how large a cache of features becomes, if one was asked for, and that it can be had.
     ///
     /// # Errors
-    /// [`Error::Inversion`] for a folder that is not there, or too little room.
+    /// [`Error::Inversion`] for a folder that cannot be written to, or too little room.
     pub(crate) fn announce_cache(
         &self,
         config: &AuditConfig,
@@ -113,16 +113,15 @@ impl AttackGroups {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let Some(folder) = &self.cache else { return Ok(()) };
-        let mut largest = 0;
-        for group in &self.groups {
-            let plan = Self::features(config, target, group, parts)?;
-            plan.check(folder)?;
-            largest = largest.max(plan.bytes());
-        }
+        let plans = self.groups.iter().map(|group| Self::features(config, target, group, parts));
+        let plans = plans.collect::<Result<Vec<_>>>()?;
+        let Some(largest) = plans.iter().max_by_key(|plan| plan.bytes()) else { return Ok(()) };
+        // Made and given back: what a disk refuses, it refuses before the target has learnt for hours.
+        largest.create(folder)?;
         observer.note(&format!(
             "features are kept in {} while decoders learn: {} of its disk",
             folder.display(),
-            bytes(largest)
+            bytes(largest.bytes())
         ));
         Ok(())
     }
@@ -231,12 +230,13 @@ pub(crate) fn train_attacks(
         let state = groups.state_file(group);
         let mut trainer =
             InversionTrainer::new(target, group, config.attack, config.seed)?.behind(wire);
-        if let Some(folder) = &groups.cache {
-            let features = AttackGroups::features(config, target, group, parts)?;
-            trainer = trainer.caching(features.create(folder)?);
-        }
         if dir.file(&state).exists() {
             trainer.restore(&read_bytes(&dir.file(&state))?)?;
+        }
+        let finished = trainer.attacks().iter().all(|(_, learner)| learner.is_finished());
+        if let Some(folder) = groups.cache.as_ref().filter(|_| !finished) {
+            let features = AttackGroups::features(config, target, group, parts)?;
+            trainer = trainer.caching(features.create(folder)?);
         }
         let auxiliary = &parts.auxiliary;
         trainer

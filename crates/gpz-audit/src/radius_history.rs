@@ -1,4 +1,4 @@
-//! `radius_history.json`: the radius of every split while the target was trained.
+//! `radius_history.json`: the radius of each split that a run is about while the target was trained.
 //!
 //! The published account of why positive label smoothing resists inversion, the "neural vortex", is one of training: step by step the
 //! intra-class radius of deep features shrinks further. This file shows it happen, or not.
@@ -27,7 +27,7 @@ pub struct RadiusHistory {
     pub every: usize,
     /// Epochs that were done at each measurement; 0 is the untrained target.
     pub epochs: Vec<usize>,
-    /// Every split, shallowest first.
+    /// The splits that the run is about, shallowest first.
     pub splits: Vec<SplitHistory>,
 }
 
@@ -97,6 +97,8 @@ impl RadiusHistory {
 pub(crate) struct Tracker<'a> {
     dir: &'a RunDir,
     set: &'a TargetValidation,
+    /// 1-based.
+    splits: Vec<usize>,
     history: RadiusHistory,
 }
 
@@ -109,6 +111,9 @@ impl<'a> Tracker<'a> {
         set: &'a TargetValidation,
     ) -> Result<Option<Self>> {
         let Some(every) = config.target.track_radius else { return Ok(None) };
+        let target = learner.module();
+        let taps = target.taps();
+        let splits = config.chosen_splits(taps.len(), |name| target.find_split(name))?;
         let begun = learner.epochs_done() > 0 || learner.steps_done() > 0;
         let history = if begun {
             let text = read_text(dir.path(), files::RADIUS_HISTORY)?;
@@ -119,9 +124,9 @@ impl<'a> Tracker<'a> {
             history.truncate(learner.epochs_done());
             history
         } else {
-            let split = |tap: &gpz_models::Tap| SplitHistory {
-                split: tap.name.clone(),
-                width: tap.width(),
+            let of = |&split: &usize| SplitHistory {
+                split: taps[split - 1].name.clone(),
+                width: taps[split - 1].width(),
                 radius_sq: Vec::new(),
                 radius_sq_per_dim: Vec::new(),
                 within_over_total: Vec::new(),
@@ -132,10 +137,10 @@ impl<'a> Tracker<'a> {
                 labels: config.target.labels.to_string(),
                 every,
                 epochs: Vec::new(),
-                splits: learner.module().taps().iter().map(split).collect(),
+                splits: splits.iter().map(of).collect(),
             }
         };
-        let mut tracker = Tracker { dir, set, history };
+        let mut tracker = Tracker { dir, set, splits, history };
         if !begun {
             tracker.measure(learner)?;
         }
@@ -154,7 +159,7 @@ impl<'a> Tracker<'a> {
     }
 
     fn measure(&mut self, learner: &TargetLearner) -> Result<()> {
-        let radii = statistics::radii(&**learner.module(), self.set, &mut Silent)?;
+        let radii = statistics::radii(&**learner.module(), &self.splits, self.set, &mut Silent)?;
         self.history.push(learner.epochs_done(), &radii);
         let text = json::to_text(&self.history, files::RADIUS_HISTORY)?;
         self.dir.write(files::RADIUS_HISTORY, text.as_bytes())

@@ -1,5 +1,7 @@
 //! Class geometry of the feature at every split, from two passes of the frozen target over a part.
 
+use std::collections::BTreeMap;
+
 use gpz_data::{BatchOptions, Batches, ImageSet};
 use gpz_estimators::channel::Spread;
 use gpz_estimators::{ClassGeometry, ClassMoments, Deviations, Normalisation as Divisor, entropy};
@@ -263,37 +265,41 @@ pub struct Radius {
     pub within_over_total: f64,
 }
 
-/// The radius of every split on a part, with true labels and the target in evaluation mode, from one pass.
+/// The radius of some splits (1-based, ascending) on a part, with true labels and the target in evaluation mode, from one pass.
 ///
 /// # Errors
-/// As [`take`].
+/// As [`take`]; a split that the target does not have.
 pub fn radii(
     target: &dyn Target,
+    splits: &[usize],
     set: &dyn ImageSet,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Radius>> {
     let (device, part) = (target.device(), set.part().name());
-    let named = |split: usize| {
-        let (split, part) = (target.taps()[split - 1].name.clone(), part.to_owned());
+    let named = |tap: &Tap| {
+        let (split, part) = (tap.name.clone(), part.to_owned());
         move |failure| in_statistics(split, part, failure)
     };
-    let mut gatherings = Vec::new();
-    for tap in target.taps() {
-        gatherings
-            .push(Gathering::new(&device, set.classes(), tap.width()).map_err(named(tap.index))?);
+    let mut gatherings: BTreeMap<usize, (&Tap, Gathering)> = BTreeMap::new();
+    for split in splits {
+        let tap = &target.taps()[target.find_split(&split.to_string())? - 1];
+        let gathering = Gathering::new(&device, set.classes(), tap.width()).map_err(named(tap))?;
+        gatherings.insert(*split, (tap, gathering));
     }
-    each_feature(target, set, observer, gatherings.len(), |split, z, labels| {
-        gatherings[split - 1].add(z, labels).map_err(named(split))
+    let last = splits.iter().copied().max().unwrap_or(0);
+    each_feature(target, set, observer, last, |split, z, labels| {
+        let Some((tap, gathering)) = gatherings.get_mut(&split) else { return Ok(()) };
+        gathering.add(z, labels).map_err(named(tap))
     })?;
     let radius = |(tap, gathering): (&Tap, Gathering)| {
-        let (moments, _) = gathering.finish().map_err(named(tap.index))?;
-        let geometry = moments.geometry().map_err(|source| named(tap.index)(source.into()))?;
+        let (moments, _) = gathering.finish().map_err(named(tap))?;
+        let geometry = moments.geometry().map_err(|source| named(tap)(source.into()))?;
         Ok(Radius {
             radius_sq: geometry.mean_radius_sq(Divisor::PlugIn).unwrap_or(f64::NAN),
             within_over_total: geometry.within_over_total().unwrap_or(f64::NAN),
         })
     };
-    target.taps().iter().zip(gatherings).map(radius).collect()
+    gatherings.into_values().map(radius).collect()
 }
 
 /// What a channel is calibrated on at one split (1-based), from one pass of the frozen target over a part: the same figures as those of

@@ -58,10 +58,7 @@ impl CachePlan {
     }
 
     /// That a folder is there and its disk has room.
-    ///
-    /// # Errors
-    /// [`Error::Cache`] says what is missing.
-    pub fn check(&self, folder: &Path) -> Result<()> {
+    fn check(&self, folder: &Path) -> Result<()> {
         let room = fs4::available_space(folder).map_err(|error| failed(folder, &error))?;
         let needed = self.bytes();
         if needed > room {
@@ -142,6 +139,11 @@ impl FeatureCache {
                 .collect(),
             _ => None,
         }
+    }
+
+    /// Whether features of all these splits are kept.
+    pub(crate) fn is_for(&self, splits: &[usize]) -> bool {
+        splits.iter().all(|split| self.splits.iter().any(|kept| kept.split == *split))
     }
 
     pub(crate) fn knows(&self, row: usize) -> bool {

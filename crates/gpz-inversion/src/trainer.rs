@@ -61,7 +61,8 @@ impl Source<'_> {
         mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<()> {
         let Some(&last) = splits.last() else { return Ok(()) };
-        let cached = self.cache.as_mut().and_then(|cache| Some((cache.rows(part, batch)?, cache)));
+        let cache = self.cache.as_mut().filter(|cache| cache.is_for(splits));
+        let cached = cache.and_then(|cache| Some((cache.rows(part, batch)?, cache)));
         let Some((rows, cache)) = cached else {
             let normal = self.normalisation.apply(x)?;
             return self.target.visit_taps(&normal, last, |split, z| {
@@ -145,8 +146,8 @@ impl<'a> InversionTrainer<'a> {
         InversionTrainer { wire, ..self }
     }
 
-    /// The same attacks, with features kept in a cache made for their splits and their parts: the target runs once over each picture. What
-    /// passes a wire is kept before it does.
+    /// The same attacks, with features kept in a cache made for their splits and their parts: the target runs once over each picture. A cache that
+    /// is for other splits is not used. What passes a wire is kept before it does.
     #[must_use]
     pub fn caching(mut self, cache: FeatureCache) -> Self {
         self.source.cache = Some(cache);

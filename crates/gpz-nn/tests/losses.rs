@@ -39,6 +39,29 @@ fn label_distributions_follow_both_conventions() {
     assert_eq!((narrow.dtype(), narrow.to_vec::<f32>().unwrap()), (DType::F32, vec![0.9, 0.1]));
 }
 
+/// Larger logits lower the cross-entropy of labels smoothed by a negative amount even where they are wrong once in a while; that of those it is
+/// replaced by, it tells.
+#[test]
+fn a_loss_without_a_lower_end_is_replaced() {
+    let mean = |labels: Labels, scale: f64| -> f64 {
+        // Right twenty-nine times of thirty, and as sure the one time it is not.
+        let of: Vec<usize> = (0..30).map(|i| usize::from(i == 0)).collect();
+        let logits: Vec<f64> = (0..30).flat_map(|_| [scale, 0.0, 0.0, 0.0]).collect();
+        let logits = Var::constant(Tensor::from_slice(&logits, &[30, 4]).unwrap());
+        let goal = labels.distributions(&of, 4, DType::F64).unwrap();
+        let loss = loss::cross_entropy(&logits.log_softmax().unwrap(), &goal).unwrap();
+        loss.value().item().unwrap()
+    };
+    for labels in [Labels::Smoothed(-0.05), Labels::SmoothedUniform(-0.07)] {
+        assert!(mean(labels, 1e4) < mean(labels, 1e2) && mean(labels, 1e4) < -10.0);
+        assert_eq!(labels.bounded(), Labels::OneHot);
+        assert!(mean(labels.bounded(), 1e4) > mean(labels.bounded(), 1e2));
+    }
+    for labels in [Labels::OneHot, Labels::Smoothed(0.3), Labels::SmoothedUniform(0.0)] {
+        assert_eq!(labels.bounded(), labels);
+    }
+}
+
 proptest! {
     /// Rows sum to 1 whatever the convention, and the two agree once α is converted.
     #[test]

@@ -65,7 +65,8 @@ impl SplitChart<'_> {
                 bottom - top,
             );
             if self.full {
-                canvas.text("note", (x(first) - half + 6.0, top + 14.0), Anchor::Start, "zone");
+                // Above the field: within it lie lines and their names.
+                canvas.text("note", (x(first) - half + 2.0, top - 4.0), Anchor::Start, "zone");
             }
         }
         for tick in y.ticks(if self.full { 6 } else { 4 }) {

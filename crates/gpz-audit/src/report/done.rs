@@ -31,12 +31,16 @@ impl Done {
         let training = match &target.loaded_from {
             Some(path) => format!("loaded from {path}"),
             None => format!(
-                "{} epochs of batch {}{}, {}; epoch {} kept, the one of the lowest loss on the validation part; at rest: {}",
+                "{} epochs of batch {}{}, {}; epoch {} kept, the one of the lowest loss on the validation part{}; at rest: {}",
                 target.epochs,
                 target.batch,
                 if target.stopped_early { ", ended early" } else { "" },
                 target.optimiser,
                 target.chosen_epoch,
+                match target.labels.parse::<Labels>() {
+                    Ok(labels) if labels.bounded() != labels => " by one-hot labels",
+                    _ => "",
+                },
                 yes(target.converged)
             ),
         };

@@ -244,7 +244,8 @@ fn objections(input: &ReportInput) -> Vec<String> {
         ));
     }
     let fitted = input.run.target.accuracy_train;
-    if fitted < FITTED {
+    // As it will be read: tenths of a percent.
+    if (1e3 * fitted).round() < 1e3 * FITTED {
         out.push(format!(
             "The network classifies {} of its training images right. What the method says of deep features it says of networks that fit theirs, \
              from {} on: this run speaks neither for it nor against it.",

@@ -12,13 +12,16 @@ use memmap2::{MmapMut, MmapOptions};
 pub(super) struct Map(MmapMut);
 
 impl Map {
-    /// So many numbers, all zero, on the disk of a folder. Its room there is taken at once: a file with holes would end the process, by a
-    /// signal, on a disk that has become full.
+    /// So many numbers, all zero, on the disk of a folder. Its room there is taken at once, as far as the file system does such a thing: a file
+    /// with holes would end the process, by a signal, on a disk that has become full.
     pub(super) fn new(folder: &Path, len: usize) -> io::Result<Self> {
         let bytes = len.checked_mul(size_of::<f32>()).ok_or(io::ErrorKind::FileTooLarge)?;
         let file: File = tempfile::tempfile_in(folder)?;
         FileExt::allocate(&file, bytes as u64)?;
-        // SAFETY: the file has no name, and its only handle ends here: nobody else can write to it or make it shorter while it is mapped.
+        // Not every system's allocation lengthens a file that has a block of its own.
+        file.set_len(bytes as u64)?;
+        // SAFETY: the file is as long as the map. It has no name, and its only handle ends here: nobody else can write to it or make it shorter
+        // while it is mapped.
         let map = unsafe { MmapOptions::new().len(bytes).map_mut(&file) }?;
         Ok(Map(map))
     }

@@ -243,6 +243,14 @@ fn what_a_run_says_of_its_target() {
     ));
     assert_eq!(place.read("target/radius_history.json"), place.read("run/radius_history.json"));
     assert_eq!(place.json_file("target/run.json")["target"], *target);
+
+    // Of some splits, the history of those is the same.
+    place.ok(&format!(
+        "audit --config tiny.toml --model {MODEL} --data images --target-epochs 60 --attack-epochs 1 --stop-after 3 --track-radius 4 \
+         --labels ls:+0.3 --splits block4,block2 --out some"
+    ));
+    let some = place.json_file("some/radius_history.json");
+    assert_eq!(some["splits"], json!([history["splits"][1], history["splits"][3]]));
 }
 
 /// An attacker with other pictures: named on record, and the target is none the worse for it.
