@@ -56,7 +56,7 @@ pub enum Error {
         window: usize,
     },
     /// A file for features that cannot be had.
-    #[error("the cache of features in {}: {reason}; name a folder on a disk with more room, or leave the cache out", folder.display())]
+    #[error("the cache of features in {}: {reason}; name a folder that can be written to, on a disk with room, or leave the cache out", folder.display())]
     Cache {
         /// Where the file was to be.
         folder: std::path::PathBuf,
