@@ -62,7 +62,8 @@ impl CachePlan {
         let room = fs4::available_space(folder).map_err(|error| failed(folder, &error))?;
         let needed = self.bytes();
         if needed > room {
-            let reason = format!("it needs {needed} bytes, and the disk has {room} left");
+            let (needed, room) = (needed.div_ceil(1 << 20), room >> 20);
+            let reason = format!("it needs {needed} MiB, and the disk has {room} MiB left");
             return Err(failed(folder, &reason));
         }
         Ok(())

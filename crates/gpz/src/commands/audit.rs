@@ -176,7 +176,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
     };
     let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let splits = audit(&config, &dir, &circumstances, &mut progress)
-        .map_err(|error| or_stopped(error, "audit", &dir, &args.run.device))?;
+        .map_err(|error| or_stopped(error, "audit", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);
     if args.run.json {
         return print(&splits.to_json()?);

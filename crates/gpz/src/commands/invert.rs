@@ -145,7 +145,7 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
     };
     let mut progress = Progress::headed(headline(&config.audit, &dir, &opened));
     let metrics = invert(&config, &dir, &circumstances, &mut progress)
-        .map_err(|error| or_stopped(error, "invert", &dir, &args.run.device))?;
+        .map_err(|error| or_stopped(error, "invert", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);
     if args.run.json {
         return print(&metrics.to_json()?);

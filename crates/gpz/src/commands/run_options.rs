@@ -324,10 +324,14 @@ pub(crate) fn or_stopped(
     error: gpz_audit::Error,
     subcommand: &str,
     dir: &RunDir,
-    device: &DeviceFlags,
+    (device, circumstances): (&DeviceFlags, &Circumstances),
 ) -> anyhow::Error {
     let out = quoted(&dir.path().display().to_string());
-    let rest = device.words(CommandLine::new(subcommand)).text();
+    let rest = device
+        .words(CommandLine::new(subcommand))
+        .flag("--memory", circumstances.memory.map(|bytes| format!("{bytes}B")))
+        .flag("--cache", circumstances.cache.as_ref().map(|folder| folder.display()))
+        .text();
     let rest = rest.strip_prefix("gpz ").unwrap_or(&rest);
     let command = format!("{} {rest} --out {out} --resume", program());
     if error.is_stop() {

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let circumstances = circumstances(args.command(&config, &dir), &opened);
     let mut progress = Progress::headed(headline(&config, &dir, &opened));
     let run = train(&config, &dir, &circumstances, &mut progress)
-        .map_err(|error| or_stopped(error, "train", &dir, &args.run.device))?;
+        .map_err(|error| or_stopped(error, "train", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);
     if args.run.json {
         return print_json(&run);

@@ -131,7 +131,32 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
         format!("train --config tiny.toml --model {MODEL} --data images --epochs 40 {rest}")
     };
     place.ok(&train("--out whole"));
-    let child = started(&place, &train("--out part"), "part/checkpoints/target.state.safetensors");
+    let words =
+        interrupted(&place, &train("--out part"), "part/checkpoints/target.state.safetensors");
+    place.ok(&words);
+    assert_eq!(place.read("part/target.safetensors"), place.read("whole/target.safetensors"));
+}
+
+/// Decoders that are stopped go on in the same way, with what their features were kept in, behind a wire that adds noise.
+#[cfg(unix)]
+#[test]
+fn what_was_asked_for_is_asked_for_again() {
+    let place = Place::with_images();
+    place.ok(&audit("--channel noise:0.1 --out whole"));
+    let words = interrupted(
+        &place,
+        &audit("--channel noise:0.1 --memory 1GiB --cache . --out part"),
+        "part/checkpoints/attacks.state.safetensors",
+    );
+    assert!(words.contains("--memory 1073741824B --cache . "), "{words}");
+    place.ok(&words);
+    assert_eq!(place.read("part/splits.json"), place.read("whole/splits.json"));
+}
+
+/// Interrupts a command once it has saved something; returns the arguments of the command that it says goes on.
+#[cfg(unix)]
+fn interrupted(place: &Place, words: &str, saved: &str) -> String {
+    let child = started(place, words, saved);
     let id = child.id().to_string();
     assert!(
         std::process::Command::new("kill").args(["-INT", &id]).status().expect("kill").success()
@@ -142,9 +167,7 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     let line = errors.lines().last().expect("a line");
     let (_, command) = line.split_once(" To go on: ").expect("the command that continues");
     // The first word is the program as it was called.
-    let (_, words) = command.split_once(' ').expect("a program and its arguments");
-    place.ok(words);
-    assert_eq!(place.read("part/target.safetensors"), place.read("whole/target.safetensors"));
+    command.split_once(' ').expect("a program and its arguments").1.to_owned()
 }
 
 #[test]
