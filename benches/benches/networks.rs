@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use gpz_benches::clock::{Took, time};
 use gpz_benches::fma::run_chains;
-use gpz_inversion::{Decoder, DecoderSpec, Learner, TrainingPlan};
+use gpz_inversion::{Decoder, DecoderSpec, Keep, Learner, TrainingPlan};
 use gpz_models::{ModelSpec, Target};
 use gpz_nn::{Init, Labels, Rule, Schedule, Tape, Var, loss, rng_for};
 use gpz_tensor::{DType, Tensor};
@@ -40,6 +40,7 @@ fn plan() -> TrainingPlan {
         batch: BATCH,
         learning_rate: 1e-3,
         stop_after: None,
+        keep: Keep::LowestLoss,
         optimizer: Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay: 5e-4 },
         schedule: Schedule::Constant,
     }

@@ -1,7 +1,7 @@
 //! Training steps of the decoder: forward, backward, Adam, and the watch over losses and gradients.
 
 use anyhow::Result;
-use gpz_inversion::{Decoder, Learner, TrainingPlan};
+use gpz_inversion::{Decoder, Keep, Learner, TrainingPlan};
 use gpz_nn::{Module, Rule, Schedule, Tape, Var, loss};
 use gpz_tensor::Device;
 use rand_chacha::ChaCha8Rng;
@@ -41,6 +41,7 @@ impl Training {
             batch,
             learning_rate: 1e-3,
             stop_after: None,
+            keep: Keep::LowestLoss,
             optimizer: Rule::Adam { betas: [0.9, 0.999], amsgrad: false, weight_decay: 0.0 },
             schedule: Schedule::Constant,
         };

@@ -1,7 +1,7 @@
 //! Steps of whole networks: evaluation, and training with Adam and the watch over losses and gradients.
 
 use anyhow::Result;
-use gpz_inversion::{Learner, TrainingPlan};
+use gpz_inversion::{Keep, Learner, TrainingPlan};
 use gpz_models::{ModelSpec, Target};
 use gpz_nn::{Labels, Module, Rule, Schedule, Tape, Var, loss, rng_for};
 use gpz_tensor::{DType, Device, Tensor};
@@ -52,6 +52,7 @@ impl Network {
             batch,
             learning_rate: 1e-4,
             stop_after: None,
+            keep: Keep::LowestLoss,
             optimizer: Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay: 5e-4 },
             schedule: Schedule::Constant,
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gpz_data::Smoothing;
-use gpz_inversion::{AttackPlan, TrainingPlan};
+use gpz_inversion::{AttackPlan, Keep, TrainingPlan};
 use gpz_models::ModelSpec;
 use gpz_nn::{Labels, Rule, Schedule};
 use serde::{Deserialize, Serialize};
@@ -198,6 +198,11 @@ impl AuditConfig {
                 )));
             }
         }
+        if self.attack.training.keep == Keep::HighestAccuracy {
+            return Err(Error::config(
+                "attack.training.keep: an attack has an error and no accuracy; use \"lowest-loss\"",
+            ));
+        }
         for (name, plan) in [("target", &self.target.training), ("attack", &self.attack.training)] {
             check_rule(name, plan)?;
         }
@@ -300,7 +305,11 @@ pub fn plan_in_words(plan: &TrainingPlan) -> String {
         Schedule::Cosine { floor, .. } => format!("falling along a cosine to {floor}"),
     };
     let stop = plan.stop_after.map_or_else(String::new, |n| {
-        format!("; ends early after {} without a new best held-out loss", counted(n, "epoch"))
+        format!(
+            "; ends early after {} without a new {} on held-out images",
+            counted(n, "epoch"),
+            plan.keep.in_words()
+        )
     });
     format!("{rule}; learning rate {}, {schedule}{stop}", plan.learning_rate)
 }
@@ -355,6 +364,8 @@ mod tests {
             ("[target.training.optimizer]\nbetas = [1.0, 0.9]", "target.training.optimizer"),
             ("[target.training.optimizer]\nweight_decay = nan", "weight_decay"),
             ("[attack.training]\nstop_after = 0", "attack.training.stop_after"),
+            ("[attack.training]\nkeep = \"highest-accuracy\"", "attack.training.keep"),
+            ("[target.training]\nkeep = \"last\"", "lowest-loss"),
             ("[target]\ntrack_radius = 0", "target.track_radius"),
             ("seed = ", "line 1"),
             ("channel = \"fp8\"", "channel \"fp8\": no such channel"),

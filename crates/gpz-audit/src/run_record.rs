@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use gpz_inversion::Keep;
 use serde::{Deserialize, Serialize};
 
 use crate::declared::Declared;
@@ -197,7 +198,10 @@ pub struct TargetRecord {
     pub epochs: usize,
     /// Epoch whose weights were kept, chosen on the validation part.
     pub chosen_epoch: usize,
-    /// Whether training ended before the plan's last epoch, for want of a new best held-out loss.
+    /// By what it was chosen; by the lowest loss in records that do not say.
+    #[serde(default)]
+    pub kept_by: Keep,
+    /// Whether training ended before the plan's last epoch, for want of a better one.
     #[serde(default)]
     pub stopped_early: bool,
     /// Whether training had come to rest; see [`converged`].
@@ -242,7 +246,7 @@ pub struct AttackTraining {
     pub epochs: usize,
     /// Epoch whose weights were kept, chosen on the held-out tenth of the attacker's own images.
     pub chosen_epoch: usize,
-    /// Whether training ended before the plan's last epoch, for want of a new best held-out loss.
+    /// Whether training ended before the plan's last epoch, for want of a better one.
     #[serde(default)]
     pub stopped_early: bool,
     /// Whether training had come to rest; see [`converged`].

@@ -353,6 +353,7 @@ pub(crate) fn obtain_target(
         batch: plan.training.batch,
         epochs: curve.len(),
         chosen_epoch,
+        kept_by: plan.training.keep,
         stopped_early,
         converged: converged(&losses(&curve)),
         accuracy_train: on_train.accuracy,

@@ -43,8 +43,11 @@ fn check_memory(architecture: &Architecture, images: usize) -> Result<()> {
     memory::check(&what, architecture.least_bytes(images), "choose a smaller resolution or width")
 }
 
-/// Trains a target to the end of its plan, or until it stops early by it, from wherever the learner stands. The kept state is the one of the lowest loss on the
-/// validation part, by one-hot labels if those of the plan are smoothed by a negative amount ([`Labels::bounded`]).
+/// Trains a target to the end of its plan, or until it stops early by it, from wherever the learner stands.
+///
+/// The kept state is the one of the lowest loss on the validation part, or of the highest accuracy there
+/// ([`gpz_inversion::TrainingPlan::keep`]). That loss is by one-hot labels if those of the plan are smoothed by a negative amount
+/// ([`Labels::bounded`]).
 ///
 /// No image of the test part can choose anything: a validation part is of its own type.
 ///
@@ -77,14 +80,14 @@ pub fn train_target(
         BatchOptions::shuffled(plan.training.batch).with_augment(plan.augmentation.augment());
     let batches = Batches::new(train, options, seed, "target")?;
     let (done, epochs) = (learner.epochs_done(), plan.training.epochs);
-    observer.begin("target", (epochs.saturating_sub(done) * batches.per_epoch()) as u64);
+    let left = epochs.saturating_sub(done) * batches.per_epoch();
+    observer.begin("target", left.saturating_sub(learner.steps_done()) as u64);
     for epoch in done..epochs {
         if learner.is_finished() {
             break;
         }
         let mut images = batches.epoch(epoch as u64);
         images.skip_batches(learner.steps_done());
-        observer.advance(learner.steps_done() as u64, "");
         let mut batch = Batch::empty();
         while images.next_into(&mut batch) {
             // A single picture has no batch statistics; the next epoch's shuffle places it elsewhere.
@@ -112,7 +115,7 @@ pub fn train_target(
     Ok(())
 }
 
-/// What decides which state is kept; of no part that must not decide, and by a loss that has a lower end.
+/// What may decide which state is kept; of no part that must not decide, and by a loss that has a lower end.
 fn figures_to_choose_by(
     target: &dyn Target,
     set: &impl Selection,

@@ -164,6 +164,14 @@ pub enum Error {
         /// The loss.
         loss: f64,
     },
+    /// An accuracy is to decide which state is kept, and none was measured.
+    #[error(
+        "{learner} has no accuracy on held-out images, and its state is to be kept by the highest one; keep by lowest-loss"
+    )]
+    NoAccuracy {
+        /// Who was learning.
+        learner: String,
+    },
     /// A gradient that is not a number, or infinite, though the loss is finite.
     #[error(
         "the gradient of {parameter} of {learner} is not finite in step {step} of epoch {epoch}, at a loss of {loss}; lower its \

@@ -18,13 +18,52 @@ pub struct TrainingPlan {
     pub batch: usize,
     /// Initial learning rate.
     pub learning_rate: f64,
-    /// Epochs without a new lowest held-out loss after which training ends early; never, if absent.
+    /// Epochs without a new best held-out figure ([`TrainingPlan::keep`]) after which training ends early; never, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_after: Option<usize>,
+    /// Which epoch's state is kept; the schedule and the early end follow the same figure.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
     /// How a gradient becomes a step.
     pub optimizer: Rule,
     /// How the learning rate changes between epochs.
     pub schedule: Schedule,
+}
+
+/// The figure of the held-out images that decides which epoch's state is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The first epoch of the lowest loss.
+    #[default]
+    LowestLoss,
+    /// The first epoch of the highest accuracy; for classifiers. A network that goes on to fit every training image grows too sure of the
+    /// held-out ones it errs on, so that their loss rises long before their accuracy falls: this keeps such a network's late epochs.
+    HighestAccuracy,
+}
+
+impl Keep {
+    fn is_default(&self) -> bool {
+        *self == Keep::default()
+    }
+
+    /// What is kept, in words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Keep::LowestLoss => "lowest loss",
+            Keep::HighestAccuracy => "highest accuracy",
+        }
+    }
+
+    /// The figure, the lower the better; none if it was not measured.
+    fn figure(self, loss: f64, accuracy: Option<f64>) -> Option<f64> {
+        match self {
+            Keep::LowestLoss => Some(loss),
+            Keep::HighestAccuracy => {
+                accuracy.filter(|accuracy| accuracy.is_finite()).map(|accuracy| 1.0 - accuracy)
+            }
+        }
+    }
 }
 
 impl TrainingPlan {
@@ -44,7 +83,7 @@ pub struct EpochRecord {
     pub epoch: usize,
     /// Mean loss over the epoch's steps, weighted by their images.
     pub train_loss: f64,
-    /// Loss on the held-out images that the checkpoint is chosen by.
+    /// Loss on the held-out images.
     pub held_out_loss: f64,
     /// Accuracy on them, for classifiers.
     pub held_out_accuracy: Option<f64>,
@@ -60,6 +99,7 @@ struct Progress {
     steps: usize,
     images: u64,
     loss_sum: f64,
+    /// Its epoch, and the figure that it was kept by.
     best: Option<(usize, f64)>,
     scheduler: Scheduler,
 }
@@ -84,6 +124,7 @@ pub struct Learner<M> {
     epochs: usize,
     /// As in the plan.
     stop_after: Option<usize>,
+    keep: Keep,
     /// Over the steps of the present epoch, since the learner was made or restored.
     watch: Option<Watch>,
     /// Steps of the present epoch before that.
@@ -111,6 +152,7 @@ impl<M: Module> Learner<M> {
             best: BTreeMap::new(),
             epochs: plan.epochs,
             stop_after: plan.stop_after,
+            keep: plan.keep,
             watch: None,
             unwatched: 0,
         }
@@ -141,13 +183,13 @@ impl<M: Module> Learner<M> {
         &self.progress.curve
     }
 
-    /// The epoch whose state is the best so far, by the held-out loss; 1-based.
+    /// The epoch whose state is the best so far, by the figure of [`TrainingPlan::keep`]; 1-based.
     pub fn best_epoch(&self) -> Option<usize> {
         self.progress.best.map(|(epoch, _)| epoch)
     }
 
-    /// Whether there is nothing left to learn: the plan's epochs are done, or so many have passed without a new lowest held-out loss
-    /// that it ends early. Follows from the finished epochs alone, so that a restored learner knows it as well.
+    /// Whether there is nothing left to learn: the plan's epochs are done, or so many have passed without a new best one that it
+    /// ends early. Follows from the finished epochs alone, so that a restored learner knows it as well.
     pub fn is_finished(&self) -> bool {
         self.epochs_done() >= self.epochs || self.is_stale()
     }
@@ -238,13 +280,17 @@ impl<M: Module> Learner<M> {
         Err(Error::NonFiniteGradient { learner, parameter, epoch, step, loss })
     }
 
-    /// Ends an epoch: keeps the state if the loss on the held-out images is the lowest so far, and moves the schedule on.
+    /// Ends an epoch: keeps the state if the held-out images' loss, or their accuracy as [`TrainingPlan::keep`] says, is the best so far, and
+    /// moves the schedule on.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] if the held-out loss is no number.
+    /// [`Error::NonFiniteLoss`] if the held-out loss is no number; [`Error::NoAccuracy`] if what is to be kept is decided by an accuracy and
+    /// there is none.
     pub fn end_epoch(&mut self, held_out_loss: f64, held_out_accuracy: Option<f64>) -> Result<()> {
         self.look(None)?;
         self.watch = None;
+        let figure = self.keep.figure(held_out_loss, held_out_accuracy);
+        let figure = figure.ok_or_else(|| Error::NoAccuracy { learner: self.name.clone() })?;
         let progress = &mut self.progress;
         let epoch = progress.curve.len() + 1;
         if !held_out_loss.is_finite() {
@@ -263,11 +309,11 @@ impl<M: Module> Learner<M> {
             learning_rate: self.optimizer.learning_rate(),
         });
         (progress.steps, progress.images, progress.loss_sum) = (0, 0, 0.0);
-        if progress.best.is_none_or(|(_, best)| held_out_loss < best) {
-            progress.best = Some((epoch, held_out_loss));
+        if progress.best.is_none_or(|(_, best)| figure < best) {
+            progress.best = Some((epoch, figure));
             self.best = snapshot(&self.module);
         }
-        self.optimizer.set_learning_rate(progress.scheduler.after_epoch(held_out_loss));
+        self.optimizer.set_learning_rate(progress.scheduler.after_epoch(figure));
         Ok(())
     }
 

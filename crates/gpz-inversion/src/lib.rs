@@ -17,7 +17,7 @@ pub use decoder::{
     decoders,
 };
 pub use error::{Error, Result};
-pub use learner::{EpochRecord, Learner, TrainingPlan};
+pub use learner::{EpochRecord, Keep, Learner, TrainingPlan};
 pub use observer::{Observer, Silent};
 pub use pairs::{HeldOutRows, PairCut, Pairs, TestRows, TrainRows, train_on_pairs};
 pub use trainer::{AttackPlan, InversionTrainer, pictures, reconstruct, reconstruct_received};

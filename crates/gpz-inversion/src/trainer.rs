@@ -183,15 +183,13 @@ impl<'a> InversionTrainer<'a> {
         }
         let per_epoch = batches.per_epoch() as u64;
         let left = self.next_epoch().map_or(0, |done| epochs - done);
-        observer.begin("attacks", left as u64 * per_epoch);
+        let total = left as u64 * per_epoch;
+        observer.begin("attacks", total.saturating_sub(self.steps_done() as u64));
         while let Some(epoch) = self.next_epoch() {
             let mut images = batches.epoch(epoch as u64);
-            let learning = || self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
-            let skipped = learning().map(|(_, learner)| learner.steps_done()).max().unwrap_or(0);
-            let together = learning().count();
+            let together = self.learners().count();
             let detail = format!("{}/{epochs} epochs   {together} decoders together", epoch + 1);
-            images.skip_batches(skipped);
-            observer.advance(skipped as u64, "");
+            images.skip_batches(self.steps_done());
             let mut batch = Batch::empty();
             while images.next_into(&mut batch) {
                 self.step(epoch, train.part(), &batch)?;
@@ -213,16 +211,24 @@ impl<'a> InversionTrainer<'a> {
         Ok(())
     }
 
-    /// The epoch, counted from 0, in which the decoders that still learn are; none if all are finished.
-    fn next_epoch(&self) -> Option<usize> {
-        let learning = self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
-        learning.map(|(_, learner)| learner.epochs_done()).min()
+    /// Attacks that still learn.
+    fn learners(&self) -> impl Iterator<Item = &(usize, Learner<Decoder>)> {
+        self.attacks.iter().filter(|(_, learner)| !learner.is_finished())
     }
 
-    /// Splits of attacks that still learn, ascending.
+    /// The epoch, counted from 0, in which they are; none if all are finished.
+    fn next_epoch(&self) -> Option<usize> {
+        self.learners().map(|(_, learner)| learner.epochs_done()).min()
+    }
+
+    /// Steps they have done in it.
+    fn steps_done(&self) -> usize {
+        self.learners().map(|(_, learner)| learner.steps_done()).max().unwrap_or(0)
+    }
+
+    /// Their splits, ascending.
     fn learning(&self) -> Vec<usize> {
-        let learning = self.attacks.iter().filter(|(_, learner)| !learner.is_finished());
-        let mut splits: Vec<usize> = learning.map(|(split, _)| *split).collect();
+        let mut splits: Vec<usize> = self.learners().map(|(split, _)| *split).collect();
         splits.sort_unstable();
         splits
     }

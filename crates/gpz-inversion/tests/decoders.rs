@@ -1,6 +1,6 @@
 //! Decoders: one for every tap of every model, as described, with gradients as finite differences have them.
 
-use gpz_inversion::{Decoder, DecoderChoice, DecoderSpec, Error, TrainingPlan, decoders};
+use gpz_inversion::{Decoder, DecoderChoice, DecoderSpec, Error, Keep, TrainingPlan, decoders};
 use gpz_models::{ModelSpec, models};
 use gpz_nn::{
     BatchNorm, ConvTranspose2d, Kind, Module, Optimizer, Rule, Schedule, Tape, Var, loss, rng_for,
@@ -340,6 +340,7 @@ fn memory_counts_weights_moments_and_the_best_state() -> Fallible {
         optimizer,
         schedule: Schedule::Constant,
         stop_after: None,
+        keep: Keep::LowestLoss,
     };
     let cost = spec("vit")?.plan(&[257, 128], [3, 64, 64])?.cost();
     let amsgrad = Rule::Adam { betas: [0.5, 0.999], amsgrad: true, weight_decay: 0.0 };

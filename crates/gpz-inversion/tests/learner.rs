@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gpz_inversion::{Error, Learner, Result, TrainingPlan};
+use gpz_inversion::{Error, Keep, Learner, Result, TrainingPlan};
 use gpz_nn::{Entry, Module, Rule, Schedule, Tape, Var, checkpoint, module};
 use gpz_tensor::{DType, Tensor};
 
@@ -23,28 +23,37 @@ fn learner() -> Result<Learner<Two>> {
 }
 
 fn learner_that_stops(stop_after: Option<usize>) -> Result<Learner<Two>> {
-    let plan = TrainingPlan {
+    Ok(Learner::new("the pair", two()?, &plan(stop_after)))
+}
+
+fn plan(stop_after: Option<usize>) -> TrainingPlan {
+    TrainingPlan {
         epochs: 9,
         batch: 1,
         learning_rate: 0.1,
         stop_after,
+        keep: Keep::LowestLoss,
         optimizer: Rule::Sgd { momentum: 0.9, weight_decay: 0.0 },
         schedule: Schedule::Constant,
-    };
-    Ok(Learner::new("the pair", two()?, &plan))
+    }
 }
 
 fn values(module: &Two) -> [f64; 2] {
     [&module.a, &module.b].map(|entry| entry.value().item().unwrap_or(f64::NAN))
 }
 
-/// Down the slope of a + 2b, and to the end of the epoch.
+/// A step, and to the end of the epoch.
 fn epoch(learner: &mut Learner<Two>, held_out_loss: f64) -> Result<()> {
+    a_step(learner)?;
+    learner.end_epoch(held_out_loss, None)
+}
+
+/// Down the slope of a + 2b.
+fn a_step(learner: &mut Learner<Two>) -> Result<()> {
     let tape = Tape::train(0);
     let [a, b] = [&learner.module().a, &learner.module().b].map(|entry| tape.parameter(entry));
     let loss = a.add(&b.affine(2.0, 0.0)?)?;
-    learner.step(&tape, &loss, 1)?;
-    learner.end_epoch(held_out_loss, None)
+    learner.step(&tape, &loss, 1)
 }
 
 #[test]
@@ -94,6 +103,38 @@ fn staleness_ends_training_and_survives_a_restart() -> Result<()> {
     Ok(())
 }
 
+/// The loss rises from the first epoch on: what is kept, the schedule and the early end go by the accuracy, of which an equal one is no better.
+#[test]
+fn what_is_kept_by_accuracy_does_not_look_at_the_loss() -> Result<()> {
+    let plan = TrainingPlan {
+        stop_after: Some(2),
+        keep: Keep::HighestAccuracy,
+        schedule: Schedule::Plateau { factor: 0.5, patience: 1 },
+        ..plan(None)
+    };
+    let new = || Ok::<_, Error>(Learner::new("the pair", two()?, &plan));
+    let mut learner = new()?;
+    let mut after = Vec::new();
+    for (loss, accuracy) in [(0.1, 0.25), (0.2, 0.5), (0.3, 0.75), (0.4, 0.75), (0.5, 0.5)] {
+        assert!(!learner.is_finished());
+        a_step(&mut learner)?;
+        learner.end_epoch(loss, Some(accuracy))?;
+        after.push(values(learner.module()));
+    }
+    assert!(learner.stopped_early() && learner.best_epoch() == Some(3));
+    let rates: Vec<f64> = learner.curve().iter().map(|epoch| epoch.learning_rate).collect();
+    assert_eq!(rates, [0.1; 5]);
+    let mut restored = new()?;
+    restored.restore(&learner.state()?)?;
+    assert_eq!(values(&restored.into_best()?), after[2]);
+    for missing in [None, Some(f64::NAN)] {
+        let found = learner.end_epoch(0.1, missing).err().map(|error| error.to_string());
+        let want = "the pair has no accuracy on held-out images, and its state is to be kept by the highest one; keep by lowest-loss";
+        assert_eq!(found.as_deref(), Some(want));
+    }
+    Ok(())
+}
+
 #[test]
 fn without_an_epoch_the_present_state_is_the_best() -> Result<()> {
     assert_eq!(values(&learner()?.into_best()?), [1.0, 2.0]);
@@ -127,6 +168,7 @@ fn a_bad_step_on_a_device_is_found_before_it_is_saved() -> Result<()> {
         batch: 1,
         learning_rate: 0.1,
         stop_after: None,
+        keep: Keep::LowestLoss,
         optimizer: Rule::Adam { betas: [0.9, 0.99], amsgrad: false, weight_decay: 0.0 },
         schedule: Schedule::Constant,
     };

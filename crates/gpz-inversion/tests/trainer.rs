@@ -2,7 +2,7 @@
 
 use gpz_data::{Dataset, ImageSet, ImageShape, Part, Parts, SplitPlan};
 use gpz_inversion::{
-    AttackPlan, DecoderChoice, Error, Exact, InversionTrainer, Observer, Sending, Silent,
+    AttackPlan, DecoderChoice, Error, Exact, InversionTrainer, Keep, Observer, Sending, Silent,
     TrainingPlan, Wire, pictures, reconstruct,
 };
 use gpz_models::{ModelSpec, Normalisation, Target};
@@ -68,6 +68,7 @@ fn plan(epochs: usize, learning_rate: f64) -> AttackPlan {
             batch: 8,
             learning_rate,
             stop_after: None,
+            keep: Keep::LowestLoss,
             optimizer,
             schedule,
         },

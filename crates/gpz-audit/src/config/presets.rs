@@ -1,6 +1,6 @@
 //! Presets: whole configurations by name. `docs/protocol.md` says where each figure of `paper` comes from.
 
-use gpz_inversion::{AttackPlan, DecoderChoice, TrainingPlan};
+use gpz_inversion::{AttackPlan, DecoderChoice, Keep, TrainingPlan};
 use gpz_models::ModelSpec;
 use gpz_nn::{Labels, Rule, Schedule};
 
@@ -106,7 +106,8 @@ fn plan(
     optimizer: Rule,
     schedule: Schedule,
 ) -> TrainingPlan {
-    TrainingPlan { epochs, batch, learning_rate, stop_after: None, optimizer, schedule }
+    let keep = Keep::LowestLoss;
+    TrainingPlan { epochs, batch, learning_rate, stop_after: None, keep, optimizer, schedule }
 }
 
 /// A learning rate that falls over all epochs.

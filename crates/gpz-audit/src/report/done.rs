@@ -1,6 +1,7 @@
 //! What was done and what was not: the facts of a run, in words.
 
 use gpz_estimators::Kind;
+use gpz_inversion::Keep;
 use gpz_nn::Labels;
 use serde::Serialize;
 
@@ -31,14 +32,16 @@ impl Done {
         let training = match &target.loaded_from {
             Some(path) => format!("loaded from {path}"),
             None => format!(
-                "{} epochs of batch {}{}, {}; epoch {} kept, the one of the lowest loss on the validation part{}; at rest: {}",
+                "{} epochs of batch {}{}, {}; epoch {} kept, the one of the {} on the validation part{}; at rest: {}",
                 target.epochs,
                 target.batch,
                 if target.stopped_early { ", ended early" } else { "" },
                 target.optimiser,
                 target.chosen_epoch,
-                match target.labels.parse::<Labels>() {
-                    Ok(labels) if labels.bounded() != labels => " by one-hot labels",
+                target.kept_by.in_words(),
+                match (target.kept_by, target.labels.parse::<Labels>()) {
+                    (Keep::LowestLoss, Ok(labels)) if labels.bounded() != labels =>
+                        " by one-hot labels",
                     _ => "",
                 },
                 yes(target.converged)

@@ -12,6 +12,7 @@ use gpz_audit::run_record::{
     PictureRecord, PictureScore, Provenance, RunRecord, TargetRecord, converged,
 };
 use gpz_audit::splits::{EntropyBounds, HeldOutRecord, LeakageBound, RadiusRecord, VarianceRecord};
+use gpz_inversion::Keep;
 use gpz_inversion::metrics::{ImageShape, compare};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -345,6 +346,7 @@ fn record(plan: &Plan, model: &str, pictures: Vec<PictureRecord>) -> RunRecord {
             batch: 128,
             epochs: 5,
             chosen_epoch: 5,
+            kept_by: Keep::LowestLoss,
             stopped_early: false,
             converged: false,
             accuracy_train: 0.903,

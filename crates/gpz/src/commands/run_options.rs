@@ -41,7 +41,7 @@ pub(crate) struct RunFlags {
     /// Images of a training step, of the target and of the attacks
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// End a training early after so many epochs without a new best held-out loss; the target's and each attack's
+    /// End a training early after so many epochs without a new best on held-out images; the target's and each attack's
     #[arg(long, value_name = "EPOCHS")]
     stop_after: Option<usize>,
     #[command(flatten)]
