@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::run_dir::{RunDir, files};
 use crate::run_record::{AttackTraining, converged};
-use crate::sweep::{Circumstances, epochs, losses, read_bytes, state_file};
+use crate::sweep::{Circumstances, epochs, losses, open_state, state_file, write_state};
 use crate::words::{bytes, counted, thousands};
 
 /// The splits of a run in groups whose decoders learn together, so that no group takes more memory than there is.
@@ -42,17 +42,14 @@ struct Room {
 impl Room {
     /// What a group needs and what there is, if that is less.
     ///
-    /// - `others`: bytes of decoders that have learnt before
+    /// - `others`: bytes of the target and of decoders that have learnt before
     fn lacks(self, least: LeastBytes, others: u128) -> Option<(u128, u128)> {
-        let learning = least.learning + others;
-        match self.device {
-            Some(device) if learning > device => Some((learning, device)),
-            Some(_) => (least.saving > self.host).then_some((least.saving, self.host)),
-            None => {
-                let all = learning + least.saving;
-                (all > self.host).then_some((all, self.host))
-            }
+        let (learning, room) = (least.learning + others, self.device.unwrap_or(self.host));
+        if learning > room {
+            return Some((learning, room));
         }
+        let saved = self.device.is_some() && least.saving > self.host;
+        saved.then_some((least.saving, self.host))
     }
 }
 
@@ -85,7 +82,8 @@ impl AttackGroups {
             let room = allowed.device.as_mut().unwrap_or(&mut allowed.host);
             *room = u128::from(budget).min(*room);
         }
-        let groups = Self::new(config, &plans, there, allowed)?;
+        let target = target.least_bytes(config.attack.training.batch);
+        let groups = Self::new(config, &plans, target, [there, allowed])?;
         Ok(AttackGroups { cache: circumstances.cache.clone(), ..groups })
     }
 
@@ -126,12 +124,13 @@ impl AttackGroups {
         Ok(())
     }
 
+    /// - `target`: bytes of the target and its passes, beside which a group learns; a decoder too large for the machine is so without them
     /// - `there`: what one decoder alone may need; `allowed`: what a group may
     fn new(
         config: &AuditConfig,
         plans: &[(usize, String, DecoderPlan)],
-        there: Room,
-        allowed: Room,
+        target: u128,
+        [there, allowed]: [Room; 2],
     ) -> Result<Self> {
         let params: u64 = plans.iter().map(|(.., plan)| plan.cost().params).sum();
         let least = |group: &[&DecoderPlan]| {
@@ -155,14 +154,14 @@ impl AttackGroups {
             together.push(plan);
             let (all, others) = least(&together);
             match groups.last_mut() {
-                Some(group) if allowed.lacks(all, others).is_none() => group.push(*split),
+                Some(group) if allowed.lacks(all, target + others).is_none() => group.push(*split),
                 _ => {
                     groups.push(vec![*split]);
                     together = vec![plan];
                 }
             }
             let (all, others) = least(&together);
-            least_bytes = least_bytes.max(all.learning + all.saving + others);
+            least_bytes = least_bytes.max(all.learning + target + others);
         }
         Ok(AttackGroups { groups, params, least_bytes, cache: None })
     }
@@ -231,7 +230,7 @@ pub(crate) fn train_attacks(
         let mut trainer =
             InversionTrainer::new(target, group, config.attack, config.seed)?.behind(wire);
         if dir.file(&state).exists() {
-            trainer.restore(&read_bytes(&dir.file(&state))?)?;
+            trainer.restore_from(&mut open_state(dir, &state)?)?;
         }
         let finished = trainer.attacks().iter().all(|(_, learner)| learner.is_finished());
         if let Some(folder) = groups.cache.as_ref().filter(|_| !finished) {
@@ -241,7 +240,7 @@ pub(crate) fn train_attacks(
         let auxiliary = &parts.auxiliary;
         trainer
             .train(auxiliary.train(), auxiliary.held_out(), observer, |trainer| -> Result<()> {
-                dir.write(&state, &trainer.state()?)
+                write_state(dir, &state, |out| trainer.write_state(out))
             })
             .map_err(|error| error.of_steps(config.attack.training.batch))?;
         let plan = &config.attack.training;
@@ -283,6 +282,9 @@ mod tests {
         [1, 2, 3, 5, 8].map(plan).into_iter().collect()
     }
 
+    /// Bytes of a target beside which decoders learn.
+    const TARGET: u128 = 1000;
+
     fn room(host: u128) -> Room {
         Room { host, device: None }
     }
@@ -293,9 +295,8 @@ mod tests {
         let (config, plans) = (AuditConfig::preset("quick", None)?, plans()?);
         let cost = plans[0].2.cost();
         let least = |n: usize| config.attack.training.least_bytes(&vec![cost; n]);
-        let total = |n: usize| {
-            least(n).learning + least(n).saving + 4 * u128::from(cost.params) * (5 - n as u128)
-        };
+        let total =
+            |n: usize| least(n).learning + TARGET + 4 * u128::from(cost.params) * (5 - n as u128);
         for (allowed, want) in [
             (total(5), vec![vec![1, 2, 3, 5, 8]]),
             (total(5) - 1, vec![vec![1, 2, 3, 5], vec![8]]),
@@ -303,7 +304,8 @@ mod tests {
             (total(2) - 1, vec![vec![1], vec![2], vec![3], vec![5], vec![8]]),
             (0, vec![vec![1], vec![2], vec![3], vec![5], vec![8]]),
         ] {
-            let groups = AttackGroups::new(&config, &plans, room(1 << 60), room(allowed))?;
+            let groups =
+                AttackGroups::new(&config, &plans, TARGET, [room(1 << 60), room(allowed)])?;
             assert_eq!(groups.groups, want, "{allowed} bytes");
             assert_eq!(groups.params, 5 * cost.params);
             let names: std::collections::BTreeSet<String> =
@@ -319,12 +321,11 @@ mod tests {
         let spec: gpz_inversion::DecoderSpec = "vit".parse()?;
         let plans = [(6, "block6".to_owned(), spec.plan(&[257, 128], [3, 64, 64])?)];
         let gibibytes = |n: u128| n << 30;
-        assert!(
-            AttackGroups::new(&config, &plans, room(gibibytes(64)), room(gibibytes(64))).is_ok()
-        );
+        let within = |there| AttackGroups::new(&config, &plans, TARGET, [there, there]);
+        assert!(within(room(gibibytes(7))).is_ok());
         let device = Room { host: gibibytes(64), device: Some(gibibytes(5)) };
-        for small in [room(gibibytes(8)), device] {
-            let error = AttackGroups::new(&config, &plans, small, small).expect_err("too large");
+        for small in [room(gibibytes(6)), device] {
+            let error = within(small).expect_err("too large");
             let message = error.to_string();
             assert!(message.starts_with("the attack on block6 by the decoder vit:width=100"));
             assert!(message.contains("--decoder per-tap:width=50"), "{message}");
@@ -361,8 +362,8 @@ mod tests {
         let file = |split: usize| files::decoder_checkpoint(&target.taps()[split - 1].name);
         let written = decoders
             .iter()
-            .map(|(split, _)| read_bytes(&dir.file(&file(*split))))
-            .collect::<Result<_>>()?;
+            .map(|(split, _)| std::fs::read(dir.file(&file(*split))).expect("it was written"))
+            .collect();
         Ok((written, records))
     }
 

@@ -1,5 +1,7 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
+use std::fs::File;
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -266,8 +268,30 @@ pub fn check_classes(parts: &Parts) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| Error::CannotRead { path: path.to_path_buf(), source })
+/// The state of a training, to be read.
+pub(crate) fn open_state(dir: &RunDir, name: &str) -> Result<BufReader<File>> {
+    let path = dir.file(name);
+    let file = File::open(&path).map_err(|source| Error::CannotRead { path, source })?;
+    Ok(BufReader::new(file))
+}
+
+/// Writes the state of a training as it is put together, whole or not at all.
+pub(crate) fn write_state(
+    dir: &RunDir,
+    name: &str,
+    write: impl FnOnce(&mut dyn Write) -> gpz_inversion::Result<()>,
+) -> Result<()> {
+    let mut failure = None;
+    let written = dir.write_with(name, |out| {
+        write(out).map_err(|error| match error {
+            gpz_inversion::Error::Nn(gpz_nn::Error::Write(source)) => source,
+            other => io::Error::other(failure.insert(other).to_string()),
+        })
+    });
+    match failure {
+        Some(error) => Err(error.into()),
+        None => written,
+    }
 }
 
 /// State of an unfinished training, beside the checkpoints.
@@ -324,7 +348,7 @@ pub(crate) fn obtain_target(
         let mut learner = TargetLearner::new("the target", target, &plan.training);
         let state = state_file("target");
         if dir.file(&state).exists() {
-            learner.restore(&read_bytes(&dir.file(&state))?)?;
+            learner.restore_from(&mut open_state(dir, &state)?)?;
         }
         let data = (&parts.target_train, &parts.target_validation);
         let mut tracker = Tracker::new(config, dir, &learner, data.1)?;
@@ -332,7 +356,7 @@ pub(crate) fn obtain_target(
             if let Some(tracker) = &mut tracker {
                 tracker.before_save(learner)?;
             }
-            dir.write(&state, &learner.state()?)
+            write_state(dir, &state, |out| learner.write_state(out))
         })?;
         stopped_early = learner.stopped_early();
         chosen_epoch = learner.best_epoch().unwrap_or(0);

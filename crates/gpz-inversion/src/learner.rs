@@ -1,6 +1,7 @@
 //! A network that is being trained, with everything needed to go on after an interruption.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
 use gpz_nn::{Module, Optimizer, Rule, Schedule, Scheduler, Step, Tape, Var, checkpoint};
 use gpz_tensor::{Bad, Device, Tensor, Watch};
@@ -333,7 +334,17 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// None for networks whose names differ, on the processor; on a CUDA device those of a step that nobody has looked at yet.
     pub fn state(&self) -> Result<Vec<u8>> {
-        Ok(checkpoint::to_safetensors(&self.tensors(), Some(&self.progress_text()?))?)
+        let mut state = Vec::new();
+        self.write_state(&mut state)?;
+        Ok(state)
+    }
+
+    /// [`Learner::state`], written as it is put together and never held as a whole.
+    ///
+    /// # Errors
+    /// As [`Learner::state`]; [`gpz_nn::Error::Write`].
+    pub fn write_state(&self, out: &mut dyn Write) -> Result<()> {
+        Ok(checkpoint::write_safetensors(&self.tensors(), Some(&self.progress_text()?), out)?)
     }
 
     /// Everything but the progress, by name.
@@ -362,9 +373,17 @@ impl<M: Module> Learner<M> {
     ///
     /// # Errors
     /// [`Error::State`] for a damaged file or another network's; the learner is unchanged then.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn restore(&mut self, state: &[u8]) -> Result<()> {
+        self.restore_from(&mut &*state)
+    }
+
+    /// [`Learner::restore`] from a file, which is never held as a whole.
+    ///
+    /// # Errors
+    /// As [`Learner::restore`].
+    pub fn restore_from(&mut self, state: &mut dyn Read) -> Result<()> {
         let (tensors, progress) =
-            checkpoint::from_safetensors(bytes).map_err(|e| self.unusable(e))?;
+            checkpoint::read_safetensors(state).map_err(|e| self.unusable(e))?;
         let progress = progress.ok_or_else(|| self.unusable("the progress is missing"))?;
         let saved = self.read(tensors, &progress)?;
         self.adopt(saved)

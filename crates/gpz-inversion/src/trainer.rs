@@ -1,6 +1,7 @@
 //! The inversion trainer: decoders of several splits learn from one forward pass of the target per batch.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
 use gpz_data::{
     Augment, AuxiliaryHeldOut, AuxiliaryTrain, Batch, BatchOptions, Batches, ImageSet, Part,
@@ -298,6 +299,16 @@ impl<'a> InversionTrainer<'a> {
     /// # Errors
     /// None for states training made.
     pub fn state(&self) -> Result<Vec<u8>> {
+        let mut state = Vec::new();
+        self.write_state(&mut state)?;
+        Ok(state)
+    }
+
+    /// [`InversionTrainer::state`], written as it is put together and never held as a whole.
+    ///
+    /// # Errors
+    /// [`gpz_nn::Error::Write`].
+    pub fn write_state(&self, out: &mut dyn Write) -> Result<()> {
         let (mut tensors, mut progress) = (Vec::new(), BTreeMap::new());
         for (split, learner) in &self.attacks {
             let named = learner.tensors().into_iter();
@@ -305,7 +316,7 @@ impl<'a> InversionTrainer<'a> {
             progress.insert(split.to_string(), learner.progress_text()?);
         }
         let progress = serde_json::to_string(&progress).map_err(unusable)?;
-        Ok(checkpoint::to_safetensors(&tensors, Some(&progress))?)
+        Ok(checkpoint::write_safetensors(&tensors, Some(&progress), out)?)
     }
 
     /// Goes back to a state that [`InversionTrainer::state`] gave.
@@ -313,7 +324,15 @@ impl<'a> InversionTrainer<'a> {
     /// # Errors
     /// [`Error::State`] for a damaged file, or one of other splits or networks; nothing is changed then.
     pub fn restore(&mut self, state: &[u8]) -> Result<()> {
-        let (tensors, progress) = checkpoint::from_safetensors(state).map_err(unusable)?;
+        self.restore_from(&mut &*state)
+    }
+
+    /// [`InversionTrainer::restore`] from a file, which is never held as a whole.
+    ///
+    /// # Errors
+    /// As [`InversionTrainer::restore`].
+    pub fn restore_from(&mut self, state: &mut dyn Read) -> Result<()> {
+        let (tensors, progress) = checkpoint::read_safetensors(state).map_err(unusable)?;
         let progress = progress.ok_or_else(|| unusable("the progress is missing"))?;
         let progress: BTreeMap<String, String> =
             serde_json::from_str(&progress).map_err(unusable)?;

@@ -82,6 +82,9 @@ pub enum Error {
         /// What the reader found.
         reason: String,
     },
+    /// A checkpoint that could not be written.
+    #[error("cannot be written: {0}")]
+    Write(std::io::Error),
     /// A file that is no checkpoint.
     #[error(
         "not a checkpoint: {found}; a checkpoint is a safetensors file, or a state_dict that torch.save wrote"
@@ -206,13 +209,53 @@ fn mismatch(missing: &[String], unexpected: &[String], wrong_shape: &[WrongShape
         });
         parts.push(list(wrong_shape.len(), "tensor", " of another shape", shapes.collect()));
     }
-    let mend = if missing.is_empty() && unexpected.is_empty() {
-        other_classes(wrong_shape).or_else(|| other_width(wrong_shape))
-    } else {
-        None
-    };
+    let mend = if missing.is_empty() && unexpected.is_empty() { mend(wrong_shape) } else { None };
     let mend = mend.unwrap_or_else(|| "check the model's name and parameters".to_owned());
     format!("the checkpoint is of another network: {}; {mend}", parts.join("; "))
+}
+
+/// What explains that all these shapes differ, if something does.
+fn mend(wrong_shape: &[WrongShape]) -> Option<String> {
+    let channels = |(_, network, file): &WrongShape| match (&network[..], &file[..]) {
+        ([out, ours @ (1 | 3), a, b], [o, theirs @ (1 | 3), c, d])
+            if ours != theirs && (out, a, b) == (o, c, d) =>
+        {
+            Some(*theirs)
+        }
+        _ => None,
+    };
+    let (first, rest): (Vec<_>, Vec<_>) =
+        wrong_shape.iter().cloned().partition(|wrong| channels(wrong).is_some());
+    let pictures = match &first[..] {
+        [] => None,
+        [wrong] => channels(wrong).map(|theirs| match theirs {
+            1 => "the file is of grey pictures: choose such data".to_owned(),
+            _ => "the file is of coloured pictures: choose such data".to_owned(),
+        }),
+        _ => return None,
+    };
+    let others =
+        || other_size(&rest).or_else(|| other_classes(&rest)).or_else(|| other_width(&rest));
+    match (pictures, rest.is_empty()) {
+        (pictures, true) => pictures,
+        (None, false) => others(),
+        (Some(pictures), false) => Some(format!("{pictures}; {}", others()?)),
+    }
+}
+
+/// If one layer alone differs, and only in the values it takes, those are of pictures of another size.
+fn other_size(wrong_shape: &[WrongShape]) -> Option<String> {
+    let [(_, network, file)] = wrong_shape else { return None };
+    let alike = match (&network[..], &file[..]) {
+        ([a, _], [c, _]) => a == c,
+        // Embeddings of the places of tokens.
+        ([a, _, b], [c, _, d]) => (a, b) == (c, d),
+        _ => false,
+    };
+    alike.then(|| {
+        "the file is of pictures of another size: choose the resolution it was trained at"
+            .to_owned()
+    })
 }
 
 /// If the linear layers of one part differ alone, and its last one in its outputs, that part is the head.

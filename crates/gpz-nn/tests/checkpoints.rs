@@ -115,6 +115,61 @@ fn named_tensors_come_back_in_their_dtype() -> Result<()> {
     Ok(())
 }
 
+/// Takes so many bytes and fails then.
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        if taken == 0 { Err(std::io::Error::other("full")) } else { Ok(taken) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is written tensor by tensor is what the format's own library writes, and is read tensor by tensor; a file that ends early, goes on,
+/// or promises more than memory holds is refused, and so is a disk that is full at any byte.
+#[test]
+fn files_are_written_and_read_in_pieces() -> Result<()> {
+    let long: Vec<f32> = (0..50_000).map(|i| (i as f32).sin()).collect();
+    let tensors = [
+        ("b".to_owned(), Tensor::from_slice(&long, &[50, 1000])?),
+        ("a".to_owned(), Tensor::from_slice(&[1.5f64, -0.0], &[2])?),
+        ("c".to_owned(), Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0], &[2, 2])?.permute(&[1, 0])?),
+    ];
+    let bytes = checkpoint::to_safetensors(&tensors, None)?;
+    let le = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let wide = [1.5f64, -0.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let want = file(&[
+        ("b", Dtype::F32, &[50, 1000], le(&long)),
+        ("a", Dtype::F64, &[2], wide),
+        ("c", Dtype::F32, &[2, 2], le(&[1.0, 3.0, 2.0, 4.0])),
+    ]);
+    assert!(bytes == want, "the library writes other bytes");
+    let (back, metadata) = checkpoint::read_safetensors(&mut &bytes[..])?;
+    assert_eq!((back.len(), metadata), (3, None));
+    assert_eq!(back["b"].to_vec::<f32>()?, long);
+    assert_eq!(back["c"].to_vec::<f32>()?, [1.0, 3.0, 2.0, 4.0]);
+    for cut in [0, 7, 8, 60, bytes.len() - 1] {
+        let refused = checkpoint::read_safetensors(&mut &bytes[..cut]);
+        assert!(matches!(refused, Err(Error::Format { .. })), "{cut} bytes");
+        let full = checkpoint::write_safetensors(&tensors, None, &mut Full(cut));
+        assert!(matches!(full, Err(Error::Write(_))), "{cut} bytes");
+    }
+    let more = [&bytes[..], &[0]].concat();
+    let error = checkpoint::read_safetensors(&mut &more[..]).expect_err("a byte too many");
+    assert!(error.to_string().contains("goes on after its last tensor"), "{error}");
+    let huge = r#"{"a":{"dtype":"F32","shape":[1152921504606846975],"data_offsets":[0,4611686018427387900]}}"#;
+    let promises = [&(huge.len() as u64).to_le_bytes()[..], huge.as_bytes(), &[0; 64]].concat();
+    assert!(checkpoint::read_safetensors(&mut &promises[..]).is_err());
+    let header_alone = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
+    assert!(checkpoint::read_safetensors(&mut &header_alone[..]).is_err());
+    Ok(())
+}
+
 fn file(entries: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {
     let views: BTreeMap<&str, TensorView<'_>> = entries
         .iter()

@@ -13,7 +13,7 @@ pub struct LeastBytes {
     /// Of all of them, where they learn: weights, the best so far, the optimiser's moments; and of the largest alone the gradients and
     /// the two largest features of a batch.
     pub learning: u128,
-    /// Of the file that is written after each epoch, on its way to the disk.
+    /// Of a tensor on its way from a CUDA device to the file that is written after each epoch, at most: of the largest decoder's weights.
     pub saving: u128,
 }
 
@@ -27,8 +27,8 @@ impl TrainingPlan {
             u128::from(cost.params) + 2 * u128::from(cost.largest) * self.batch as u128
         };
         let largest_step = decoders.iter().map(step).max().unwrap_or(0);
-        let kept = VALUE * copies * params;
-        // The tensors as bytes, and the file that is put together from them.
-        LeastBytes { learning: kept + VALUE * largest_step, saving: 2 * kept }
+        let largest = decoders.iter().map(|cost| u128::from(cost.params)).max().unwrap_or(0);
+        let learning = VALUE * (copies * params + largest_step);
+        LeastBytes { learning, saving: VALUE * largest }
     }
 }

@@ -18,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use gpz_tensor::Tensor;
 
 pub use self::element::Element;
-pub use self::safetensors::{from_safetensors, save, to_safetensors};
+pub use self::safetensors::{
+    from_safetensors, read_safetensors, save, to_safetensors, write_safetensors,
+};
 use crate::error::{Error, Result, counted, one_line};
 use crate::module::{Kind, Module, placed};
 

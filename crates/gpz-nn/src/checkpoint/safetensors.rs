@@ -1,8 +1,9 @@
 //! Safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 
-use ::safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use ::safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 use gpz_tensor::{DType, Tensor};
 
 use super::element::{Element, Layout};
@@ -18,44 +19,108 @@ use crate::module::{Kind, Module};
 /// # Errors
 /// [`Error::Format`] if two tensors have one name.
 pub fn to_safetensors(tensors: &[(String, Tensor)], metadata: Option<&str>) -> Result<Vec<u8>> {
-    let saved: Vec<Saved> =
-        tensors.iter().map(|(name, tensor)| Saved::new(name, tensor)).collect::<Result<_>>()?;
-    serialise(&saved, metadata)
+    let mut bytes = Vec::new();
+    write_safetensors(tensors, metadata, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// [`to_safetensors`], written tensor by tensor: beside the tensors it takes the memory of one, and on the processor not even that.
+///
+/// # Errors
+/// As [`to_safetensors`]; [`Error::Write`] for what `out` fails with.
+pub fn write_safetensors(
+    tensors: &[(String, Tensor)],
+    metadata: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let named = |(name, tensor)| Saved { name, content: Content::Floats(tensor) };
+    write(tensors.iter().map(|(name, tensor)| named((name, tensor))).collect(), metadata, out)
 }
 
 struct Saved<'a> {
     name: &'a str,
-    dtype: Dtype,
-    shape: &'a [usize],
-    bytes: Vec<u8>,
+    content: Content<'a>,
 }
 
-impl<'a> Saved<'a> {
-    fn new(name: &'a str, tensor: &'a Tensor) -> Result<Self> {
-        let (dtype, bytes) = match tensor.dtype() {
-            DType::F32 => {
-                (Dtype::F32, tensor.to_vec::<f32>()?.iter().flat_map(|v| v.to_le_bytes()).collect())
-            }
-            DType::F64 => {
-                (Dtype::F64, tensor.to_vec::<f64>()?.iter().flat_map(|v| v.to_le_bytes()).collect())
-            }
-        };
-        Ok(Saved { name, dtype, shape: tensor.shape(), bytes })
-    }
+enum Content<'a> {
+    Floats(&'a Tensor),
+    Count(i64),
 }
 
-fn serialise(saved: &[Saved<'_>], metadata: Option<&str>) -> Result<Vec<u8>> {
-    let mut views = BTreeMap::new();
-    for entry in saved {
-        let view = TensorView::new(entry.dtype, entry.shape.to_vec(), &entry.bytes)
-            .map_err(format_error)?;
-        if views.insert(entry.name, view).is_some() {
-            let reason = format!("two tensors are called {}", entry.name);
-            return Err(Error::Format { reason });
+impl Content<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Content::Floats(tensor) if tensor.dtype() == DType::F32 => Dtype::F32,
+            Content::Floats(_) => Dtype::F64,
+            Content::Count(_) => Dtype::I64,
         }
     }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Content::Floats(tensor) => tensor.shape(),
+            Content::Count(_) => &[],
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Content::Floats(tensor) if tensor.dtype() == DType::F32 => {
+                write_floats(tensor, f32::to_le_bytes, out)
+            }
+            Content::Floats(tensor) => write_floats(tensor, f64::to_le_bytes, out),
+            Content::Count(count) => out.write_all(&count.to_le_bytes()).map_err(Error::Write),
+        }
+    }
+}
+
+/// Values that are made bytes at once.
+const PIECE: usize = 1 << 14;
+
+fn write_floats<T: gpz_tensor::Element, const N: usize>(
+    tensor: &Tensor,
+    bytes: impl Fn(T) -> [u8; N],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let copied;
+    let values = match tensor.as_row_major_slice::<T>() {
+        Some(values) => values,
+        None => {
+            copied = tensor.to_vec::<T>()?;
+            &copied
+        }
+    };
+    let mut piece = Vec::with_capacity(N * PIECE.min(values.len()));
+    for values in values.chunks(PIECE) {
+        piece.clear();
+        piece.extend(values.iter().flat_map(|&value| bytes(value)));
+        out.write_all(&piece).map_err(Error::Write)?;
+    }
+    Ok(())
+}
+
+/// Length of the number that a file begins with, and what lengths of headers are multiples of.
+const WORD: usize = 8;
+
+fn write(mut saved: Vec<Saved<'_>>, metadata: Option<&str>, out: &mut dyn Write) -> Result<()> {
+    // The order that the format asks for: by alignment, then by name.
+    saved.sort_by(|a, b| (b.content.dtype().cmp(&a.content.dtype())).then(a.name.cmp(b.name)));
+    let (mut names, mut infos, mut end) = (BTreeSet::new(), Vec::new(), 0);
+    for Saved { name, content } in &saved {
+        if !names.insert(*name) {
+            return Err(Error::Format { reason: format!("two tensors are called {name}") });
+        }
+        let (dtype, shape, begin) = (content.dtype(), content.shape().to_vec(), end);
+        end += shape.iter().product::<usize>() * (dtype.bitsize() / 8);
+        infos.push(((*name).to_owned(), TensorInfo { dtype, shape, data_offsets: (begin, end) }));
+    }
     let metadata = metadata.map(|text| [("gpz".to_owned(), text.to_owned())].into());
-    ::safetensors::serialize(views, metadata).map_err(format_error)
+    let header = Metadata::new(metadata, infos).map_err(format_error)?;
+    let mut header = serde_json::to_vec(&header).map_err(format_error)?;
+    header.resize(header.len().next_multiple_of(WORD), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(Error::Write)?;
+    out.write_all(&header).map_err(Error::Write)?;
+    saved.iter().try_for_each(|saved| saved.content.write(out))
 }
 
 fn format_error(error: impl std::fmt::Display) -> Error {
@@ -72,6 +137,41 @@ fn format_error(error: impl std::fmt::Display) -> Error {
 pub fn from_safetensors(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Option<String>)> {
     let checkpoint = read(bytes)?;
     Ok((checkpoint.tensors, checkpoint.metadata))
+}
+
+/// [`from_safetensors`], read tensor by tensor: beside the tensors it takes the memory of one.
+///
+/// # Errors
+/// As [`from_safetensors`]; [`Error::Format`] also for what cannot be read.
+pub fn read_safetensors(file: &mut dyn Read) -> Result<(BTreeMap<String, Tensor>, Option<String>)> {
+    let mut word = [0; WORD];
+    file.read_exact(&mut word).map_err(format_error)?;
+    let header: Metadata = serde_json::from_slice(&read_bytes(file, u64::from_le_bytes(word))?)
+        .map_err(format_error)?;
+    let text = header.metadata().as_ref().and_then(|m| m.get("gpz").cloned());
+    let (infos, mut tensors) = (header.tensors(), BTreeMap::new());
+    for name in header.offset_keys() {
+        let info = infos[&name];
+        let (begin, end) = info.data_offsets;
+        let bytes = read_bytes(file, (end - begin) as u64)?;
+        let view = TensorView::new(info.dtype, info.shape.clone(), &bytes).map_err(format_error)?;
+        let (tensor, _) = decode(&name, &view)?;
+        tensors.insert(name, tensor);
+    }
+    match file.read(&mut word).map_err(format_error)? {
+        0 => Ok((tensors, text)),
+        _ => Err(format_error("it goes on after its last tensor")),
+    }
+}
+
+/// So many bytes; no more memory than there are, whatever a damaged file promises.
+fn read_bytes(file: &mut dyn Read, length: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = file.take(length).read_to_end(&mut bytes).map_err(format_error)? as u64;
+    match read == length {
+        true => Ok(bytes),
+        false => Err(format_error(format!("it ends {} bytes too early", length - read))),
+    }
 }
 
 /// The tensors with their element types.
@@ -124,13 +224,14 @@ pub fn save(module: &dyn Module, metadata: Option<&str>) -> Result<Vec<u8>> {
         .iter()
         .filter(|(_, entry)| !entry.is_vacant())
         .map(|(name, entry)| {
-            if entry.kind() == Kind::Counter {
-                let count = entry.value().to_vec::<f64>()?[0] as i64;
-                let bytes = count.to_le_bytes().to_vec();
-                return Ok(Saved { name, dtype: Dtype::I64, shape: &[], bytes });
-            }
-            Saved::new(name, entry.value())
+            let content = match entry.kind() {
+                Kind::Counter => Content::Count(entry.value().to_vec::<f64>()?[0] as i64),
+                _ => Content::Floats(entry.value()),
+            };
+            Ok(Saved { name, content })
         })
         .collect::<Result<_>>()?;
-    serialise(&saved, metadata)
+    let mut bytes = Vec::new();
+    write(saved, metadata, &mut bytes)?;
+    Ok(bytes)
 }

@@ -203,6 +203,20 @@ fn mismatches_name_the_mend() {
         ),
         "{line}"
     );
+    let mut other = net();
+    other.fc = Linear::new([8, 3], true, &mut rng_for(2, "other", 0)).unwrap();
+    let line = state.load(&mut other).unwrap_err().to_string();
+    assert!(
+        line.ends_with("of pictures of another size: choose the resolution it was trained at"),
+        "{line}"
+    );
+    other.fc = Linear::new([2, 10], true, &mut rng_for(2, "other", 0)).unwrap();
+    other.conv = Conv2d::new([3, 2], 3, Conv2dOptions::square(1, 0), false, rng).unwrap();
+    let line = state.load(&mut other).unwrap_err().to_string();
+    assert!(
+        line.contains("the file is of grey pictures: choose such data; the file is of 3 classes"),
+        "{line}"
+    );
     let line = read("views.pth").load(&mut net()).unwrap_err().to_string();
     assert!(
         line.contains(
