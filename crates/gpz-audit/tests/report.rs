@@ -258,15 +258,13 @@ fn lower_ends_are_drawn_where_there_are_any() {
 fn a_zone_is_recommended_and_drawn() {
     let (input, page) = &*DEEP;
     assert_eq!(input.splits.zone.first_split.as_deref(), Some("unit19"));
-    assert!(page.contains(
-        "From unit19 on, whoever intercepts what ir26 sends makes at least 2.8 times the error"
-    ));
+    assert!(page.contains("From unit19 on, attacks on what ir26 sends make at least 2.8"));
     assert!(page.contains("Recommended cut") && page.contains(">zone</text>"));
     assert!(!page.contains("demonstration"));
     // A zone is no promise: what is still recognisable is said in the same breath, and is the strongest objection.
     assert!(
         page.contains("Zone found, but pictures remain recognisable")
-            && page.contains("but still gets shape, not detail")
+            && page.contains("but still get shape, not detail")
     );
     assert!(page.contains(
         "<h2>The strongest objection</h2>\n<p>At unit19 pictures are still recognisable"

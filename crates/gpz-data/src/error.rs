@@ -215,9 +215,7 @@ pub enum Error {
         known: String,
     },
     /// Too few images of a class, or altogether, to cut the parts.
-    #[error(
-        "{class} has too few images ({images}) for part {part}; add images or change the shares of the split"
-    )]
+    #[error("{class} has too few images ({images}) for part {part}; add images to it")]
     TooFewImages {
         /// The class, or "the set".
         class: String,

@@ -129,10 +129,7 @@ fn a_part_or_class_that_would_stay_empty_is_named() {
         other => panic!("{other:?}"),
     }
     let error = set(&[2], (false, false)).split(&SplitPlan::default()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the set has too few images (2) for part test; add images or change the shares of the split"
-    );
+    assert_eq!(error.to_string(), "the set has too few images (2) for part test; add images to it");
 }
 
 /// What a checkpoint may be chosen on is known to the compiler; that the test part is not among it, a doc test shows.

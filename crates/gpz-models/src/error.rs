@@ -11,7 +11,11 @@ pub enum Error {
     #[error(transparent)]
     Nn(#[from] gpz_nn::Error),
     /// A name that is no model's.
-    #[error("unknown model {name:?}; known: {}", crate::models().map(|m| m.name).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "unknown model {name:?}{}; known: {}",
+        crate::registry::alike(name).map_or_else(String::new, |alike| format!(", did you mean {alike}?")),
+        crate::models().map(|m| m.name).collect::<Vec<_>>().join(", ")
+    )]
     UnknownModel {
         /// The name.
         name: String,

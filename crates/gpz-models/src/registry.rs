@@ -58,6 +58,23 @@ pub fn models() -> impl Iterator<Item = &'static ModelInfo> {
 /// Most parameters a model has.
 const MOST: usize = 4;
 
+/// The model whose name is most like this one, if any is alike; the first of several.
+pub(crate) fn alike(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let likeness = |known: &str| match known.contains(&name) && name.len() > 2 {
+        true => 1.0,
+        false => strsim::normalized_damerau_levenshtein(&name, known),
+    };
+    let (mut best, mut most) = (None, 0.6);
+    for model in models() {
+        let this = likeness(model.name);
+        if this > most {
+            (best, most) = (Some(model.name), this);
+        }
+    }
+    best
+}
+
 /// What a model is to be built for.
 pub(crate) struct Asked<'a> {
     /// Name with parameters.

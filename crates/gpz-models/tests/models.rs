@@ -184,3 +184,20 @@ fn unused_entries_may_be_missing_and_are_kept() -> Result<()> {
     assert!(again.contains_key(key));
     Ok(())
 }
+
+/// A name that is nearly a model's, or part of one, gets a suggestion; another gets the list alone.
+#[test]
+fn an_unknown_model_may_be_meant_otherwise() {
+    for (asked, meant) in [
+        ("alexnet", Some("torchvision-alexnet")),
+        ("resnet-18", Some("resnet18")),
+        ("VGG19_BN", Some("vgg19_bn")),
+        ("r", None),
+        ("transformer", None),
+    ] {
+        let message = asked.parse::<ModelSpec>().expect_err(asked).to_string();
+        let said = message.contains("did you mean");
+        let says = meant.is_none_or(|meant| message.contains(&format!("did you mean {meant}?")));
+        assert!(said == meant.is_some() && says && message.contains("; known: cnn4"), "{message}");
+    }
+}

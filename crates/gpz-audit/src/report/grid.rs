@@ -105,7 +105,8 @@ fn row(input: &ReportInput, k: usize, columns: &[usize]) -> Row {
     let attack = &split.attack;
     Row {
         split: split.name.clone(),
-        words: words::what_an_attacker_gets(attack.ssim_effective),
+        // Of the pictures beside it: a deeper split's attack may reach more.
+        words: words::what_an_attacker_gets(attack.ssim),
         ssim: words::significant(attack.ssim, 2),
         error: words::significant(attack.mse_per_element, 2),
         limited: attack.attack_limited,

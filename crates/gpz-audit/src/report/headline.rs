@@ -81,16 +81,16 @@ fn verdict(input: &ReportInput) -> String {
             _ if first == last => format!("At {first}"),
             _ => format!("From {first} to {last}"),
         };
-        let joint = if ssim < RECOGNISABLE { "and gets" } else { "but still gets" };
+        let joint = if ssim < RECOGNISABLE { "and get" } else { "but still get" };
         return format!(
-            "{place}, whoever intercepts what {model} sends makes at least {} times the error of any earlier cut, {joint} {}.",
-            words::significant(ratio, 2),
+            "{place}, attacks on what {model} sends make at least {} times the error of those on any earlier cut, {joint} {}.",
+            words::significant(ratio, 3),
             gets(ssim)
         );
     }
     match least_leaking(input) {
         Some(split) => format!(
-            "No cut of {model} stands out. At the least leaky, {}, whoever intercepts what is sent gets {}.",
+            "No cut of {model} stands out. At the least leaky, {}, the attack on what is sent gets {}.",
             split.name,
             gets(split.attack.ssim_effective)
         ),
@@ -135,7 +135,7 @@ fn cost(input: &ReportInput, split: &SplitRecord) -> Vec<[String; 2]> {
     }
     if let Some(blind) = input.run.mean_image {
         rows.push(row(
-            "share of a blind guess's",
+            "of a blind guess's MSE",
             words::percent(attack.mse_effective / blind.mse_per_element),
         ));
     }
@@ -280,8 +280,8 @@ fn objections(input: &ReportInput) -> Vec<String> {
         .collect();
     if !limited.is_empty() {
         out.push(format!(
-            "The attack on {} does worse than one on a deeper split, which its holder could imitate: it is under-trained, and its \
-             figure is replaced by the deeper one's.",
+            "The attack on {} does worse than one on a deeper split, which its holder could imitate: it learnt too little or its decoder \
+             is too small, and its figure is replaced by the deeper one's.",
             list(&limited)
         ));
     }

@@ -247,14 +247,14 @@ fn charts(input: &ReportInput) -> Charts {
         radius: chart(
             "radius",
             "R_c² over splits",
-            "R_c², in squared units of each feature",
+            "R_c², in squared units of each feature, log scale",
             radius,
             true,
         ),
         radius_per_dim: chart(
             "radius-per-dim",
             "R_c² per dimension over splits",
-            "R_c²/D, freed of the width",
+            "R_c²/D, freed of the width, log scale",
             single(all(|s| s.radius_sq.per_dim), Mark::Triangle),
             true,
         ),
@@ -310,8 +310,8 @@ fn pareto(
         })
         .collect();
     let error_axis = match input.splits.channel().is_none() {
-        true => "effective MSE per element, higher is safer",
-        false => "MSE per element, higher is safer",
+        true => "effective MSE per element, log scale; higher is safer",
+        false => "MSE per element, log scale; higher is safer",
     };
     let size = (520.0, 340.0);
     ParetoChart { id, title, cost_axis, error_axis, log_cost, offers, size }.draw()
