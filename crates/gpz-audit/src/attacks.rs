@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::run_dir::{RunDir, files};
 use crate::run_record::{AttackTraining, converged};
-use crate::sweep::{Circumstances, epochs, losses, open_state, state_file, write_state};
+use crate::sweep::{Circumstances, epochs, losses, read_state, state_file, write_state};
 use crate::words::{bytes, counted, thousands};
 
 /// The splits of a run in groups whose decoders learn together, so that no group takes more memory than there is.
@@ -31,7 +31,7 @@ pub(crate) struct AttackGroups {
     cache: Option<PathBuf>,
 }
 
-/// Where decoders learn and their states are put together.
+/// Where decoders learn, and where their states are read.
 #[derive(Debug, Clone, Copy)]
 struct Room {
     host: u128,
@@ -48,8 +48,8 @@ impl Room {
         if learning > room {
             return Some((learning, room));
         }
-        let saved = self.device.is_some() && least.saving > self.host;
-        saved.then_some((least.saving, self.host))
+        let unread = self.device.is_some() && least.reading > self.host;
+        unread.then_some((least.reading, self.host))
     }
 }
 
@@ -229,9 +229,7 @@ pub(crate) fn train_attacks(
         let state = groups.state_file(group);
         let mut trainer =
             InversionTrainer::new(target, group, config.attack, config.seed)?.behind(wire);
-        if dir.file(&state).exists() {
-            trainer.restore_from(&mut open_state(dir, &state)?)?;
-        }
+        read_state(dir, &state, |file| trainer.restore_from(file))?;
         let finished = trainer.attacks().iter().all(|(_, learner)| learner.is_finished());
         if let Some(folder) = groups.cache.as_ref().filter(|_| !finished) {
             let features = AttackGroups::features(config, target, group, parts)?;

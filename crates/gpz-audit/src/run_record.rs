@@ -290,15 +290,16 @@ pub struct PictureScore {
     pub ssim: f64,
 }
 
-/// Whether a training has come to rest: the best held-out loss of the last quarter of its epochs improves by less than 2 % on
-/// the best before. Fewer than four epochs, or a loss that is not a number, are never at rest.
+/// Whether a training has come to rest: the best held-out figure of the last quarter of its epochs improves by less than 2 % on
+/// the best before. The figure is the one that states are kept by: a loss, or the share of images classified wrong. Fewer than four epochs,
+/// or a figure that is not a number, are never at rest.
 #[must_use]
-pub fn converged(held_out_losses: &[f64]) -> bool {
-    let n = held_out_losses.len();
-    if n < 4 || held_out_losses.iter().any(|l| l.is_nan()) {
+pub fn converged(held_out: &[f64]) -> bool {
+    let n = held_out.len();
+    if n < 4 || held_out.iter().any(|l| l.is_nan()) {
         return false;
     }
-    let (before, last) = held_out_losses.split_at(n - n.div_ceil(4));
+    let (before, last) = held_out.split_at(n - n.div_ceil(4));
     let best = |losses: &[f64]| losses.iter().copied().fold(f64::INFINITY, f64::min);
     best(last) > 0.98 * best(before)
 }

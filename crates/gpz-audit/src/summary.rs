@@ -234,7 +234,7 @@ block4   8.0 KiB     99.1 %  0.00879          0.45  0.01200 ±0.00020           
         let found = audited(&splits);
         assert_eq!(
             verdict_line(&found),
-            "verdict: zone at block4 — 2.7 times the error of any earlier cut, yet an attacker still gets shape, not detail; and four \
+            "verdict: zone at block4 — 2.67 times the error of any earlier cut, yet an attacker still gets shape, not detail; and four \
              taps are a demonstration, not an audit"
         );
         assert!(

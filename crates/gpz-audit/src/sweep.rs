@@ -1,12 +1,12 @@
 //! The audit itself: train or load the target, measure every split, attack every split, write the run's directory.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use gpz_data::{ImageSet, Part, Parts};
-use gpz_inversion::{Observer, Wire};
+use gpz_inversion::{Keep, Observer, Wire};
 use gpz_models::Target;
 use gpz_nn::{Module, checkpoint};
 use gpz_tensor::Device;
@@ -50,7 +50,7 @@ pub struct Circumstances {
     pub device: Device,
     /// Threads of the processor.
     pub threads: usize,
-    /// Bytes that statistics, and decoders that learn together, may take; no limit unless there is one.
+    /// Bytes that statistics, and decoders that learn together with the target they attack, may take; no limit unless there is one.
     pub memory: Option<u64>,
     /// Folder in which the features that decoders learn from are kept while they do; computed anew in each epoch unless there is one.
     pub cache: Option<PathBuf>,
@@ -268,11 +268,22 @@ pub fn check_classes(parts: &Parts) -> Result<()> {
     Ok(())
 }
 
-/// The state of a training, to be read.
-pub(crate) fn open_state(dir: &RunDir, name: &str) -> Result<BufReader<File>> {
+/// Reads the state of a training, if there is one.
+pub(crate) fn read_state(
+    dir: &RunDir,
+    name: &str,
+    read: impl FnOnce(&mut dyn Read) -> gpz_inversion::Result<()>,
+) -> Result<()> {
     let path = dir.file(name);
-    let file = File::open(&path).map_err(|source| Error::CannotRead { path, source })?;
-    Ok(BufReader::new(file))
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(Error::CannotRead { path, source }),
+    };
+    read(&mut BufReader::new(file)).map_err(|error| match error {
+        gpz_inversion::Error::Nn(gpz_nn::Error::Read(source)) => Error::CannotRead { path, source },
+        other => other.into(),
+    })
 }
 
 /// Writes the state of a training as it is put together, whole or not at all.
@@ -347,9 +358,7 @@ pub(crate) fn obtain_target(
     if config.weights.is_none() {
         let mut learner = TargetLearner::new("the target", target, &plan.training);
         let state = state_file("target");
-        if dir.file(&state).exists() {
-            learner.restore_from(&mut open_state(dir, &state)?)?;
-        }
+        read_state(dir, &state, |file| learner.restore_from(file))?;
         let data = (&parts.target_train, &parts.target_validation);
         let mut tracker = Tracker::new(config, dir, &learner, data.1)?;
         training::train_target(&mut learner, data, plan, config.seed, observer, |learner| {
@@ -379,7 +388,7 @@ pub(crate) fn obtain_target(
         chosen_epoch,
         kept_by: plan.training.keep,
         stopped_early,
-        converged: converged(&losses(&curve)),
+        converged: converged(&kept_by(plan.training.keep, &curve)),
         accuracy_train: on_train.accuracy,
         accuracy_validation: on_validation.accuracy,
         accuracy_test: on_test.accuracy,
@@ -450,6 +459,16 @@ pub(crate) fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
         held_out_accuracy: record.held_out_accuracy,
     };
     curve.iter().map(epoch).collect()
+}
+
+/// The figures by which a state was kept, the lower the better.
+fn kept_by(keep: Keep, curve: &[Epoch]) -> Vec<f64> {
+    match keep {
+        Keep::LowestLoss => losses(curve),
+        Keep::HighestAccuracy => {
+            curve.iter().map(|epoch| 1.0 - epoch.held_out_accuracy.unwrap_or(f64::NAN)).collect()
+        }
+    }
 }
 
 pub(crate) fn losses(curve: &[Epoch]) -> Vec<f64> {

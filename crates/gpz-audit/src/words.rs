@@ -20,15 +20,16 @@ pub const ATTACKER_GETS: [(f64, &str); 4] = [
 /// SSIM from which on a picture counts as recognisable.
 pub const RECOGNISABLE: f64 = 0.3;
 
-/// What an attacker gets whose effective SSIM is `ssim_effective`: the best on a split or any deeper one, behind a channel that on the split.
+/// What an attacker gets who reaches this SSIM: the effective one, the best on a split or any deeper one, where words are of a split; that of one attack
+/// where they are of its pictures.
 #[must_use]
-pub fn what_an_attacker_gets(ssim_effective: f64) -> &'static str {
-    if ssim_effective.is_nan() {
+pub fn what_an_attacker_gets(ssim: f64) -> &'static str {
+    if ssim.is_nan() {
         return "not known";
     }
     ATTACKER_GETS
         .iter()
-        .find(|(from, _)| ssim_effective >= *from)
+        .find(|(from, _)| ssim >= *from)
         .map_or("nothing recognisable", |(_, words)| words)
 }
 
@@ -237,7 +238,7 @@ pub fn verdict(file: &SplitsFile) -> String {
             };
             format!(
                 "zone {at} — {} times the error of any earlier cut, {left} {}{}",
-                significant(ratio, 2),
+                significant(ratio, 3),
                 what_an_attacker_gets(ssim),
                 few("; and")
             )

@@ -380,10 +380,10 @@ impl<M: Module> Learner<M> {
     /// [`Learner::restore`] from a file, which is never held as a whole.
     ///
     /// # Errors
-    /// As [`Learner::restore`].
+    /// As [`Learner::restore`]; [`gpz_nn::Error::Read`].
     pub fn restore_from(&mut self, state: &mut dyn Read) -> Result<()> {
         let (tensors, progress) =
-            checkpoint::read_safetensors(state).map_err(|e| self.unusable(e))?;
+            checkpoint::read_safetensors(state).map_err(|error| self.unread(error))?;
         let progress = progress.ok_or_else(|| self.unusable("the progress is missing"))?;
         let saved = self.read(tensors, &progress)?;
         self.adopt(saved)
@@ -418,6 +418,14 @@ impl<M: Module> Learner<M> {
         (self.best, self.optimizer, self.progress) = (saved.best, saved.optimizer, saved.progress);
         self.watch = None;
         Ok(())
+    }
+
+    /// A file that could not be read may be a good one.
+    fn unread(&self, error: gpz_nn::Error) -> Error {
+        match error {
+            gpz_nn::Error::Read(_) => error.into(),
+            damaged => self.unusable(damaged),
+        }
     }
 
     fn unusable(&self, reason: impl std::fmt::Display) -> Error {

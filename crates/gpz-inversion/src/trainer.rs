@@ -330,9 +330,13 @@ impl<'a> InversionTrainer<'a> {
     /// [`InversionTrainer::restore`] from a file, which is never held as a whole.
     ///
     /// # Errors
-    /// As [`InversionTrainer::restore`].
+    /// As [`InversionTrainer::restore`]; [`gpz_nn::Error::Read`].
     pub fn restore_from(&mut self, state: &mut dyn Read) -> Result<()> {
-        let (tensors, progress) = checkpoint::read_safetensors(state).map_err(unusable)?;
+        let read = checkpoint::read_safetensors(state);
+        let (tensors, progress) = read.map_err(|error| match error {
+            gpz_nn::Error::Read(_) => error.into(),
+            damaged => unusable(damaged),
+        })?;
         let progress = progress.ok_or_else(|| unusable("the progress is missing"))?;
         let progress: BTreeMap<String, String> =
             serde_json::from_str(&progress).map_err(unusable)?;

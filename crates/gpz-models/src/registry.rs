@@ -58,16 +58,17 @@ pub fn models() -> impl Iterator<Item = &'static ModelInfo> {
 /// Most parameters a model has.
 const MOST: usize = 4;
 
-/// The model whose name is most like this one, if any is alike; the first of several.
+/// The model whose name is most like this one, if any is alike; the first of several. Neither capitals count nor what joins words, nor that a layout is
+/// torchvision's.
 pub(crate) fn alike(name: &str) -> Option<&'static str> {
-    let name = name.to_lowercase();
-    let likeness = |known: &str| match known.contains(&name) && name.len() > 2 {
-        true => 1.0,
-        false => strsim::normalized_damerau_levenshtein(&name, known),
+    let bare = |name: &str| {
+        let name = name.to_lowercase();
+        name.trim_start_matches("torchvision").replace(['-', '_', ' '], "")
     };
-    let (mut best, mut most) = (None, 0.6);
+    let asked = bare(name);
+    let (mut best, mut most) = (None, 0.7);
     for model in models() {
-        let this = likeness(model.name);
+        let this = strsim::normalized_damerau_levenshtein(&asked, &bare(model.name));
         if this > most {
             (best, most) = (Some(model.name), this);
         }

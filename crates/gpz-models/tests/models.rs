@@ -192,6 +192,10 @@ fn an_unknown_model_may_be_meant_otherwise() {
         ("alexnet", Some("torchvision-alexnet")),
         ("resnet-18", Some("resnet18")),
         ("VGG19_BN", Some("vgg19_bn")),
+        ("mobilenetv2", Some("torchvision-mobilenet_v2")),
+        ("vgg-16", Some("torchvision-vgg16")),
+        ("resnet-101", Some("torchvision-resnet101")),
+        ("torchvision-densenet121", None),
         ("r", None),
         ("transformer", None),
     ] {

@@ -82,6 +82,9 @@ pub enum Error {
         /// What the reader found.
         reason: String,
     },
+    /// A checkpoint that could not be read.
+    #[error("cannot be read: {0}")]
+    Read(std::io::Error),
     /// A checkpoint that could not be written.
     #[error("cannot be written: {0}")]
     Write(std::io::Error),

@@ -105,7 +105,7 @@ fn row(input: &ReportInput, k: usize, columns: &[usize]) -> Row {
     let attack = &split.attack;
     Row {
         split: split.name.clone(),
-        // Of the pictures beside it: a deeper split's attack may reach more.
+        // Of the attack whose pictures stand beside it: a deeper split's may reach more.
         words: words::what_an_attacker_gets(attack.ssim),
         ssim: words::significant(attack.ssim, 2),
         error: words::significant(attack.mse_per_element, 2),

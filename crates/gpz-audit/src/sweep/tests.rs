@@ -42,3 +42,34 @@ fn classes_of_one_and_of_two_are_named() {
     }
     assert!(check_classes(&parts(&[30; 3], Some(4))).is_ok());
 }
+
+/// A disk that fails is told with the file's name, what a training failed with as it is; neither leaves a file, and what is not there is not read.
+#[test]
+fn states_say_whose_failure_it_was() {
+    let place = tempfile::TempDir::new().unwrap();
+    let dir = RunDir::create(&place.path().join("run")).unwrap();
+    let full = || io::Error::other("the disk is full");
+    let disk = write_state(&dir, "state", |out| {
+        out.write_all(b"half").unwrap();
+        Err(gpz_nn::Error::Write(full()).into())
+    });
+    assert!(matches!(disk, Err(Error::CannotWrite { path, .. }) if path.ends_with("state")));
+    let stopped = write_state(&dir, "state", |_| Err(gpz_inversion::Error::Stopped));
+    assert!(matches!(stopped, Err(Error::Inversion(gpz_inversion::Error::Stopped))));
+    assert!(!dir.file("state").exists());
+    read_state(&dir, "state", |_| panic!("there is none")).unwrap();
+    write_state(&dir, "state", |out| {
+        out.write_all(b"whole").unwrap();
+        Ok(())
+    })
+    .unwrap();
+    let mut text = String::new();
+    read_state(&dir, "state", |file| {
+        file.read_to_string(&mut text).unwrap();
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(text, "whole");
+    let disk = read_state(&dir, "state", |_| Err(gpz_nn::Error::Read(full()).into()));
+    assert!(matches!(disk, Err(Error::CannotRead { path, .. }) if path.ends_with("state")));
+}

@@ -10,11 +10,11 @@ const VALUE: u128 = 4;
 /// Bytes in f32 without which decoders cannot learn together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeastBytes {
-    /// Of all of them, where they learn: weights, the best so far, the optimiser's moments; and of the largest alone the gradients and
-    /// the two largest features of a batch.
+    /// Of all of them, where they learn: weights, the best so far, the optimiser's moments; and the larger of two: of the largest decoder
+    /// alone the gradients and the two largest features of a batch, or once more all weights, those that a state is read over.
     pub learning: u128,
-    /// Of a tensor on its way from a CUDA device to the file that is written after each epoch, at most: of the largest decoder's weights.
-    pub saving: u128,
+    /// On the host of decoders that learn on a CUDA device: the state of all of them, when it is read to go on from.
+    pub reading: u128,
 }
 
 impl TrainingPlan {
@@ -27,8 +27,7 @@ impl TrainingPlan {
             u128::from(cost.params) + 2 * u128::from(cost.largest) * self.batch as u128
         };
         let largest_step = decoders.iter().map(step).max().unwrap_or(0);
-        let largest = decoders.iter().map(|cost| u128::from(cost.params)).max().unwrap_or(0);
-        let learning = VALUE * (copies * params + largest_step);
-        LeastBytes { learning, saving: VALUE * largest }
+        let kept = VALUE * copies * params;
+        LeastBytes { learning: kept + VALUE * largest_step.max(params), reading: kept }
     }
 }

@@ -1,7 +1,7 @@
 //! Safetensors files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use ::safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 use gpz_tensor::{DType, Tensor};
@@ -33,8 +33,11 @@ pub fn write_safetensors(
     metadata: Option<&str>,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let named = |(name, tensor)| Saved { name, content: Content::Floats(tensor) };
-    write(tensors.iter().map(|(name, tensor)| named((name, tensor))).collect(), metadata, out)
+    let saved = tensors
+        .iter()
+        .map(|(name, tensor)| Saved { name, content: Content::Floats(tensor) })
+        .collect();
+    write(saved, metadata, out)
 }
 
 struct Saved<'a> {
@@ -142,12 +145,16 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, Optio
 /// [`from_safetensors`], read tensor by tensor: beside the tensors it takes the memory of one.
 ///
 /// # Errors
-/// As [`from_safetensors`]; [`Error::Format`] also for what cannot be read.
+/// As [`from_safetensors`]; [`Error::Read`] for what `file` fails with.
 pub fn read_safetensors(file: &mut dyn Read) -> Result<(BTreeMap<String, Tensor>, Option<String>)> {
     let mut word = [0; WORD];
-    file.read_exact(&mut word).map_err(format_error)?;
-    let header: Metadata = serde_json::from_slice(&read_bytes(file, u64::from_le_bytes(word))?)
-        .map_err(format_error)?;
+    file.read_exact(&mut word).map_err(read_error)?;
+    let header_length = u64::from_le_bytes(word);
+    if header_length > LONGEST_HEADER {
+        return Err(format_error(format!("its header is said to be of {header_length} bytes")));
+    }
+    let header: Metadata =
+        serde_json::from_slice(&read_bytes(file, header_length)?).map_err(format_error)?;
     let text = header.metadata().as_ref().and_then(|m| m.get("gpz").cloned());
     let (infos, mut tensors) = (header.tensors(), BTreeMap::new());
     for name in header.offset_keys() {
@@ -158,16 +165,27 @@ pub fn read_safetensors(file: &mut dyn Read) -> Result<(BTreeMap<String, Tensor>
         let (tensor, _) = decode(&name, &view)?;
         tensors.insert(name, tensor);
     }
-    match file.read(&mut word).map_err(format_error)? {
+    match file.read(&mut word).map_err(read_error)? {
         0 => Ok((tensors, text)),
         _ => Err(format_error("it goes on after its last tensor")),
+    }
+}
+
+/// The longest header that the format allows, in bytes.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// A file that ends early is damaged, others could not be read.
+fn read_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => format_error("it ends in its header"),
+        _ => Error::Read(error),
     }
 }
 
 /// So many bytes; no more memory than there are, whatever a damaged file promises.
 fn read_bytes(file: &mut dyn Read, length: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = file.take(length).read_to_end(&mut bytes).map_err(format_error)? as u64;
+    let read = file.take(length).read_to_end(&mut bytes).map_err(read_error)? as u64;
     match read == length {
         true => Ok(bytes),
         false => Err(format_error(format!("it ends {} bytes too early", length - read))),

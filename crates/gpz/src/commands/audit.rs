@@ -63,7 +63,7 @@ pub(crate) struct AuditArgs {
     /// Splits to measure and attack, by name or number, such as 13,26,30; all unless given
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     splits: Vec<String>,
-    /// Memory for statistics and for decoders that learn together, such as 4GiB; what does not fit is done in groups
+    /// Memory for statistics, and for decoders that learn together with the target they attack, such as 4GiB; what does not fit is done in groups
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
     /// Keep the features that decoders learn from in a file in this folder while they do: the target runs over each picture once, not once in
