@@ -143,6 +143,12 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A report of something other than a finished audit.
+    #[error("{} holds no finished audit, and a report is of one; an attack's figures are in metrics.json, a training's in run.json; an audit goes on by gpz audit --out {} --resume", path.display(), path.display())]
+    NotAudited {
+        /// The directory, which holds a run.
+        path: PathBuf,
+    },
     /// A directory that already holds a run.
     #[error("{} already holds a run; continue it with --resume or choose another directory with --out", path.display())]
     HoldsRun {

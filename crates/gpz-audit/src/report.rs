@@ -71,8 +71,12 @@ pub fn build(run: &RunDir) -> Result<PathBuf> {
 /// Reads what a report shows from the directory of a run.
 ///
 /// # Errors
-/// [`Error::CannotRead`] and [`Error::Damaged`]. A missing picture is no error.
+/// [`Error::NotAudited`], [`Error::CannotRead`] and [`Error::Damaged`]. A missing picture is no error.
 pub fn load(directory: &Path) -> Result<ReportInput> {
+    let holds = |name: &str| directory.join(name).exists();
+    if holds(files::CONFIG) && !holds(files::SPLITS_JSON) {
+        return Err(Error::NotAudited { path: directory.to_path_buf() });
+    }
     let splits: SplitsFile = parse(directory, files::SPLITS_JSON)?;
     let run: RunRecord = parse(directory, files::RUN_JSON)?;
     let png = |name: String| fs::read(directory.join(name)).ok();

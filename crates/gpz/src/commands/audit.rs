@@ -12,10 +12,10 @@ use gpz_audit::words::parse_bytes;
 
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, AttackerFlags, DeclarationFlags, RunFlags, TargetFlags, circumstances, headline,
-    or_stopped,
+    self, AttackerFlags, DeclarationFlags, RunFlags, TargetFlags, circumstances, or_stopped,
+    progress,
 };
-use crate::progress::{Progress, stop_on_interrupt};
+use crate::progress::stop_on_interrupt;
 
 /// Folder of numbered runs.
 const RUNS: &str = "runs";
@@ -32,15 +32,15 @@ const RUNS: &str = "runs";
   gpz audit --channel bits:1 --prior-tau 0.1       send one bit for each number, and bound what any attacker can do
   gpz audit --out runs/007 --resume                go on where a run was stopped
 
-The run's directory holds splits.json and splits.csv (every figure), report.html (for people), choice.json, run.json, config.toml,
+The run's directory holds splits.json and splits.csv (every figure), report.html (for people), choice.json, run.json, config.toml, \
 checkpoints and pictures. Your own model: docs/your-model.md.
 
-The attacker learns from a part of the images that the target never saw: aux/ beside train/ and test/ if the folder has it, else a part cut
+The attacker learns from a part of the images that the target never saw: aux/ beside train/ and test/ if the folder has it, else a part cut \
 from the training images, or with --aux another set, in which case the audited set's own part is used for nothing.
 
-With --channel the attacks learn from, and are tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
-added, in B bits for each number, or cast to a narrower type; noise is drawn anew for each feature. With --prior-tau as well the report says
-below which mean error no attacker comes, known or unknown, or, behind noise, an estimate of it. A picture that is sent exactly, or of
+With --channel the attacks learn from, and are tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA \
+added, in B bits for each number, or cast to a narrower type; noise is drawn anew for each feature. With --prior-tau as well the report says \
+below which mean error no attacker comes, known or unknown, or, behind noise, an estimate of it. A picture that is sent exactly, or of \
 which anything may be expected, has no such bound. docs/declared-bounds.md says why, and what the bound is worth.")]
 pub(crate) struct AuditArgs {
     #[command(flatten)]
@@ -174,7 +174,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
         cache: args.cache.clone(),
         ..circumstances(args.command(&config, &dir), &opened)
     };
-    let mut progress = Progress::headed(headline(&config, &dir, &opened));
+    let mut progress = progress(&args.run, &config, &dir, &opened);
     let splits = audit(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "audit", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);

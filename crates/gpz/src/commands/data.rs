@@ -17,7 +17,7 @@ use crate::progress::{Progress, stop_on_interrupt};
   gpz data verify                    the embedded images
   gpz data verify photos/ --json
 
-A set is a built-in name or a path: a folder of class folders with PNG or JPEG files (with or without train, validation, auxiliary
+A set is a built-in name or a path: a folder of class folders with PNG or JPEG files (with or without train, validation, auxiliary \
 and test above), a folder of IDX files as MNIST has them, a folder of CIFAR-10 binary batches, or an .npz with train_data, train_labels and so on.")]
 pub(crate) struct DataArgs {
     #[command(subcommand)]

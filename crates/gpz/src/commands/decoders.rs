@@ -17,7 +17,7 @@ use crate::commands::{print, print_json};
   gpz decoders vgg19_bn --input 3x64x64
   gpz decoders cnn4:width=16 --decoder residual:width=200,depth=2 --json
 
-width is per cent of a decoder's channels, depth a number of further units in each stage: together a ladder of capacities. MACs are
+width is per cent of a decoder's channels, depth a number of further units in each stage: together a ladder of capacities. MACs are \
 those of convolutions for one image. docs/decoders.md says which decoder auto takes, and why.")]
 pub(crate) struct DecodersArgs {
     /// Model whose splits are attacked, such as cnn4:width=16

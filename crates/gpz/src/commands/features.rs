@@ -50,7 +50,7 @@ impl PartChoice {
   gpz features --model cnn4:width=16 --weights target/target.safetensors --input fashion-mnist --split block4 --out z.safetensors
   gpz features --model cnn4:width=16 --weights target/target.safetensors --input photos/ --part test --split all --out all.safetensors
 
-The file holds z [n, ...] (z.block1, z.block2, ... with --split all), y [n] and x [n, channels, height, width]: z and x are f32 in
+The file holds z [n, ...] (z.block1, z.block2, ... with --split all), y [n] and x [n, channels, height, width]: z and x are f32 in \
 row-major NCHW order, x in [0, 1] as the model sees it before normalisation, y the label as i64. Memory does not grow with the images.")]
 pub(crate) struct FeaturesArgs {
     /// Model and its parameters, such as cnn4:width=16; see gpz models

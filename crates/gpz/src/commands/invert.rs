@@ -11,10 +11,10 @@ use gpz_audit::sweep::Circumstances;
 use crate::commands::invert_features::{self, FeatureFlags};
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, AttackerFlags, DeclarationFlags, RunFlags, Source, circumstances, headline, in_file,
-    or_stopped, set,
+    self, AttackerFlags, DeclarationFlags, RunFlags, Source, circumstances, in_file, or_stopped,
+    progress, set,
 };
-use crate::progress::{Progress, stop_on_interrupt};
+use crate::progress::stop_on_interrupt;
 
 /// Kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,15 +31,15 @@ pub(crate) enum Attack {
   gpz invert --features dump.npz                   features z and pictures x of any network, from any framework
   gpz invert --features z.npy --images x.npy --test-features zt.npy --test-images xt.npy --out attack/
 
-The decoder learns on the auxiliary part, its checkpoint is chosen on a held-out tenth of it, and the test part is attacked once. The
+The decoder learns on the auxiliary part, its checkpoint is chosen on a held-out tenth of it, and the test part is attacked once. The \
 directory holds metrics.json, checkpoints/decoder_<split>.safetensors, pictures/, config.toml and run.json.
 
-With --channel the attack learns from, and is tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA
-added, in B bits for each number, or cast to a narrower type. With --prior-tau as well metrics.json says below which mean error no
+With --channel the attack learns from, and is tested on, what crosses the wire: the feature with Gaussian noise of standard deviation SIGMA \
+added, in B bits for each number, or cast to a narrower type. With --prior-tau as well metrics.json says below which mean error no \
 attacker comes, known or unknown, or, behind noise, an estimate of it: docs/declared-bounds.md.
 
-With --features no model is needed: the file holds features [n, ...] and, under x, their pictures, [n, c, h, w] or [n, h, w, c], floats from
-0 to 1 or uint8. A fifth of the rows is the test part, drawn by the seed, unless --test-features names others; a tenth of the rest is held
+With --features no model is needed: the file holds features [n, ...] and, under x, their pictures, [n, c, h, w] or [n, h, w, c], floats from \
+0 to 1 or uint8. A fifth of the rows is the test part, drawn by the seed, unless --test-features names others; a tenth of the rest is held \
 out. Pictures are not mirrored, as the feature of a mirrored one is not known. docs/your-features.md says how to store features.")]
 pub(crate) struct InvertArgs {
     #[command(flatten)]
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
         cache: args.cache.clone(),
         ..circumstances(args.command(&config, &dir), &opened)
     };
-    let mut progress = Progress::headed(headline(&config.audit, &dir, &opened));
+    let mut progress = progress(&args.run, &config.audit, &dir, &opened);
     let metrics = invert(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "invert", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);

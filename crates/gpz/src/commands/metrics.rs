@@ -21,10 +21,10 @@ use crate::progress::{Progress, stop_on_interrupt};
   gpz metrics --reference x.npy --candidate guess.npy --range 255
   gpz metrics --reference originals/ --candidate reconstructions/ --lpips-weights lpips-alex.safetensors
 
-Folders are matched by the names of their PNG and JPEG files without the ending, arrays by position. Arrays are [n, h, w, c], [n, c, h, w] or
-[n, h, w], or one image, [h, w, c], [c, h, w] or [h, w]; where both readings are possible, 8-bit arrays have their channels last and others
-first. 8-bit values are scaled to --range, floats are taken as they are. SSIM: Gaussian window of 11x11, sigma 1.5, per image and channel.
-psnr_db is that of the mean error. LPIPS: version 0.1 with AlexNet, of pictures of 31x31 or more, a grey one as three equal channels; 0 for
+Folders are matched by the names of their PNG and JPEG files without the ending, arrays by position. Arrays are [n, h, w, c], [n, c, h, w] or \
+[n, h, w], or one image, [h, w, c], [c, h, w] or [h, w]; where both readings are possible, 8-bit arrays have their channels last and others \
+first. 8-bit values are scaled to --range, floats are taken as they are. SSIM: Gaussian window of 11x11, sigma 1.5, per image and channel. \
+psnr_db is that of the mean error. LPIPS: version 0.1 with AlexNet, of pictures of 31x31 or more, a grey one as three equal channels; 0 for \
 equal pictures, larger the less alike; scripts/make-lpips-weights makes its weights. More: docs/metrics.md.")]
 pub(crate) struct MetricsArgs {
     /// Originals: a picture, a folder of pictures, or a .npy, .npz or .safetensors file

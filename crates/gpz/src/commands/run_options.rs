@@ -6,15 +6,16 @@ use anyhow::Result;
 use clap::Args;
 use gpz_audit::config::{AuditConfig, parse_prior_tau};
 use gpz_audit::declared::Declared;
-use gpz_audit::run_dir::{RunDir, files};
+use gpz_audit::run_dir::{RunDir, RunState, files};
 use gpz_audit::run_record::Named;
 use gpz_audit::sweep::{Circumstances, begun_in};
-use gpz_inversion::DecoderChoice;
+use gpz_inversion::{DecoderChoice, Observer as _};
 use gpz_models::ModelSpec;
 use gpz_nn::Labels;
 
 use crate::commands::device_options::{DeviceFlags, Opened, set_batch};
 use crate::failure::{LostDevice, Stopped};
+use crate::progress::Progress;
 
 /// Flags of every command that fills a run directory.
 #[derive(Debug, Args)]
@@ -378,8 +379,22 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
+/// Progress below the run's first line; where `--resume` found nothing to go on with, it says that the run is a new one.
+pub(crate) fn progress(
+    flags: &RunFlags,
+    config: &AuditConfig,
+    dir: &RunDir,
+    opened: &Opened,
+) -> Progress {
+    let mut progress = Progress::headed(headline(config, dir, opened));
+    if flags.resume && dir.state() == RunState::Empty {
+        progress.note(&format!("{} holds no run yet: this is a new one", dir.path().display()));
+    }
+    progress
+}
+
 /// The first line of a run: what is computed, where and how.
-pub(crate) fn headline(config: &AuditConfig, dir: &RunDir, opened: &Opened) -> String {
+fn headline(config: &AuditConfig, dir: &RunDir, opened: &Opened) -> String {
     let built_in = gpz_data::built_in().iter().any(|set| set.name == config.data);
     let channel = match config.channel {
         Declared::None => String::new(),

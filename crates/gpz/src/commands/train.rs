@@ -9,10 +9,10 @@ use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::target_run::{WEIGHTS, train};
 
 use crate::commands::run_options::{
-    self, RunFlags, TargetFlags, circumstances, headline, or_stopped,
+    self, RunFlags, TargetFlags, circumstances, or_stopped, progress,
 };
 use crate::commands::{print, print_json};
-use crate::progress::{Progress, stop_on_interrupt};
+use crate::progress::stop_on_interrupt;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -20,8 +20,8 @@ use crate::progress::{Progress, stop_on_interrupt};
   gpz train --model cnn4:width=16 --data photos/ --labels ls:+0.3 --epochs 30 --out target/
   gpz train --out target/ --resume                 go on where training was stopped
 
-The directory holds target.safetensors, config.toml and run.json (training curve, accuracy on training, validation and test images, NC1),
-and with --track-radius radius_history.json. Label
+The directory holds target.safetensors, config.toml and run.json (training curve, accuracy on training, validation and test images, NC1), \
+and with --track-radius radius_history.json. Label \
 distributions: one-hot; ls:A puts 1-A on the true class and A/(K-1) on each other, A may be negative; ls-uniform:A puts 1-A+A/K on the true class.
 
 A channel in the file of --config changes nothing here, because a training sends nothing; a prior_tau there puts its noise on the pictures.")]
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let dir = run_options::open(&args.out, args.run.resume)?;
     stop_on_interrupt();
     let circumstances = circumstances(args.command(&config, &dir), &opened);
-    let mut progress = Progress::headed(headline(&config, &dir, &opened));
+    let mut progress = progress(&args.run, &config, &dir, &opened);
     let run = train(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "train", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);

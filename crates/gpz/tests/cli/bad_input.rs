@@ -372,7 +372,7 @@ fn a_report_of_nothing() {
     let place = Place::with_images();
     place.train_target();
     place.refused_naming("report nowhere", &["nowhere"]);
-    place.refused_naming("report target", &["target/splits.json"]);
+    place.refused_naming("report target", &["target holds no finished audit", "run.json"]);
 }
 
 /// NaN in a loss is no fault of the input's form: status 1, with the step.

@@ -176,7 +176,11 @@ fn resuming_nothing_is_beginning() {
     let train = |rest: &str| {
         format!("train --config tiny.toml --model {MODEL} --data images --epochs 1 {rest}")
     };
-    place.ok(&train("--out missing --resume"));
+    let notes = |output: std::process::Output| String::from_utf8(output.stderr).expect("UTF-8");
+    let begun = notes(place.run(&train("--out missing --resume")));
+    assert!(begun.contains("gpz: missing holds no run yet: this is a new one"), "{begun}");
+    let again = notes(place.run(&train("--out missing --resume")));
+    assert!(!again.contains("this is a new one"), "{again}");
     assert_eq!(place.json_file("missing/run.json")["resumed"], false);
     std::fs::create_dir(place.path("empty")).expect("a folder");
     place.ok(&train("--out empty --resume"));
