@@ -5,7 +5,7 @@ use gpz_tensor::{
 };
 
 use crate::error::Result;
-use crate::tape::Var;
+use crate::tape::{Kept, Var};
 
 /// Computes a gradient only if it is wanted.
 fn wanted(
@@ -13,6 +13,15 @@ fn wanted(
     gradient: impl FnOnce() -> gpz_tensor::Result<Tensor>,
 ) -> Result<Option<Tensor>> {
     Ok(want.then(gradient).transpose()?)
+}
+
+/// [`wanted`] with a kept operand, which is computed again only then.
+fn wanted_of(
+    want: bool,
+    operand: &Kept,
+    gradient: impl FnOnce(&Tensor) -> gpz_tensor::Result<Tensor>,
+) -> Result<Option<Tensor>> {
+    if want { Ok(Some(gradient(&operand.get()?)?)) } else { Ok(None) }
 }
 
 /// A gradient behind a scale per channel.
@@ -310,15 +319,16 @@ impl Var {
     /// # Errors
     /// Shapes that do not fit.
     pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Result<Var> {
-        let (x, w) = (self.value().clone(), weight.value().clone());
-        let y = x.linear(&w, bias.map(Var::value))?;
+        let (x, shape) = (self.kept(), self.shape().to_vec());
+        let w = weight.value().clone();
+        let y = self.value().linear(&w, bias.map(Var::value))?;
         let count = y.shape()[..y.rank() - 1].iter().product::<usize>();
         let rows = move |dy: &Tensor| dy.reshape(&[count, dy.shape()[dy.rank() - 1]]);
         let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
         Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
             Ok([
-                wanted(want_x, || rows(dy)?.matmul(&w)?.reshape(x.shape()))?,
-                wanted(want_w, || Tensor::linear_weight_grad(&x, dy))?,
+                wanted(want_x, || rows(dy)?.matmul(&w)?.reshape(&shape))?,
+                wanted_of(want_w, &x, |x| Tensor::linear_weight_grad(x, dy))?,
                 wanted(want_b, || rows(dy)?.channel_sums())?,
             ])
         }))
@@ -353,10 +363,11 @@ impl Var {
         affine: Option<(&Tensor, &Tensor)>,
         options: Conv2dOptions,
     ) -> Result<Var> {
-        let (x, w) = (self.value().clone(), weight.value().clone());
+        let (x, shape) = (self.kept(), self.shape().to_vec());
+        let w = weight.value().clone();
         let bias_value = bias.map(Var::value);
         let epilogue = ConvEpilogue { bias: bias_value, affine, ..ConvEpilogue::default() };
-        let y = x.conv2d_fused(&w, epilogue, options)?;
+        let y = self.value().conv2d_fused(&w, epilogue, options)?;
         let scale = affine.map(|(scale, _)| scale.clone());
         let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
         Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
@@ -365,8 +376,8 @@ impl Var {
                 None => dy.clone(),
             };
             Ok([
-                wanted(want_x, || Tensor::conv2d_input_grad(&dy, &w, x.shape(), options))?,
-                wanted(want_w, || Tensor::conv2d_weight_grad(&x, &dy, w.shape(), options))?,
+                wanted(want_x, || Tensor::conv2d_input_grad(&dy, &w, &shape, options))?,
+                wanted_of(want_w, &x, |x| Tensor::conv2d_weight_grad(x, &dy, w.shape(), options))?,
                 wanted(want_b, || dy.channel_sums())?,
             ])
         }))
@@ -382,14 +393,15 @@ impl Var {
         bias: Option<&Var>,
         options: ConvTranspose2dOptions,
     ) -> Result<Var> {
-        let (x, w) = (self.value().clone(), weight.value().clone());
-        let y = x.conv_transpose2d(&w, bias.map(Var::value), options)?;
+        let (x, shape) = (self.kept(), self.shape().to_vec());
+        let w = weight.value().clone();
+        let y = self.value().conv_transpose2d(&w, bias.map(Var::value), options)?;
         let bias = bias.cloned().unwrap_or_else(|| Var::constant(Tensor::scalar(0.0, y.dtype())));
         Ok(Var::record(y, [self, weight, &bias], move |dy, [want_x, want_w, want_b]| {
             Ok([
-                wanted(want_x, || Tensor::conv_transpose2d_input_grad(dy, &w, x.shape(), options))?,
-                wanted(want_w, || {
-                    Tensor::conv_transpose2d_weight_grad(&x, dy, w.shape(), options)
+                wanted(want_x, || Tensor::conv_transpose2d_input_grad(dy, &w, &shape, options))?,
+                wanted_of(want_w, &x, |x| {
+                    Tensor::conv_transpose2d_weight_grad(x, dy, w.shape(), options)
                 })?,
                 wanted(want_b, || dy.channel_sums())?,
             ])
@@ -438,10 +450,12 @@ impl Var {
     pub fn prelu(&self, slope: &Var) -> Result<Var> {
         let (x, a) = (self.value().clone(), slope.value().clone());
         let y = x.prelu(&a)?;
-        Ok(Var::record(y, [self, slope], move |dy, [want_x, want_a]| {
+        let (input, slopes) = (x.clone(), a.clone());
+        let y = Var::record(y, [self, slope], move |dy, [want_x, want_a]| {
             let (dx, da) = Tensor::prelu_backward(&x, &a, dy)?;
             Ok([want_x.then_some(dx), want_a.then_some(da)])
-        }))
+        });
+        Ok(y.or_again(move || Ok(input.prelu(&slopes)?)))
     }
 
     /// `eˣ / Σ eˣ` along the last axis.

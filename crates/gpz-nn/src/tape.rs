@@ -115,7 +115,7 @@ impl Tape {
         }
         let mut leaves = self.0.leaves.borrow_mut();
         let index = *leaves.entry(entry.id()).or_insert_with(|| self.push(Node::Leaf(entry.id())));
-        Var { value: entry.value().clone(), node: Some((self.clone(), index)) }
+        Var { value: entry.value().clone(), node: Some((self.clone(), index)), recipe: None }
     }
 
     /// Notes the new value of a running statistic; [`Tape::backward`] hands it over.
@@ -186,17 +186,37 @@ impl Tape {
     }
 }
 
+/// Computes a value once more, to the same bits.
+type Recipe = Rc<dyn Fn() -> Result<Tensor>>;
+
+/// What a gradient rule keeps of an operand: the value, or how it is computed again when the rule runs. Memory of a training step is
+/// mostly values kept for rules; one that follows in a single pass over another kept value need not be among them.
+pub(crate) enum Kept {
+    Value(Tensor),
+    Again(Recipe),
+}
+
+impl Kept {
+    pub(crate) fn get(&self) -> Result<Tensor> {
+        match self {
+            Kept::Value(value) => Ok(value.clone()),
+            Kept::Again(recipe) => recipe(),
+        }
+    }
+}
+
 /// A tensor that may be part of a recorded computation.
 #[derive(Clone)]
 pub struct Var {
     value: Tensor,
     node: Option<(Tape, usize)>,
+    recipe: Option<Recipe>,
 }
 
 impl Var {
     /// A value no gradient reaches.
     pub fn constant(value: Tensor) -> Self {
-        Var { value, node: None }
+        Var { value, node: None, recipe: None }
     }
 
     /// The value.
@@ -212,6 +232,21 @@ impl Var {
     /// Extents of the axes.
     pub fn shape(&self) -> &[usize] {
         self.value.shape()
+    }
+
+    /// Says how a recorded value is computed again from what its own rule keeps, so that rules it is an operand of need not keep it.
+    /// The recipe must hold nothing that this rule does not hold.
+    pub(crate) fn or_again(mut self, recipe: impl Fn() -> Result<Tensor> + 'static) -> Var {
+        self.recipe = self.node.is_some().then(|| Rc::new(recipe) as Recipe);
+        self
+    }
+
+    /// The value for a rule that this is an operand of.
+    pub(crate) fn kept(&self) -> Kept {
+        match &self.recipe {
+            Some(recipe) => Kept::Again(recipe.clone()),
+            None => Kept::Value(self.value.clone()),
+        }
     }
 
     /// The result of an operation on `operands`, with the rule that gives the gradient of each operand that wants one.
@@ -252,6 +287,29 @@ impl Var {
             Ok(indices.into_iter().zip(parts).filter_map(|(i, part)| i.zip(part)).collect())
         }));
         let index = tape.push(node);
-        Var { value, node: Some((tape.clone(), index)) }
+        Var { value, node: Some((tape.clone(), index)), recipe: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpz_tensor::{DType, Tensor};
+
+    use super::{Kept, Tape, Var};
+    use crate::module::Entry;
+
+    #[test]
+    fn rules_keep_a_recipe_only_of_what_was_recorded() {
+        let x = Tensor::from_slice(&[-2.0f32, -0.5, 0.0, 3.0], &[2, 2]).unwrap();
+        let slope = Entry::parameter(Tensor::full(&[1], 0.25, DType::F32).unwrap());
+        let prelu = |tape: &Tape| Var::constant(x.clone()).prelu(&tape.parameter(&slope)).unwrap();
+        let recorded = prelu(&Tape::train(0));
+        assert!(matches!(recorded.kept(), Kept::Again(_)));
+        let again = recorded.kept().get().unwrap();
+        assert_eq!(again.to_vec::<f32>().unwrap(), recorded.value().to_vec::<f32>().unwrap());
+        assert!(matches!(prelu(&Tape::eval()).kept(), Kept::Value(_)));
+        // Another value than the recipe's.
+        assert!(matches!(recorded.affine(2.0, 0.0).unwrap().kept(), Kept::Value(_)));
+        assert!(matches!(recorded.reshape(&[4]).unwrap().kept(), Kept::Value(_)));
     }
 }

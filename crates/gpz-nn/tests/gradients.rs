@@ -288,6 +288,25 @@ fn per_channel_operations() {
     }
 }
 
+/// What such an activation puts out is not kept for the rules behind it; two of them want it here.
+#[test]
+fn behind_an_activation_that_is_computed_again() {
+    let rng = &mut rng(16);
+    let x = signed(rng, &[2, 3, 4, 5], 0.3..1.0);
+    let slope = signed(rng, &[3], 0.3..0.8);
+    let weight = signed(rng, &[3, 3, 3, 3], 0.3..1.0);
+    let options = Conv2dOptions::square(1, 1);
+    let back = ConvTranspose2dOptions::square(1, 1);
+    for x in [x.clone(), channels_last(&x)] {
+        check("prelu, then convolutions", &[x, slope.clone(), weight.clone()], |v| {
+            let y = v[0].prelu(&v[1])?;
+            y.conv2d(&v[2], None, options)?.add(&y.conv_transpose2d(&v[2], None, back)?)
+        });
+    }
+    let rows = [signed(rng, &[5, 3], 0.3..1.0), slope, signed(rng, &[4, 3], 0.3..1.0)];
+    check("prelu, then linear", &rows, |v| v[0].prelu(&v[1])?.linear(&v[2], None));
+}
+
 #[test]
 fn operations_on_rows() {
     let rng = &mut rng(11);
