@@ -144,7 +144,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A report of something other than a finished audit.
-    #[error("{} holds no finished audit, and a report is of one; an attack's figures are in metrics.json, a training's in run.json; an audit goes on by gpz audit --out {} --resume", path.display(), path.display())]
+    #[error("{} holds no finished audit, and a report is of one; an attack's figures are in metrics.json, a training's in run.json; an audit that was stopped goes on by --resume", path.display())]
     NotAudited {
         /// The directory, which holds a run.
         path: PathBuf,

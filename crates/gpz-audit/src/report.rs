@@ -25,6 +25,7 @@ use crate::radius_history::RadiusHistory;
 use crate::run_dir::{RunDir, files, read_text, write_atomically};
 use crate::run_record::RunRecord;
 use crate::splits::SplitsFile;
+use crate::sweep::{TASK, begun_in};
 
 /// Everything a report shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,9 +74,12 @@ pub fn build(run: &RunDir) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::NotAudited`], [`Error::CannotRead`] and [`Error::Damaged`]. A missing picture is no error.
 pub fn load(directory: &Path) -> Result<ReportInput> {
-    let holds = |name: &str| directory.join(name).exists();
-    if holds(files::CONFIG) && !holds(files::SPLITS_JSON) {
-        return Err(Error::NotAudited { path: directory.to_path_buf() });
+    if !directory.join(files::SPLITS_JSON).exists() {
+        let begun = begun_in(directory, TASK);
+        let unfinished = !directory.join(files::RUN_JSON).exists();
+        if matches!(begun, Err(Error::OtherTask { .. })) || unfinished && begun?.is_some() {
+            return Err(Error::NotAudited { path: directory.to_path_buf() });
+        }
     }
     let splits: SplitsFile = parse(directory, files::SPLITS_JSON)?;
     let run: RunRecord = parse(directory, files::RUN_JSON)?;

@@ -39,7 +39,7 @@ pub use crate::data::{READING, open_data, open_dataset, watched};
 pub(crate) const LEVEL: f64 = 0.95;
 
 /// What a directory of this task calls it.
-const TASK: &str = "audit";
+pub(crate) const TASK: &str = "audit";
 
 /// What the caller knows and the configuration does not: it stands in `run.json` alone.
 #[derive(Debug, Clone)]

@@ -38,7 +38,7 @@ mod tensor;
 mod view;
 
 pub use attention::Attention;
-pub use buffer::set_pool_limit;
+pub use buffer::{bytes_in_use, set_pool_limit};
 pub use channels::{BatchNorm, BatchNormGradients};
 pub use conv::{Conv2dOptions, ConvEpilogue, ConvTranspose2dOptions};
 pub use cuda::CudaDevice;

@@ -12,8 +12,8 @@ use gpz_audit::words::parse_bytes;
 
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, AttackerFlags, DeclarationFlags, RunFlags, TargetFlags, circumstances, or_stopped,
-    progress,
+    self, AttackerFlags, DeclarationFlags, RunFlags, TargetFlags, begin_progress, circumstances,
+    or_stopped,
 };
 use crate::progress::stop_on_interrupt;
 
@@ -174,7 +174,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<()> {
         cache: args.cache.clone(),
         ..circumstances(args.command(&config, &dir), &opened)
     };
-    let mut progress = progress(&args.run, &config, &dir, &opened);
+    let mut progress = begin_progress(&args.run, &config, &dir, &opened);
     let splits = audit(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "audit", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);

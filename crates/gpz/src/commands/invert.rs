@@ -11,8 +11,8 @@ use gpz_audit::sweep::Circumstances;
 use crate::commands::invert_features::{self, FeatureFlags};
 use crate::commands::print;
 use crate::commands::run_options::{
-    self, AttackerFlags, DeclarationFlags, RunFlags, Source, circumstances, in_file, or_stopped,
-    progress, set,
+    self, AttackerFlags, DeclarationFlags, RunFlags, Source, begin_progress, circumstances,
+    in_file, or_stopped, set,
 };
 use crate::progress::stop_on_interrupt;
 
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &InvertArgs) -> Result<()> {
         cache: args.cache.clone(),
         ..circumstances(args.command(&config, &dir), &opened)
     };
-    let mut progress = progress(&args.run, &config.audit, &dir, &opened);
+    let mut progress = begin_progress(&args.run, &config.audit, &dir, &opened);
     let metrics = invert(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "invert", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);

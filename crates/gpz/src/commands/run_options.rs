@@ -380,7 +380,7 @@ pub(crate) fn quoted(word: &str) -> String {
 }
 
 /// Progress below the run's first line; where `--resume` found nothing to go on with, it says that the run is a new one.
-pub(crate) fn progress(
+pub(crate) fn begin_progress(
     flags: &RunFlags,
     config: &AuditConfig,
     dir: &RunDir,

@@ -28,8 +28,8 @@ const LABELS: &str = "y";
 
 Rows are [n, ...], flattened in their stored order; half, single and double precision and integers are read. Without labels only what needs \
 none is printed. Lists over classes are in the order of the labels that occur; classes without rows are absent. Entropies are in nats, \
-variances and radii in squared units of the feature, with the divisor N unless a name says unbiased. Kinds: exact of these rows; upper and lower bound the population's value; heuristic may err \
-either way. Bounds of h(Z) bound neither what leaks nor rank layers. Information is what Z tells about the input at most, and finite only \
+variances and radii in squared units of the feature, with the divisor N unless a name says unbiased. Kinds: exact of these rows; upper and \
+lower bound the population's value; heuristic may err either way. Bounds of h(Z) bound neither what leaks nor rank layers. Information is what Z tells about the input at most, and finite only \
 behind a channel. The range of bits:B and the scale of int8 are those of the file's rows, and printed: the bound is for other rows that \
 are sent over the same range.")]
 pub(crate) struct StatsArgs {

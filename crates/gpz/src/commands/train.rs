@@ -9,7 +9,7 @@ use gpz_audit::run_dir::{RunDir, files};
 use gpz_audit::target_run::{WEIGHTS, train};
 
 use crate::commands::run_options::{
-    self, RunFlags, TargetFlags, circumstances, or_stopped, progress,
+    self, RunFlags, TargetFlags, begin_progress, circumstances, or_stopped,
 };
 use crate::commands::{print, print_json};
 use crate::progress::stop_on_interrupt;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let dir = run_options::open(&args.out, args.run.resume)?;
     stop_on_interrupt();
     let circumstances = circumstances(args.command(&config, &dir), &opened);
-    let mut progress = progress(&args.run, &config, &dir, &opened);
+    let mut progress = begin_progress(&args.run, &config, &dir, &opened);
     let run = train(&config, &dir, &circumstances, &mut progress)
         .map_err(|error| or_stopped(error, "train", &dir, (&args.run.device, &circumstances)))?;
     drop(progress);

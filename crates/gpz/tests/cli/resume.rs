@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::{MODEL, Place, one_line};
 
+/// What a resumed run says where there was nothing to go on with.
+const NEW_RUN: &str = "holds no run yet: this is a new one";
+
 /// An audit of tiny settings with enough epochs to be caught in the middle.
 fn audit(rest: &str) -> String {
     format!(
@@ -65,7 +68,10 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         assert!(!place.path(&format!("{out}/run.json")).exists(), "it was caught in the middle");
         // A killed process leaves no lock; without --resume the run is protected.
         place.refused_naming(&audit(&format!("--out {out}")), &[&out, "--resume"]);
-        place.ok(&format!("audit --out {out} --resume"));
+        let resumed = place.run(&format!("audit --out {out} --resume"));
+        let errors = String::from_utf8(resumed.stderr).expect("UTF-8");
+        assert!(resumed.status.success() && !errors.contains(NEW_RUN), "{errors}");
+        assert!(errors.contains(&out), "the first line stands there: {errors}");
         assert_eq!(place.json_file(&format!("{out}/run.json"))["resumed"], true);
         for file in [
             "splits.json",
@@ -176,11 +182,9 @@ fn resuming_nothing_is_beginning() {
     let train = |rest: &str| {
         format!("train --config tiny.toml --model {MODEL} --data images --epochs 1 {rest}")
     };
-    let notes = |output: std::process::Output| String::from_utf8(output.stderr).expect("UTF-8");
-    let begun = notes(place.run(&train("--out missing --resume")));
-    assert!(begun.contains("gpz: missing holds no run yet: this is a new one"), "{begun}");
-    let again = notes(place.run(&train("--out missing --resume")));
-    assert!(!again.contains("this is a new one"), "{again}");
+    let begun = place.run(&train("--out missing --resume"));
+    let errors = String::from_utf8(begun.stderr).expect("UTF-8");
+    assert!(begun.status.success() && errors.contains(&format!("missing {NEW_RUN}")), "{errors}");
     assert_eq!(place.json_file("missing/run.json")["resumed"], false);
     std::fs::create_dir(place.path("empty")).expect("a folder");
     place.ok(&train("--out empty --resume"));
