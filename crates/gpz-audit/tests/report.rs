@@ -373,6 +373,15 @@ fn a_report_is_rebuilt_from_its_directory() {
             && err.to_string().ends_with("is this the directory of a run?"),
         "{err}"
     );
+
+    // An attack, whatever it holds; and an audit that has not ended.
+    std::fs::write(dir.file(files::CONFIG), "# the configuration of gpz invert\n").unwrap();
+    let err = report::rebuild(dir.path()).unwrap_err();
+    assert!(matches!(&err, Error::NotAudited { .. }), "{err}");
+    std::fs::write(dir.file(files::CONFIG), "# the configuration of gpz audit\n").unwrap();
+    std::fs::remove_file(dir.file(files::RUN_JSON)).unwrap();
+    let err = report::rebuild(dir.path()).unwrap_err();
+    assert!(matches!(&err, Error::NotAudited { .. }), "{err}");
 }
 
 /// Where LPIPS was measured it has a column, and its convention is named; elsewhere the page says that it was not.

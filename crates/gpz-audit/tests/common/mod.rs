@@ -372,7 +372,7 @@ pub(crate) fn write(
     dir: &gpz_audit::run_dir::RunDir,
 ) -> gpz_audit::Result<()> {
     use gpz_audit::run_dir::files;
-    dir.write(files::CONFIG, b"# made up\n")?;
+    dir.write(files::CONFIG, b"# the configuration of gpz audit\n")?;
     dir.write(files::SPLITS_JSON, input.splits.to_json()?.as_bytes())?;
     dir.write(files::SPLITS_CSV, input.splits.to_csv()?.as_bytes())?;
     dir.write(files::CHOICE_JSON, input.choice.to_json()?.as_bytes())?;
