@@ -463,12 +463,8 @@ pub(crate) fn epochs(curve: &[gpz_inversion::EpochRecord]) -> Vec<Epoch> {
 
 /// The figures by which a state was kept, the lower the better.
 fn kept_by(keep: Keep, curve: &[Epoch]) -> Vec<f64> {
-    match keep {
-        Keep::LowestLoss => losses(curve),
-        Keep::HighestAccuracy => {
-            curve.iter().map(|epoch| 1.0 - epoch.held_out_accuracy.unwrap_or(f64::NAN)).collect()
-        }
-    }
+    let figure = |epoch: &Epoch| keep.figure(epoch.held_out_loss, epoch.held_out_accuracy);
+    curve.iter().map(|epoch| figure(epoch).unwrap_or(f64::NAN)).collect()
 }
 
 pub(crate) fn losses(curve: &[Epoch]) -> Vec<f64> {

@@ -56,8 +56,8 @@ impl Keep {
         }
     }
 
-    /// The figure, the lower the better; none if it was not measured.
-    fn figure(self, loss: f64, accuracy: Option<f64>) -> Option<f64> {
+    /// The figure, the lower the better: a loss, or the share of images classified wrong; none if it was not measured.
+    pub fn figure(self, loss: f64, accuracy: Option<f64>) -> Option<f64> {
         match self {
             Keep::LowestLoss => Some(loss),
             Keep::HighestAccuracy => {
